@@ -1,0 +1,112 @@
+"""The compiled repository: all that the dataflow runs, as plain data without Feast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from contracts.feature_schema import FeatureSchema, ValueType
+
+ColumnType = Literal["string", "int64", "float64", "bool", "timestamp"]
+AggregateFunction = Literal["count", "sum", "mean", "min", "max", "last", "latest"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A field of a topic's records. A missing or null value is bad unless ``nullable``."""
+
+    name: str
+    dtype: ColumnType
+    nullable: bool
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A stream of JSON records.
+
+    Attributes:
+        columns: the fields that are read; others are ignored.
+        timestamp_field: column with the event time.
+        watermark_delay_us: how far (microseconds) behind the newest event one may be on time.
+        key_field: column whose hash chooses the partition when producing.
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    timestamp_field: str
+    watermark_delay_us: int
+    key_field: str
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """One windowed feature: ``function`` of ``column`` over ``window_us`` in tiles of ``hop_us``.
+
+    ``window_us == 0`` is the whole history (then ``hop_us`` is 0 too). ``latest`` is the latest
+    row's value, null included; ``last`` is the last value that is not null.
+    """
+
+    feature: str
+    dtype: ValueType
+    column: str
+    function: AggregateFunction
+    window_us: int
+    hop_us: int
+
+
+@dataclass(frozen=True)
+class View:
+    """A stream feature view: one topic, one entity key, some aggregates.
+
+    Attributes:
+        join_keys: columns that make up the entity key, in the view's order.
+        join_key_types: their value types, in the same order (``string`` or ``int64``).
+        ttl_us: values older than this at a read are missing; 0 is no limit.
+        offline_path: folder of the view's Parquet files.
+    """
+
+    name: str
+    topic: str
+    join_keys: tuple[str, ...]
+    join_key_types: tuple[ValueType, ...]
+    aggregates: tuple[Aggregate, ...]
+    ttl_us: int
+    offline_path: str
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """A model, resolved: ``views`` are those that its schema reads, in order of first use."""
+
+    name: str
+    spine_topic: str
+    spine_key: str
+    label_topic: str
+    label_key: str
+    label_value: str
+    label_timeout_us: int
+    publish_every_us: int
+    views: tuple[str, ...]
+    schema: FeatureSchema
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a repository asks of the engine; topics, views and models sorted by name."""
+
+    project: str
+    topics: tuple[Topic, ...]
+    views: tuple[View, ...]
+    models: tuple[ModelPlan, ...]
+
+    def topic(self, name: str) -> Topic:
+        """The topic of that name (KeyError if none)."""
+        return {topic.name: topic for topic in self.topics}[name]
+
+    def view(self, name: str) -> View:
+        """The view of that name (KeyError if none)."""
+        return {view.name: view for view in self.views}[name]
+
+    def model(self, name: str) -> ModelPlan:
+        """The model of that name (KeyError if none)."""
+        return {model.name: model for model in self.models}[name]
