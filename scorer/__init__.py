@@ -1,0 +1,1 @@
+"""The gRPC server: read features, assemble the vector, infer. Imports only ``contracts``."""

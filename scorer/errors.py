@@ -1,0 +1,53 @@
+"""What can go wrong while scoring, in words of the domain.
+
+ScorerError
+├── InvalidRequestError        the caller must change the request
+├── UnknownModelError          no such model, or no such version of it
+├── NoModelYetError            the model is known, but no version of it can be served yet
+├── StoreUnavailableError      the online store did not answer
+├── OverloadedError            too many requests in flight
+├── DeadlineError              the answer was not ready in time
+└── ModelFaultError            the model itself failed on a valid vector
+ConfigurationError             the process cannot start as it is set up
+
+None of them knows about transport: ``scorer.status`` maps them to gRPC codes. Their texts go to
+the caller as they are, so they name what is wrong and what to do, and nothing else.
+"""
+
+from __future__ import annotations
+
+
+class ScorerError(Exception):
+    """Base of everything that a request can end in besides a score."""
+
+
+class InvalidRequestError(ScorerError):
+    """The request is wrong in itself; the text names the input and the reason."""
+
+
+class UnknownModelError(ScorerError):
+    """The repository holds no such model, or no such version of the model."""
+
+
+class NoModelYetError(ScorerError):
+    """The model exists, but none of its versions can be served yet; trying later may help."""
+
+
+class StoreUnavailableError(ScorerError):
+    """The online store did not answer, or not readably; trying later may help."""
+
+
+class OverloadedError(ScorerError):
+    """A bound on the work in flight is reached; trying later helps."""
+
+
+class DeadlineError(ScorerError):
+    """The answer was not ready within the request's deadline or the server's own."""
+
+
+class ModelFaultError(ScorerError):
+    """The model failed, or gave no finite score, on a valid vector: a defect of the version."""
+
+
+class ConfigurationError(Exception):
+    """The scorer cannot start with this configuration; the text says what to change."""

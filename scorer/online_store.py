@@ -1,0 +1,120 @@
+"""What the scorer asks of an online store, and the choice of one from ``feature_store.yaml``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import yaml
+
+from scorer.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One read: some features of one entity in one view.
+
+    Attributes:
+        view: name of the feature view.
+        features: names of the features, in the order in which their values are wanted.
+        entity_key: Feast's serialized entity key (version 3).
+    """
+
+    view: str
+    features: tuple[str, ...]
+    entity_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The answer to one ``Wanted``.
+
+    Attributes:
+        event_time_us: event time of the entity's row, microseconds since 1970 UTC; None if the
+            store has no row of that entity in that view.
+        values: one for each wanted feature, in that order: a double that is not NaN, or None for
+            null, or for a feature the row does not have.
+    """
+
+    event_time_us: int | None
+    values: list[float | None]
+
+
+class OnlineReader(Protocol):
+    """Reads current feature values. Implementations read all that is wanted in one go."""
+
+    async def read(self, wanted: Sequence[Wanted]) -> list[Found]:
+        """One ``Found`` for each ``Wanted``, in that order.
+
+        Raises:
+            StoreUnavailableError: the store did not answer, or its bytes cannot be read.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections and files. Reading afterwards is an error."""
+        ...
+
+
+@dataclass(frozen=True)
+class OnlineStoreConfig:
+    """The part of ``feature_store.yaml`` that the scorer needs.
+
+    Attributes:
+        project: Feast project; part of table names and keys.
+        type: Feast's name of the store, ``sqlite`` or ``redis``.
+        path: absolute path of the SQLite file; None for other stores.
+    """
+
+    project: str
+    type: str
+    path: Path | None
+
+
+def read_store_config(repo_dir: Path) -> OnlineStoreConfig:
+    """Read ``repo_dir/feature_store.yaml`` as Feast does, with ``${ENV}`` put in.
+
+    Raises:
+        ConfigurationError: the file is missing, not readable, or lacks what the scorer needs.
+    """
+    file = repo_dir / "feature_store.yaml"
+    try:
+        data = yaml.safe_load(os.path.expandvars(file.read_text()))
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"no {file}: point --repo at the folder that holds feature_store.yaml"
+        ) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"cannot read {file}: {error}") from error
+    if not isinstance(data, dict) or not isinstance(data.get("project"), str):
+        raise ConfigurationError(f"{file} names no project: add `project: NAME`")
+    store: Any = data.get("online_store", "sqlite")
+    if isinstance(store, str):
+        store = {"type": store}
+    if not isinstance(store, dict):
+        raise ConfigurationError(f"{file}: online_store must be a mapping with a `type`")
+    kind = str(store.get("type", "sqlite"))
+    path = None
+    if kind == "sqlite":
+        path = (repo_dir / str(store.get("path", "data/online.db"))).absolute()
+    return OnlineStoreConfig(project=data["project"], type=kind, path=path)
+
+
+def open_online_store(repo_dir: Path) -> OnlineReader:
+    """The reader for the online store that ``repo_dir/feature_store.yaml`` configures.
+
+    Raises:
+        ConfigurationError: the file is wrong, or the store's type is not supported.
+    """
+    config = read_store_config(repo_dir)
+    if config.type == "sqlite":
+        assert config.path is not None
+        from scorer.sqlite_reader import SqliteReader
+
+        return SqliteReader(config.path, config.project)
+    if config.type == "redis":
+        raise ConfigurationError("online_store type redis arrives with issue 3: use sqlite")
+    raise ConfigurationError(f"online_store type {config.type!r} is not supported: use sqlite")
