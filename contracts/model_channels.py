@@ -1,0 +1,111 @@
+"""Channels of a model, the record of their changes, and what a rollback goes back to."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from contracts.manifest import VERSION
+
+Channel = Literal["champion", "challenger", "shadow"]
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Which versions serve.
+
+    Attributes:
+        champion: answers requests that name no version; None before the first.
+        challenger: gets a share of the requests, if any.
+        shadow: scores beside the champion without answering, if any.
+        weights: channel -> share of the requests, 0 to 1; empty sends all to the champion.
+    """
+
+    champion: str | None = None
+    challenger: str | None = None
+    shadow: str | None = None
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    def version(self, channel: Channel) -> str | None:
+        """The version in that channel."""
+        return {
+            "champion": self.champion,
+            "challenger": self.challenger,
+            "shadow": self.shadow,
+        }[channel]
+
+    @classmethod
+    def from_json(cls, data: Any) -> Channels:
+        """Rebuild from the object in ``channels.json``.
+
+        Raises:
+            ValueError, TypeError: it is not such an object.
+        """
+        channels = cls(**data)
+        for name in get_args(Channel):
+            version = channels.version(name)
+            if version is not None and not VERSION.fullmatch(version):
+                raise ValueError(f"{name} is {version!r}, not a version")
+        for name, weight in dict(channels.weights).items():
+            if name not in get_args(Channel) or not math.isfinite(weight) or not 0 <= weight <= 1:
+                raise ValueError(f"weight {name!r} is {weight!r}: use a channel and 0 to 1")
+        return channels
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """One change of a channel.
+
+    Attributes:
+        at_us: when, microseconds since 1970 UTC, as the caller's clock said.
+        action: ``set``, ``promote`` or ``rollback``.
+        channel: the channel that changed.
+        version: what it points at from now on; None if it was emptied.
+        previous: what it pointed at before.
+        reason: why, for people.
+        actor: who, a person or a process.
+    """
+
+    at_us: int
+    action: str
+    channel: str
+    version: str | None
+    previous: str | None
+    reason: str
+    actor: str
+
+
+def parse_audit(data: bytes) -> list[AuditEntry]:
+    """Entries of an audit file, oldest first; a line torn by a crash is left out."""
+    entries = []
+    for line in data.splitlines():
+        try:
+            entries.append(AuditEntry(**json.loads(line)))
+        except (ValueError, TypeError):
+            continue
+    return entries
+
+
+def previous_champion(entries: Sequence[AuditEntry], present: str | None) -> str | None:
+    """The champion before the present one, None if there was none.
+
+    A rollback takes back all that came after the version it went to, so a version that was rolled
+    back is never returned for having been champion. The line before a change is written first:
+    entries after ``present`` announce changes that a crash prevented, and do not count.
+    """
+    line: list[str | None] = []
+    for entry in entries:
+        if entry.channel != "champion":
+            continue
+        if entry.action == "rollback" and entry.version in line:
+            while line[-1] != entry.version:
+                line.pop()
+        else:
+            line.append(entry.version)
+    while line and line[-1] != present:
+        line.pop()
+    before = [version for version in line if version is not None and version != present]
+    return before[-1] if before else None

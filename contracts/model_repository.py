@@ -1,0 +1,268 @@
+"""The model repository: immutable versions, and channels that say which one serves.
+
+``<root>/<model>/<version>/{model.onnx,manifest.json}`` never change once they are there;
+``<root>/<model>/channels.json`` is replaced in one step; ``<root>/<model>/audit.ndjson`` gets one
+line for each change of a channel, written before the change.
+
+ModelRepositoryError
+├── ModelNotFoundError         no folder of that name, or not a name at all
+├── VersionNotFoundError       the model has no such version
+├── VersionConflictError       the version exists with other contents
+├── CorruptVersionError        a version's files are missing, broken or do not fit together
+├── CorruptChannelsError       channels.json cannot be read
+└── NoPreviousChampionError    there is nothing to roll back to
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from contracts.durable_files import (
+    append_line,
+    exclusive,
+    replace_file,
+    sync_folder,
+    write_synced,
+)
+from contracts.manifest import MODEL_NAME, VERSION, Manifest, ManifestError, sha256_hex
+from contracts.model_channels import (
+    AuditEntry,
+    Channel,
+    Channels,
+    parse_audit,
+    previous_champion,
+)
+
+_TEMPORARY = ".tmp-"
+
+
+class ModelRepositoryError(Exception):
+    """Base of all that the repository refuses; the text names the file or version."""
+
+
+class ModelNotFoundError(ModelRepositoryError):
+    """There is no model of that name."""
+
+
+class VersionNotFoundError(ModelRepositoryError):
+    """The model has no version of that number."""
+
+
+class VersionConflictError(ModelRepositoryError):
+    """A version with that number exists and is not the same."""
+
+
+class CorruptVersionError(ModelRepositoryError):
+    """A version's files are missing, broken or do not fit together."""
+
+
+class CorruptChannelsError(ModelRepositoryError):
+    """``channels.json`` cannot be read."""
+
+
+class NoPreviousChampionError(ModelRepositoryError):
+    """No champion came before the present one."""
+
+
+class ModelRepository:
+    """All models below one root folder. Safe for several processes of one machine at once."""
+
+    def __init__(self, root: Path) -> None:
+        """Use ``root``; it need not exist before the first ``publish``."""
+        self.root = root
+
+    def models(self) -> list[str]:
+        """Names of all models, sorted; empty if the root does not exist."""
+        if not self.root.is_dir():
+            return []
+        return sorted(
+            entry.name
+            for entry in self.root.iterdir()
+            if MODEL_NAME.fullmatch(entry.name) and entry.is_dir()
+        )
+
+    def versions(self, model: str) -> list[str]:
+        """All versions of a model, oldest number first.
+
+        Raises:
+            ModelNotFoundError: no such model.
+        """
+        folder = self._folder(model)
+        names = [e.name for e in folder.iterdir() if VERSION.fullmatch(e.name) and e.is_dir()]
+        return sorted(names, key=int)
+
+    def publish(self, manifest: Manifest, onnx: bytes) -> bool:
+        """Add a version; True if it is new, False if the very same version was already there.
+
+        Raises:
+            VersionConflictError: another version has this number.
+            CorruptVersionError: this number is taken by a version that cannot be read.
+            ManifestError: the manifest is malformed or does not fit ``onnx``.
+        """
+        text = manifest.to_json()
+        if manifest.sha256 != sha256_hex(onnx):
+            raise ManifestError("manifest field 'sha256' is not that of the model's bytes")
+        if manifest.fingerprint != manifest.schema.fingerprint:
+            raise ManifestError("manifest field 'fingerprint' is not that of its schema")
+        folder = self.root / manifest.model
+        folder.mkdir(parents=True, exist_ok=True)
+        with exclusive(folder / ".lock"):
+            # Whoever wrote these died: every writer holds the lock.
+            for stale in folder.glob(f"{_TEMPORARY}*"):
+                shutil.rmtree(stale)
+            if (folder / manifest.version).exists():
+                self._refuse_other(manifest)
+                return False
+            temporary = folder / f"{_TEMPORARY}{manifest.version}-{os.getpid()}"
+            temporary.mkdir()
+            write_synced(temporary / "model.onnx", onnx)
+            write_synced(temporary / "manifest.json", text.encode())
+            sync_folder(temporary)
+            temporary.rename(folder / manifest.version)
+            sync_folder(folder)
+            sync_folder(self.root)
+        return True
+
+    def load(self, model: str, version: str) -> tuple[Manifest, bytes]:
+        """A version's manifest and ONNX bytes, verified.
+
+        Raises:
+            ModelNotFoundError, VersionNotFoundError: there is none.
+            CorruptVersionError: a file is missing or broken, or SHA-256 or fingerprint differ.
+        """
+        folder = self._version_folder(model, version)
+        manifest_file, onnx_file = folder / "manifest.json", folder / "model.onnx"
+        try:
+            manifest = Manifest.from_json(manifest_file.read_bytes())
+            onnx = onnx_file.read_bytes()
+        except (ManifestError, OSError) as error:
+            raise CorruptVersionError(f"{folder}: {error}") from error
+        if (manifest.model, manifest.version) != (model, version):
+            raise CorruptVersionError(
+                f"{manifest_file}: belongs to {manifest.model} version {manifest.version}"
+            )
+        if manifest.schema.fingerprint != manifest.fingerprint:
+            raise CorruptVersionError(f"{manifest_file}: fingerprint is not that of its schema")
+        if sha256_hex(onnx) != manifest.sha256:
+            raise CorruptVersionError(f"{onnx_file}: SHA-256 is not the one in manifest.json")
+        return manifest, onnx
+
+    def channels(self, model: str) -> Channels:
+        """The model's channels; all None before the first ``set_channel``.
+
+        Raises:
+            ModelNotFoundError: no such model.
+            CorruptChannelsError: ``channels.json`` cannot be read.
+        """
+        file = self._folder(model) / "channels.json"
+        try:
+            return Channels.from_json(json.loads(file.read_bytes()))
+        except FileNotFoundError:
+            return Channels()
+        except (OSError, ValueError, TypeError) as error:
+            raise CorruptChannelsError(f"{file}: {error}; set the champion again") from error
+
+    def set_channel(
+        self,
+        model: str,
+        channel: Channel,
+        version: str | None,
+        reason: str,
+        actor: str,
+        at_us: int,
+    ) -> None:
+        """Point a channel at a version (None empties it); no change leaves no audit line.
+
+        Raises:
+            ModelNotFoundError, VersionNotFoundError: there is no such version.
+        """
+        folder = self._folder(model)
+        with exclusive(folder / ".lock"):
+            self._change(model, channel, version, "set", reason, actor, at_us)
+
+    def promote(self, model: str, version: str, reason: str, actor: str, at_us: int) -> None:
+        """Make a version the champion; raises as ``set_channel``."""
+        folder = self._folder(model)
+        with exclusive(folder / ".lock"):
+            self._change(model, "champion", version, "promote", reason, actor, at_us)
+
+    def rollback(self, model: str, reason: str, actor: str, at_us: int) -> str:
+        """Make the champion before the present one champion again, and return its version.
+
+        Rolling back again goes further back, never forth to the version just left.
+
+        Raises:
+            ModelNotFoundError: no such model.
+            NoPreviousChampionError: there is none.
+        """
+        folder = self._folder(model)
+        with exclusive(folder / ".lock"):
+            present = self.channels(model).champion
+            version = previous_champion(self.audit(model), present)
+            if version is None:
+                raise NoPreviousChampionError(
+                    f"model {model!r}: no champion before {present}; use promote with a version"
+                )
+            self._change(model, "champion", version, "rollback", reason, actor, at_us)
+            return version
+
+    def audit(self, model: str) -> list[AuditEntry]:
+        """All changes of channels, oldest first; a line torn by a crash is left out.
+
+        Raises:
+            ModelNotFoundError: no such model.
+        """
+        file = self._folder(model) / "audit.ndjson"
+        return parse_audit(file.read_bytes()) if file.exists() else []
+
+    def _change(
+        self,
+        model: str,
+        channel: Channel,
+        version: str | None,
+        action: str,
+        reason: str,
+        actor: str,
+        at_us: int,
+    ) -> None:
+        if version is not None:
+            self._version_folder(model, version)
+        try:
+            old = self.channels(model)
+        except CorruptChannelsError:
+            # Setting a channel is the way out of a broken file.
+            old = Channels()
+        previous = old.version(channel)
+        if previous == version:
+            return
+        folder = self._folder(model)
+        entry = AuditEntry(at_us, action, channel, version, previous, reason, actor)
+        append_line(folder / "audit.ndjson", json.dumps(asdict(entry)).encode())
+        new = Channels(**{**asdict(old), channel: version})
+        text = json.dumps(asdict(new), sort_keys=True, indent=2) + "\n"
+        replace_file(folder / "channels.json", text.encode())
+
+    def _refuse_other(self, manifest: Manifest) -> None:
+        """Raise unless the version in the repository is the one of ``manifest``."""
+        present, _ = self.load(manifest.model, manifest.version)
+        if not manifest.same_version_as(present):
+            raise VersionConflictError(
+                f"{self.root / manifest.model / manifest.version} exists with other contents; "
+                "versions never change: publish under the next number"
+            )
+
+    def _folder(self, model: str) -> Path:
+        folder = self.root / model
+        if not MODEL_NAME.fullmatch(model) or not folder.is_dir():
+            raise ModelNotFoundError(f"no model {model!r} in {self.root}")
+        return folder
+
+    def _version_folder(self, model: str, version: str) -> Path:
+        folder = self._folder(model) / version
+        if not VERSION.fullmatch(version) or not folder.is_dir():
+            raise VersionNotFoundError(f"model {model!r} has no version {version!r}")
+        return folder
