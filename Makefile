@@ -1,0 +1,93 @@
+# Needs only make and Python 3.11 or 3.12; everything else is installed into .venv and build/.
+# PYTHON=/path/to/python3.12 chooses the interpreter of a new .venv.
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+TOOLS := build/tools
+UV_REQUIREMENT := uv>=0.9,<1
+
+# Runs each candidate: a version manager's shim may exist for a Python that does not.
+PYTHON ?= $(shell for python in python3.12 python3.11 python3 python; do \
+	if "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; \
+	then command -v "$$python"; break; fi; done)
+# A uv that is too old for pyproject.toml refuses to run here; then we get our own.
+UV ?= $(shell if uv python dir >/dev/null 2>&1; then command -v uv; else echo $(TOOLS)/bin/uv; fi)
+
+PROTOS := $(patsubst proto/%,%,$(wildcard proto/*/*/*.proto))
+BENCHMARKS := $(patsubst benchmarks/%.py,bench-%,$(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test check stubs stubs-check lock bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  PYTHON=PATH chooses the interpreter, PYTEST_ARGS=... and LOCK_ARGS=... are passed on"
+
+install: $(INSTALLED) ## the environment .venv, exactly as in requirements.lock
+
+demo: install ## a year of real flights from log to scores; writes build/demo/report.json
+	$(BIN)/headwater demo
+
+test: install ## the whole test suite
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+check: install ## formatting, lint, types, stubs up to date, house rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(MAKE) --no-print-directory stubs-check
+	$(BIN)/pytest --quiet tests/test_house.py
+
+bench: $(BENCHMARKS) ## every benchmark, one after the other
+
+bench-%: install ## one benchmark; writes build/bench/NAME.json
+	@mkdir -p build/bench
+	$(BIN)/python -m benchmarks.$* --output build/bench/$*.json
+
+stubs: install ## the Python stubs, anew from proto/
+	$(call compile_protos,.)
+
+stubs-check: install
+	@rm -rf build/stubs
+	@$(call compile_protos,build/stubs)
+	@cd build/stubs && for file in $$(find . -type f); do \
+		diff -u "../../$$file" "$$file" || { echo "$$file differs from proto/: run 'make stubs'"; exit 1; }; done
+
+lock: | $(UV) ## requirements.lock from pyproject.toml (LOCK_ARGS=--upgrade: newest versions)
+	$(UV) pip compile --quiet --universal --fork-strategy fewest --generate-hashes \
+		--python-version 3.11 --all-extras --group test --group check $(LOCK_ARGS) \
+		--custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
+
+clean: ## remove what was built and installed here
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): requirements.lock pyproject.toml | $(UV)
+	@$(need_python)
+	@$(BIN)/python -c '' 2>/dev/null || $(UV) venv --clear --no-python-downloads --python "$(PYTHON)" $(VENV)
+	$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+# Debian's Python may come without venv, others without pip: either will do.
+$(TOOLS)/bin/uv:
+	@$(need_python)
+	@echo "uv is missing here: installing it into $(TOOLS)"
+	@rm -rf $(TOOLS)
+	@{ "$(PYTHON)" -m venv $(TOOLS) >/dev/null 2>&1 && \
+		$(TOOLS)/bin/python -m pip install --quiet "$(UV_REQUIREMENT)"; } || \
+	"$(PYTHON)" -m pip install --quiet --target $(TOOLS) "$(UV_REQUIREMENT)" || \
+	{ echo "cannot install uv with $(PYTHON): it needs the venv module or pip"; exit 1; }
+
+define need_python
+test -n "$(PYTHON)" || \
+	{ echo "Python 3.11 or 3.12 is needed and was not found: install one, or say PYTHON=/path/to/it"; exit 1; }
+endef
+
+define compile_protos
+mkdir -p $(1) && $(BIN)/python -m grpc_tools.protoc -Iproto \
+	--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+	--python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)
+endef

@@ -1,0 +1,229 @@
+"""Settings: environment variables ``HEADWATER_*``, one frozen class for each kind of process.
+
+Every class is made by ``for_repo``, which knows where a Feast repository keeps its data. What the
+environment does not set, or sets to nothing, has the default shown here. ``.env.example`` lists
+them all.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import unquote, urlsplit
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "HEADWATER_"
+_ADDRESS = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
+
+
+class SettingsError(Exception):
+    """A setting has a value that is not allowed; the message names it and says what is."""
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of ``host:port`` or ``[ipv6]:port``; ValueError if it is neither."""
+    match = _ADDRESS.fullmatch(address)
+    if match is None or int(match["port"]) > 65535:
+        raise ValueError(f"not an address: {address!r}")
+    return match["host"].strip("[]"), int(match["port"])
+
+
+@dataclass(frozen=True)
+class LogUrl:
+    """Where the log is.
+
+    Attributes:
+        scheme: ``file`` or ``kafka``.
+        folder: absolute path of the file log; None for Kafka.
+        bootstrap_servers: addresses (``host:port``) of Kafka brokers; empty for files.
+    """
+
+    scheme: Literal["file", "kafka"]
+    folder: Path | None = None
+    bootstrap_servers: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, url: str) -> LogUrl:
+        """Take apart ``file:///DIR`` or ``kafka://host:port[,host:port]``; else ValueError."""
+        parts = urlsplit(url)
+        if parts.query or parts.fragment:
+            raise ValueError(f"a log URL ends with the folder or the addresses: {url!r}")
+        if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
+            return cls(scheme="file", folder=Path(unquote(parts.path)))
+        if parts.scheme == "kafka" and parts.path in ("", "/"):
+            servers = tuple(parts.netloc.split(","))
+            for server in servers:
+                split_address(server)
+            return cls(scheme="kafka", bootstrap_servers=servers)
+        raise ValueError(f"not a log URL: {url!r}")
+
+
+def _checked_log_url(url: str) -> str:
+    LogUrl.parse(url)
+    return url
+
+
+def _checked_address(address: str) -> str:
+    if address:
+        split_address(address)
+    return address
+
+
+# A field's description says which values are allowed: it ends up in the error message.
+_LogUrlText = Annotated[
+    str,
+    AfterValidator(_checked_log_url),
+    Field(description="file:///DIR (three slashes, absolute) or kafka://host:port[,host:port]"),
+]
+_Folder = Annotated[Path, Field(description="a folder")]
+_Address = Annotated[str, AfterValidator(_checked_address), Field(description="host:port")]
+_AddressOrNone = Annotated[
+    str, AfterValidator(_checked_address), Field(description="host:port, or empty for none")
+]
+
+
+def _count(default: int, *, at_most: int) -> Any:
+    return Field(default, ge=1, le=at_most, description=f"a whole number from 1 to {at_most}")
+
+
+def _seconds(default: float, *, at_most: float) -> Any:
+    return Field(default, ge=0, le=at_most, description=f"seconds from 0 to {at_most:g}")
+
+
+def _positive_seconds(default: float, *, at_most: float) -> Any:
+    return Field(default, gt=0, le=at_most, description=f"seconds above 0, up to {at_most:g}")
+
+
+class Settings(BaseSettings):
+    """What all kinds of process share: reading the environment, and where the log is.
+
+    Attributes:
+        log_url: the log; by default the files in the repository's ``data/log``.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid"
+    )
+
+    log_url: _LogUrlText = "file:///data/log"
+
+    @classmethod
+    def for_repo(cls, repo: Path, **given: Any) -> Self:
+        """The settings of a process that works on the Feast repository in folder ``repo``.
+
+        ``given`` (field name and value) goes before the environment. Folders come out absolute:
+        a default lies in the repository, one that was set counts from the current folder.
+
+        Raises:
+            SettingsError: one line that names each wrong variable and what it may be.
+        """
+        data = repo.resolve() / "data"
+        try:
+            settings = cls(**given)
+        except ValidationError as error:
+            raise SettingsError(cls._explain(error)) from None
+        folders: dict[str, object] = {
+            name: (value if name in settings.model_fields_set else data / value).absolute()
+            for name, value in settings
+            if isinstance(value, Path)
+        }
+        if "log_url" not in settings.model_fields_set:
+            folders["log_url"] = (data / "log").as_uri()
+        return settings.model_copy(update=folders)
+
+    @property
+    def log(self) -> LogUrl:
+        """The log URL, taken apart."""
+        return LogUrl.parse(self.log_url)
+
+    @classmethod
+    def _explain(cls, error: ValidationError) -> str:
+        problems = []
+        for detail in error.errors(include_url=False):
+            name = str(detail["loc"][0])
+            field = cls.model_fields.get(name)
+            if field is None:
+                problems.append(f"{cls.__name__} has no setting {name}")
+                continue
+            problems.append(
+                f"{PREFIX}{name.upper()} is {str(detail['input'])!r}, must be {field.description}"
+            )
+        return "; ".join(problems)
+
+
+class DataflowSettings(Settings):
+    """The dataflow (``headwater run``, ``replay``).
+
+    Attributes:
+        state_dir: recovery and window state.
+        model_repository: root folder of the model repository.
+        examples_dir: joined vectors with their labels, as Parquet.
+        metrics_address: where Prometheus may scrape; empty for nowhere.
+        idle_timeout_seconds: a partition read to its end and silent for this long (wall clock)
+            no longer holds the watermark back.
+        epoch_seconds: time between two snapshots; 0 is after every batch.
+        shards: number of virtual shards; fixed when the state folder is created.
+        batch_bytes: most that one read takes from a partition.
+        alignment_seconds: how far apart in event time two partitions may be read.
+        bad_record_window: number of latest records of a partition that the next one looks at.
+        bad_record_share_max: share of bad ones among them above which the flow stops.
+    """
+
+    state_dir: _Folder = Path("state")
+    model_repository: _Folder = Path("models")
+    examples_dir: _Folder = Path("examples")
+    metrics_address: _AddressOrNone = ""
+    idle_timeout_seconds: float = _seconds(1.0, at_most=86_400)
+    epoch_seconds: float = _seconds(1.0, at_most=3_600)
+    shards: int = _count(16, at_most=4_096)
+    batch_bytes: int = _count(2 * 1024 * 1024, at_most=1024 * 1024 * 1024)
+    alignment_seconds: float = _positive_seconds(86_400.0, at_most=3_155_760_000)
+    bad_record_window: int = _count(1_000, at_most=1_000_000)
+    bad_record_share_max: float = Field(0.5, ge=0, le=1, description="a number from 0 to 1")
+
+
+class ScorerSettings(Settings):
+    """The scorer (``headwater serve``).
+
+    Attributes:
+        scorer_address: where it listens.
+        model_repository: root folder of the model repository.
+        metrics_address: where Prometheus may scrape; empty for nowhere.
+        model_poll_seconds: time between two looks for a new model version.
+        in_flight_max: requests accepted at one time; more are refused.
+        rows_per_request_max: rows in one request.
+        request_bytes_max: size of one request.
+        default_deadline_seconds: for requests that come without a deadline.
+        grace_seconds: time for requests under way to finish after SIGTERM.
+    """
+
+    scorer_address: _Address = "127.0.0.1:50051"
+    model_repository: _Folder = Path("models")
+    metrics_address: _AddressOrNone = ""
+    model_poll_seconds: float = _positive_seconds(0.2, at_most=3_600)
+    in_flight_max: int = _count(1_000, at_most=1_000_000)
+    rows_per_request_max: int = _count(10_000, at_most=1_000_000)
+    request_bytes_max: int = _count(4 * 1024 * 1024, at_most=1024 * 1024 * 1024)
+    default_deadline_seconds: float = _positive_seconds(1.0, at_most=3_600)
+    grace_seconds: float = _seconds(5.0, at_most=3_600)
+
+
+class ClientSettings(Settings):
+    """Commands that talk to the running parts (``score``, ``models``, ``produce``).
+
+    Attributes:
+        scorer_address: the scorer that is called.
+        model_repository: root folder of the model repository.
+        client_deadline_seconds: longest wait for an answer.
+    """
+
+    scorer_address: _Address = "127.0.0.1:50051"
+    model_repository: _Folder = Path("models")
+    client_deadline_seconds: float = _positive_seconds(5.0, at_most=3_600)
+
+
+PROCESSES: tuple[type[Settings], ...] = (DataflowSettings, ScorerSettings, ClientSettings)

@@ -1,0 +1,1 @@
+"""The stream: sources, windows, joins, learning, sinks, replay."""
