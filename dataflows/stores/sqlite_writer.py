@@ -1,0 +1,248 @@
+"""The online store in SQLite, in the tables and bytes of Feast's own SQLite store.
+
+A view has one table with one row per entity and feature. Feast keeps ``event_ts`` in whole seconds
+and lets an older row overwrite a newer one. We add a column ``event_us`` (Feast names its columns
+in every statement, so it never sees it) with the microseconds, and never go back in time. A row
+that Feast wrote later has an ``event_us`` that does not fit its ``event_ts``; then the seconds
+count. ``value_text`` stays empty: Feast only looks at it for text, which our views do not hold.
+
+Seconds are since 1970 UTC. Feast's own SQLite store takes UTC for local time in both directions,
+so a Feast process whose ``TZ`` is not UTC shows (and writes) times shifted by its offset.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from contracts.feast_bytes import encode_float64_column, encode_int64_column, encode_value
+from contracts.feature_schema import ValueType
+from contracts.plan import View
+
+_BUSY_SECONDS = 5.0
+
+
+class OnlineStoreError(Exception):
+    """The online store cannot be written; the text says what to do."""
+
+
+class SqliteOnlineWriter:
+    """Writes the current values of entities. One thread, one writer per file.
+
+    Nothing is visible to readers before ``commit``; a crash before it leaves the file as it was.
+    """
+
+    def __init__(self, path: Path, project: str, busy_seconds: float = _BUSY_SECONDS) -> None:
+        """Open or create the file.
+
+        Args:
+            path: the file that ``feature_store.yaml`` names as the path of the online store.
+            project: Feast project; the first part of every table's name.
+            busy_seconds: how long to wait for another process that holds the file.
+
+        Raises:
+            OnlineStoreError: the file cannot be opened or is locked.
+        """
+        self._path = path
+        self._project = project
+        self._busy_seconds = busy_seconds
+        self._upserts: dict[View, str] = {}
+        self._open = False
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(
+                path, timeout=busy_seconds, isolation_level=None, check_same_thread=False
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise self._failure(error) from error
+        try:
+            # Readers go on while we write, and a commit costs no wait for the disk; a power cut
+            # can lose the last commits, which the dataflow then writes again.
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+        except sqlite3.Error as error:
+            self._connection.close()
+            raise self._failure(error) from error
+
+    def ensure_table(self, view: View) -> None:
+        """Make the view's table if it is missing, and our column in it. Commits at once.
+
+        Raises:
+            OnlineStoreError: the file is locked or broken.
+            RuntimeError: called between ``write`` and ``commit``.
+        """
+        if self._open:
+            raise RuntimeError("ensure_table inside a transaction: commit first")
+        table = self._table(view)
+        index = _quoted(f"{self._project}_{view.name}_ek")
+        try:
+            self._connection.execute(
+                f"CREATE TABLE IF NOT EXISTS {table} (entity_key BLOB, feature_name TEXT,"
+                " value BLOB, value_text TEXT, vector_value BLOB, event_ts timestamp,"
+                " created_ts timestamp, event_us INTEGER, PRIMARY KEY(entity_key, feature_name))"
+            )
+            self._connection.execute(f"CREATE INDEX IF NOT EXISTS {index} ON {table} (entity_key)")
+            columns = self._connection.execute(f"PRAGMA table_info({table})").fetchall()
+            if "event_us" not in [name for _, name, *_ in columns]:
+                self._connection.execute(f"ALTER TABLE {table} ADD COLUMN event_us INTEGER")
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+        self._upserts[view] = _upsert(table, [a.feature for a in view.aggregates])
+
+    def write(
+        self,
+        view: View,
+        keys: Sequence[bytes],
+        stamps_us: npt.NDArray[np.int64],
+        values: npt.NDArray[np.float64],
+    ) -> int:
+        """Stage rows of one view; ``commit`` makes them visible.
+
+        A row whose stamp is older than what the store holds changes nothing; one with an equal
+        stamp replaces it, so that writing twice is writing once.
+
+        Args:
+            view: whose values these are; its table is made if it is missing.
+            keys: n serialized entity keys; an entity may come more than once.
+            stamps_us: int64[n], from when on the values hold, microseconds since 1970 UTC.
+            values: float64[n, F], column i is ``view.aggregates[i]``; NaN is null.
+
+        Returns:
+            The number of rows given, n.
+
+        Raises:
+            OnlineStoreError: the file is locked, full or broken. Everything staged is undone.
+            ValueError: shapes do not match, or a value does not fit the feature's type.
+        """
+        count = len(keys)
+        if stamps_us.shape != (count,) or values.shape != (count, len(view.aggregates)):
+            raise ValueError(
+                f"view {view.name!r}: {count} keys, stamps {stamps_us.shape}, values"
+                f" {values.shape}; wanted ({count},) and ({count}, {len(view.aggregates)})"
+            )
+        if not count:
+            return 0
+        if view not in self._upserts:
+            self.ensure_table(view)
+        cells = [_encode(a.dtype, values[:, i]) for i, a in enumerate(view.aggregates)]
+        # In the order of the key the B-tree is walked once from left to right: filling an empty
+        # table takes half the time.
+        rows = sorted(zip(keys, stamps_us.tolist(), *cells, strict=True))
+        try:
+            if not self._open:
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._open = True
+            self._connection.executemany(self._upserts[view], rows)
+        except sqlite3.Error as error:
+            self.rollback()
+            raise self._failure(error) from error
+        return count
+
+    def commit(self) -> None:
+        """Make everything staged visible, all of it at once.
+
+        Raises:
+            OnlineStoreError: the disk is full or the file broken; everything staged is undone.
+        """
+        if not self._open:
+            return
+        try:
+            self._connection.execute("COMMIT")
+            self._open = False
+        except sqlite3.Error as error:
+            self.rollback()
+            raise self._failure(error) from error
+
+    def rollback(self) -> None:
+        """Undo everything staged since the last commit."""
+        if self._open:
+            with suppress(sqlite3.Error):  # some errors have rolled back already
+                self._connection.execute("ROLLBACK")
+            self._open = False
+
+    def close(self) -> None:
+        """Undo what is not committed and let go of the file."""
+        self.rollback()
+        self._connection.close()
+
+    def _table(self, view: View) -> str:
+        return _quoted(f"{self._project}_{view.name}")
+
+    def _failure(self, error: Exception) -> OnlineStoreError:
+        if "locked" in str(error) or "busy" in str(error):
+            return OnlineStoreError(
+                f"online store {self._path} was locked for {self._busy_seconds:g} s: another"
+                " process writes to it; stop it (one dataflow per online store) and start again"
+            )
+        return OnlineStoreError(
+            f"cannot write the online store {self._path}: {error}; check the disk and the rights"
+            " of the file, or delete it and rebuild it with `headwater replay`"
+        )
+
+
+def swap_in_online_store(built: Path, path: Path) -> None:
+    """Put a newly built online store in the place of another, for readers without a gap.
+
+    A plain rename would leave the old file's write-ahead log beside the new file, and SQLite would
+    play it into it. Readers that hold the old file notice the new one at their next read.
+
+    Args:
+        built: a store that its writer has closed; it is gone from here afterwards.
+        path: where it goes, on the same file system. No writer may be open on what is there.
+
+    Raises:
+        OnlineStoreError: ``built`` is missing, broken or still open somewhere.
+    """
+    try:
+        connection = sqlite3.connect(f"{built.absolute().as_uri()}?mode=rw", uri=True, timeout=1.0)
+        try:
+            (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise OnlineStoreError(f"cannot swap in the online store {built}: {error}") from error
+    if busy or _log_of(built).exists():
+        raise OnlineStoreError(f"{built} is still open: close its writer and readers first")
+    _log_of(path).unlink(missing_ok=True)
+    path.with_name(path.name + "-shm").unlink(missing_ok=True)
+    built.replace(path)
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
+def _quoted(identifier: str) -> str:
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def _upsert(table: str, features: Sequence[str]) -> str:
+    """One statement for all features of an entity: ?1 key, ?2 stamp, then a value per feature."""
+    names = [feature.replace("'", "''") for feature in features]
+    # The primary key orders rows by name: inserting in that order appends.
+    places = sorted((name, place) for place, name in enumerate(names, start=3))
+    rows = ", ".join(f"(?1, '{name}', ?{place}, ?2 / 1000000, ?2)" for name, place in places)
+    return (
+        f"INSERT INTO {table} AS old (entity_key, feature_name, value, event_ts, event_us)"
+        f" VALUES {rows} ON CONFLICT (entity_key, feature_name) DO UPDATE SET"
+        " value = excluded.value, value_text = NULL, vector_value = NULL,"
+        " event_ts = excluded.event_ts, created_ts = NULL, event_us = excluded.event_us"
+        " WHERE excluded.event_us >= CASE WHEN old.event_us / 1000000 = old.event_ts"
+        " THEN old.event_us ELSE ifnull(old.event_ts, 0) * 1000000 END"
+    )
+
+
+def _encode(dtype: ValueType, column: npt.NDArray[np.float64]) -> list[bytes]:
+    """Feast's bytes of one feature's values; NaN is null."""
+    if dtype == "float64":
+        return encode_float64_column(np.ascontiguousarray(column))
+    if dtype == "int64":
+        return encode_int64_column(column)
+    if dtype == "bool":
+        return [encode_value("bool", value) for value in column.tolist()]
+    raise ValueError(f"a value of type {dtype!r} does not fit a column of doubles")
