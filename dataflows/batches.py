@@ -1,0 +1,123 @@
+"""What travels between the steps of the dataflow. Arrays are columns; times are microseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dataflows.watermark import PartitionClock
+from dataflows.windows.view_state import Reads, Rows
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+OFFSET_BITS = 48
+
+
+def ranks_of(partition: int, offsets: Ints) -> Ints:
+    """One integer per record that orders records as (partition, offset) do."""
+    return (np.int64(partition) << OFFSET_BITS) | offsets
+
+
+def split_ranks(ranks: Ints) -> tuple[list[int], list[int]]:
+    """Partitions and offsets that ``ranks_of`` put together."""
+    return (ranks >> OFFSET_BITS).tolist(), (ranks & ((1 << OFFSET_BITS) - 1)).tolist()
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A record set aside: where it stood, what it was, and why."""
+
+    topic: str
+    partition: int
+    offset: int
+    record: bytes
+    reason: str
+
+
+@dataclass(frozen=True)
+class SourceBatch:
+    """Records of one partition, in its order; ``columns`` as ``Decoded.columns``."""
+
+    topic: str
+    clock: PartitionClock
+    ranks: Ints
+    event_us: Ints
+    effective_us: Ints
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    dead: tuple[DeadLetter, ...] = ()
+
+
+@dataclass(frozen=True)
+class KeyedRows:
+    """Rows of one view for one shard; ``codes`` index ``keys`` (Feast's entity key bytes)."""
+
+    keys: list[bytes]
+    codes: Ints
+    effective_us: Ints
+    ranks: Ints
+    event_us: Ints
+    values: Floats
+
+
+@dataclass(frozen=True)
+class ShardInput:
+    """One partition's news for one shard, by view. Empty but for the clock more often than not."""
+
+    shard: int
+    clock: PartitionClock
+    updates: dict[str, KeyedRows]
+    reads: dict[str, KeyedRows]
+
+
+@dataclass(frozen=True)
+class ViewRows:
+    """New rows of a view, in the order (stamp, entity); ``rows.slots`` index ``keys``."""
+
+    keys: list[bytes]
+    rows: Rows
+
+
+@dataclass(frozen=True)
+class ShardOutput:
+    """What a shard did up to its watermark: rows for the stores, and what reads saw, by view."""
+
+    shard: int
+    watermark_us: int
+    rows: dict[str, ViewRows]
+    reads: dict[str, Reads]
+    late: dict[str, int]
+
+
+@dataclass(frozen=True)
+class SpineRows:
+    """Moments at which a prediction is wanted; ``reads`` is how many views will answer each."""
+
+    keys: list[str]
+    effective_us: Ints
+    ranks: Ints
+    request: Floats
+    reads: Ints
+
+
+@dataclass(frozen=True)
+class LabelRows:
+    """Truths that became known."""
+
+    keys: list[str]
+    effective_us: Ints
+    ranks: Ints
+    values: Floats
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """One partition's news for one model."""
+
+    clock: PartitionClock
+    spine: SpineRows | None
+    labels: LabelRows | None

@@ -1,0 +1,1 @@
+"""From ``definitions.py`` to a plan. Imports Feast, which takes seconds."""

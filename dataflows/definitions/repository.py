@@ -1,0 +1,155 @@
+"""Loads a Feast repository and compiles it.
+
+Feast's registry does not keep everything (the order of features, for one), so the plan is made from
+the objects in ``definitions.py`` themselves.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import yaml
+from feast import Entity, FeatureService, StreamFeatureView
+
+from contracts.model_spec import Model
+from contracts.plan import Plan, Topic, View
+from dataflows.definitions.errors import DefinitionError
+from dataflows.definitions.models import compile_model
+from dataflows.definitions.topics import compile_topic
+from dataflows.definitions.views import compile_view
+
+
+@dataclass(frozen=True)
+class StoreConfig:
+    """What ``feature_store.yaml`` says, environment variables filled in."""
+
+    project: str
+    online_store: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A compiled repository: the plan, and the ``Model`` objects, which hold the learners."""
+
+    directory: Path
+    store: StoreConfig
+    plan: Plan
+    models: dict[str, Model]
+
+
+def load_repository(directory: Path) -> Repository:
+    """Import ``definitions.py`` and compile it; raise DefinitionError."""
+    store = read_store_config(directory)
+    module = _import_definitions(directory)
+    objects = list(vars(module).values())
+    models = {model.name: model for model in _of_type(objects, Model)}
+    return Repository(directory, store, compile_plan(directory, store.project, objects), models)
+
+
+def compile_plan(directory: Path, project: str, objects: Iterable[Any]) -> Plan:
+    """The plan of these Feast objects and models; raise DefinitionError."""
+    found = list(objects)
+    entities = {entity.name: entity for entity in _of_type(found, Entity)}
+    services = {service.name: service for service in _of_type(found, FeatureService)}
+    topics: dict[str, Topic] = {}
+    views: dict[str, View] = {}
+    for feast_view in _of_type(found, StreamFeatureView):
+        topic = _same_topic(topics, compile_topic(feast_view.stream_source, feast_view.name))
+        view = compile_view(feast_view, topic, entities, directory)
+        _check_new_view(views, view)
+        views[view.name] = view
+    models = {}
+    for model in _of_type(found, Model):
+        spine = _same_topic(topics, compile_topic(model.spine, model.name))
+        label = _same_topic(topics, compile_topic(model.label.source, model.name))
+        if model.name in models:
+            raise DefinitionError(f"model {model.name!r} is defined twice; rename one")
+        models[model.name] = compile_model(model, spine, label, views, services, project)
+    if not views and not models:
+        raise DefinitionError("definitions.py has no StreamFeatureView and no Model; add one")
+    return Plan(
+        project=project,
+        topics=tuple(topics[name] for name in sorted(topics)),
+        views=tuple(views[name] for name in sorted(views)),
+        models=tuple(models[name] for name in sorted(models)),
+    )
+
+
+def read_store_config(directory: Path) -> StoreConfig:
+    """Read ``feature_store.yaml``; raise DefinitionError."""
+    path = directory / "feature_store.yaml"
+    try:
+        config = yaml.safe_load(os.path.expandvars(path.read_text()))
+    except FileNotFoundError:
+        raise DefinitionError(
+            f"{path} does not exist; name the folder of the Feast repository with --repo"
+        ) from None
+    except yaml.YAMLError as error:
+        raise DefinitionError(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(config, dict) or not isinstance(config.get("project"), str):
+        raise DefinitionError(f"{path} names no project; add `project: NAME`")
+    version = config.get("entity_key_serialization_version", 3)
+    if version != 3:
+        raise DefinitionError(f"{path}: entity_key_serialization_version must be 3, not {version}")
+    online = config.get("online_store") or {"type": "sqlite"}
+    online = {"type": online} if isinstance(online, str) else dict(online)
+    return StoreConfig(config["project"], online)
+
+
+def _import_definitions(directory: Path) -> ModuleType:
+    path = directory / "definitions.py"
+    if not path.is_file():
+        raise DefinitionError(f"{path} does not exist; all definitions of a repository stand there")
+    spec = importlib.util.spec_from_file_location("headwater_definitions", path)
+    if spec is None or spec.loader is None:
+        raise DefinitionError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        with warnings.catch_warnings():
+            # Feast warns of every stream feature view that it is experimental.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            spec.loader.exec_module(module)
+    except Exception as error:
+        frames = [f for f in traceback.extract_tb(sys.exc_info()[2]) if f.filename == str(path)]
+        line = f", line {frames[-1].lineno}" if frames else ""
+        raise DefinitionError(f"{path}{line}: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _of_type(objects: Iterable[Any], kind: type) -> list[Any]:
+    """Distinct objects of that type, in order of definition; two names of one object are one."""
+    found: list[Any] = []
+    for item in objects:
+        if isinstance(item, kind) and not any(item is other for other in found):
+            found.append(item)
+    return found
+
+
+def _same_topic(topics: dict[str, Topic], topic: Topic) -> Topic:
+    known = topics.setdefault(topic.name, topic)
+    if known != topic:
+        raise DefinitionError(
+            f"topic {topic.name!r} is described in two ways; its KafkaSources must agree in "
+            "message_format, timestamp_field, watermark_delay_threshold and the tag headwater.key"
+        )
+    return known
+
+
+def _check_new_view(views: dict[str, View], view: View) -> None:
+    for other in views.values():
+        if other.name == view.name:
+            raise DefinitionError(f"stream feature view {view.name!r} is defined twice; rename one")
+        if other.offline_path == view.offline_path:
+            raise DefinitionError(
+                f"stream feature views {other.name!r} and {view.name!r} share the batch_source "
+                f"path {view.offline_path!r}; each needs a folder of its own"
+            )

@@ -1,0 +1,170 @@
+"""The one dataflow, made of the repository's plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow, KeyedStream, Stream
+
+from contracts.model_repository import ModelRepository
+from contracts.plan import ModelPlan, Plan
+from dataflows import tables
+from dataflows.batches import DeadLetter, ModelInput, ShardOutput, SourceBatch
+from dataflows.definitions.repository import Repository
+from dataflows.flow.file_source import FileLogSource, LogPartition
+from dataflows.flow.logics import ModelLogic, ShardLogic
+from dataflows.flow.run_context import RunContext
+from dataflows.flow.sinks import DeadLetterSink, NewVersions, OnlineSink, TableRows, TableSink
+from dataflows.flow.sinks import VersionSink
+from dataflows.learning.records import LearnerSpec
+from dataflows.model_step import Step
+from dataflows.routing import ModelRouter, ShardRouter
+from dataflows.stores.day_table import TableSpec
+from dataflows.versions import VersionPublisher
+
+
+def build_flow(
+    repository: Repository, partitions: list[LogPartition], context: RunContext
+) -> Dataflow:
+    """The flow of a repository: sources, shards, models, sinks.
+
+    Step ids are recovery keys: they come from fixed words and the names of models, nothing else.
+    """
+    plan = repository.plan
+    flow = Dataflow("headwater")
+    batches = op.input("log", flow, FileLogSource(plan, partitions, context))
+    outputs = _shards(batches, plan, len(partitions), context)
+    plain = op.map("shard_outputs", outputs, lambda item: item[1])
+    op.output("online_store", plain, OnlineSink(plan, repository.store.project, context))
+    specs = {view.name: tables.view_table(view, context.places.offline[view.name]) for view in plan.views}
+    streams = [op.flat_map("view_rows", plain, _view_rows(plan, specs))]
+    publisher = _publisher(repository, context)
+    for model in plan.models:
+        steps = _model(batches, plain, repository, model, len(partitions), context)
+        streams.append(op.flat_map(f"model_rows_{model.name}", steps, _model_rows(model, context)))
+        versions = op.flat_map(f"model_versions_{model.name}", steps, _versions(model, partitions))
+        op.output(f"model_repository_{model.name}", versions, VersionSink(publisher, context))
+    rows = op.merge("all_rows", *streams)
+    op.output("tables", rows, _table_sink(plan, specs, context))
+    letters = op.flat_map("dead", batches, _dead_letters)
+    op.output("dead_letters", letters, DeadLetterSink(plan, context))
+    return flow
+
+
+def learner_specs(repository: Repository) -> dict[str, LearnerSpec]:
+    """Model name -> what its learner is."""
+    return {
+        model.name: LearnerSpec(
+            name=model.name,
+            schema=model.schema,
+            make_learner=repository.models[model.name].learner,
+            label_timeout_us=model.label_timeout_us,
+            publish_every_us=model.publish_every_us,
+        )
+        for model in repository.plan.models
+    }
+
+
+def _shards(
+    batches: Stream[SourceBatch], plan: Plan, partitions: int, context: RunContext
+) -> KeyedStream[ShardOutput]:
+    router = ShardRouter(plan, context.settings.shards)
+    routed = op.flat_map("to_shards", batches, router.route)
+    return op.stateful_batch(
+        "shards", routed, lambda handle: ShardLogic(plan, partitions, context, handle)
+    )
+
+
+def _model(
+    batches: Stream[SourceBatch],
+    outputs: Stream[ShardOutput],
+    repository: Repository,
+    model: ModelPlan,
+    partitions: int,
+    context: RunContext,
+) -> Stream[Step]:
+    name = model.name
+    plan = repository.plan
+    spec = learner_specs(repository)[name]
+    router = ModelRouter(plan, model)
+    records: KeyedStream[ModelInput | ShardOutput] = op.map(
+        f"to_model_{name}", batches, router.route
+    )
+    reads: KeyedStream[ModelInput | ShardOutput] = op.flat_map(
+        f"reads_to_model_{name}", outputs, lambda output: _reads(model, output)
+    )
+    merged = op.merge(f"model_input_{name}", records, reads)
+    steps = op.stateful_batch(
+        f"model_{name}",
+        merged,
+        lambda handle: ModelLogic(plan, spec, partitions, context, handle),
+    )
+    return op.map(f"steps_{name}", steps, lambda item: item[1])
+
+
+def _reads(model: ModelPlan, output: ShardOutput) -> Iterable[tuple[str, ShardOutput]]:
+    wanted = {name: reads for name, reads in output.reads.items() if name in model.views}
+    if wanted:
+        yield model.name, replace(output, rows={}, reads=wanted)
+
+
+def _view_rows(plan: Plan, specs: dict[str, TableSpec]):  # type: ignore[no-untyped-def]
+    views = {view.name: view for view in plan.views}
+
+    def convert(output: ShardOutput) -> Iterable[tuple[str, TableRows]]:
+        for name, view in views.items():
+            new = output.rows.get(name)
+            batch = None if new is None else tables.view_batch(specs[name], view, new)
+            yield specs[name].name, TableRows(output.shard, output.watermark_us, batch)
+
+    return convert
+
+
+def _model_rows(model: ModelPlan, context: RunContext):  # type: ignore[no-untyped-def]
+    examples = tables.examples_table(model, context.places.examples)
+    outcomes = tables.outcomes_table(model, context.places.examples)
+
+    def convert(step: Step) -> Iterable[tuple[str, TableRows]]:
+        scored, known = step.learned.predictions, step.learned.outcomes
+        context.tally.labels += len(known.keys)
+        batch = tables.examples_batch(examples, scored) if len(scored.keys) else None
+        yield examples.name, TableRows(0, step.watermark_us, batch)
+        batch = tables.outcomes_batch(outcomes, known) if len(known.keys) else None
+        yield outcomes.name, TableRows(0, step.watermark_us, batch)
+
+    return convert
+
+
+def _versions(model: ModelPlan, partitions: list[LogPartition]):  # type: ignore[no-untyped-def]
+    names = {partition.number: partition.name for partition in partitions}
+
+    def convert(step: Step) -> Iterable[NewVersions]:
+        if step.learned.versions or step.learned.refused:
+            offsets = {names[number]: offset for number, offset in step.offsets.items()}
+            yield NewVersions(model.name, step.learned.versions, step.learned.refused, offsets)
+
+    return convert
+
+
+def _table_sink(plan: Plan, specs: dict[str, TableSpec], context: RunContext) -> TableSink:
+    by_name = {spec.name: spec for spec in specs.values()}
+    producers = dict.fromkeys(by_name, context.settings.shards)
+    for model in plan.models:
+        for make in (tables.examples_table, tables.outcomes_table):
+            spec = make(model, context.places.examples)
+            by_name[spec.name] = spec
+            producers[spec.name] = 1
+    return TableSink(by_name, producers, context)
+
+
+def _publisher(repository: Repository, context: RunContext) -> VersionPublisher:
+    models = {model.name: model for model in repository.plan.models}
+    learners = {name: repr(repository.models[name].learner()) for name in models}
+    store = ModelRepository(context.places.models)
+    return VersionPublisher(store, models, learners, context.git_commit, context.wall_us)
+
+
+def _dead_letters(batch: SourceBatch) -> Iterable[tuple[str, DeadLetter]]:
+    return [(letter.topic, letter) for letter in batch.dead]

@@ -1,0 +1,180 @@
+"""Runs the flow: one process at a time per state folder, resumed from Bytewax's recovery."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from bytewax._bytewax import cluster_main, init_db_dir
+from bytewax.recovery import RecoveryConfig
+
+from contracts.settings import DataflowSettings
+from dataflows.definitions.repository import Repository
+from dataflows.flow.build import build_flow
+from dataflows.flow.file_source import LogPartition, list_partitions
+from dataflows.flow.progress import clear_progress
+from dataflows.flow.run_context import Places, RunContext, Tally
+from dataflows.sources.file_log import LogError
+
+
+class EngineError(Exception):
+    """The flow cannot run; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did: the process's totals and seconds from its first record to its end."""
+
+    tally: Tally
+    seconds: float
+
+
+def default_places(repository: Repository, settings: DataflowSettings) -> Places:
+    """Where the repository and the settings say that everything lies; raise EngineError."""
+    online = repository.store.online_store
+    if online.get("type", "sqlite") != "sqlite":
+        raise EngineError(
+            f"online_store type {online['type']!r} cannot be written yet; use sqlite in "
+            "feature_store.yaml"
+        )
+    return Places(
+        state=settings.state_dir,
+        online=(repository.directory / online.get("path", "data/online.db")).absolute(),
+        offline={view.name: Path(view.offline_path) for view in repository.plan.views},
+        examples=settings.examples_dir,
+        models=settings.model_repository,
+    )
+
+
+def run_flow(
+    repository: Repository, settings: DataflowSettings, places: Places, until_end: bool
+) -> Summary:
+    """Run until SIGTERM or SIGINT, or until what the log holds now is done.
+
+    Raises:
+        EngineError: another process runs, or the state belongs to other definitions.
+        LogError, StateError, OnlineStoreError, ...: what went wrong, as one line.
+    """
+    folder = settings.log.folder
+    if folder is None:
+        raise EngineError("HEADWATER_LOG_URL must be file:///DIR; kafka:// cannot be read yet")
+    with exclusive_state(places.state):
+        partitions = list_partitions(folder, repository.plan)
+        _check_identity(repository, settings, partitions, places.state)
+        ends = {p.number: p.path.stat().st_size for p in partitions} if until_end else None
+        context = RunContext(settings, places, ends, threading.Event(), git_commit=_git_commit())
+        clear_progress(places.state)
+        flow = build_flow(repository, partitions, context)
+        with _stop_on_signals(context.stop):
+            _run(flow, settings, places.state)
+        if not context.tally.events:
+            return Summary(context.tally, 0.0)
+        return Summary(context.tally, context.monotonic() - context.tally.started_at)
+
+
+@contextmanager
+def exclusive_state(state: Path) -> Iterator[None]:
+    """Hold the state folder for this process; raise EngineError if another one has it."""
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        lock = (state / "lock").open("w")
+    except OSError as error:
+        raise EngineError(f"state folder {state}: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EngineError(
+                f"another dataflow is running on {state}; stop it first, or set "
+                "HEADWATER_STATE_DIR to another folder"
+            ) from None
+        yield
+
+
+def _run(flow: Any, settings: DataflowSettings, state: Path) -> None:
+    recovery = state / "recovery"
+    if not recovery.exists():
+        recovery.mkdir()
+        init_db_dir(recovery, 1)
+    try:
+        cluster_main(
+            flow,
+            [],
+            0,
+            epoch_interval=timedelta(seconds=settings.epoch_seconds),
+            recovery_config=RecoveryConfig(recovery),
+            worker_count_per_proc=settings.workers,
+        )
+    except Exception as error:
+        raise _root(error) from error
+
+
+def _root(error: BaseException) -> BaseException:
+    """The error that made the flow stop, out of Bytewax's wrapping."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _check_identity(
+    repository: Repository,
+    settings: DataflowSettings,
+    partitions: list[LogPartition],
+    state: Path,
+) -> None:
+    """State only fits the plan, partitions and shards that it was made with."""
+    plan = repository.plan
+    parts = {
+        "definitions": repr((plan.project, plan.topics, plan.views, plan.models)),
+        "partitions": repr([partition.name for partition in partitions]),
+        "HEADWATER_SHARDS": repr(settings.shards),
+    }
+    now = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in parts.items()}
+    path = state / "identity.json"
+    if not path.exists():
+        path.write_text(json.dumps(now))
+        return
+    then = json.loads(path.read_text())
+    changed = [name for name in now if now[name] != then.get(name)]
+    if changed:
+        raise EngineError(
+            f"{' and '.join(changed)} changed since the state in {state} was made; rebuild "
+            "everything from the log with `headwater replay`, or undo the change"
+        )
+
+
+@contextmanager
+def _stop_on_signals(stop: threading.Event) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _git_commit() -> str:
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip() if found.returncode == 0 else ""
+
+
+__all__ = ["EngineError", "LogError", "Summary", "default_places", "exclusive_state", "run_flow"]

@@ -1,0 +1,77 @@
+"""How far a running dataflow is: a small file that other processes may read at any time."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from dataflows.flow.run_context import RunContext
+
+FOLDER = "progress"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What one worker says of itself.
+
+    Attributes:
+        pid: its process.
+        shards: how many shards it runs.
+        online_watermark_us: the online store holds all that happened before this.
+        events: good records read by the process.
+        bad: records set aside as dead letters.
+        late: rows that came after their partition's watermark, counted per view.
+        online_rows: entity rows written to the online store.
+        seconds: since the process read its first record.
+    """
+
+    pid: int
+    shards: int
+    online_watermark_us: int
+    events: int
+    bad: int
+    late: int
+    online_rows: int
+    seconds: float
+
+
+class ProgressFile:
+    """Writes the progress of one worker."""
+
+    def __init__(self, state: Path, worker: int, context: RunContext) -> None:
+        self._path = state / FOLDER / f"{worker}.json"
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._context = context
+
+    def write(self, shards: int, online_watermark_us: int) -> None:
+        """Replace the file in one step."""
+        tally = self._context.tally
+        progress = Progress(
+            pid=os.getpid(),
+            shards=shards,
+            online_watermark_us=online_watermark_us,
+            events=tally.events,
+            bad=tally.bad,
+            late=tally.late,
+            online_rows=tally.online_rows,
+            seconds=round(self._context.monotonic() - tally.started_at, 3),
+        )
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(asdict(progress)))
+        os.replace(temporary, self._path)
+
+
+def read_progress(state: Path) -> list[Progress]:
+    """What all workers last said; those of a run that is over are still there."""
+    found = []
+    for path in sorted((state / FOLDER).glob("*.json")):
+        found.append(Progress(**json.loads(path.read_text())))
+    return found
+
+
+def clear_progress(state: Path) -> None:
+    """Forget what an earlier run said."""
+    for path in (state / FOLDER).glob("*.json"):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,66 @@
+"""What all adapters of one run share: where things are, when to stop, and what was counted."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from contracts.settings import DataflowSettings
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where one generation of everything that the flow writes lies.
+
+    Attributes:
+        state: recovery and window state.
+        online: the SQLite file of the online store.
+        offline: view name -> folder of its Parquet files.
+        examples: folder with ``MODEL/examples`` and ``MODEL/outcomes``.
+        models: root of the model repository.
+    """
+
+    state: Path
+    online: Path
+    offline: dict[str, Path]
+    examples: Path
+    models: Path
+
+
+@dataclass
+class Tally:
+    """Running totals of one process; plain integers, updated by the flow's thread."""
+
+    events: int = 0
+    started_at: float = 0.0
+    bad: int = 0
+    late: int = 0
+    online_rows: int = 0
+    offline_rows: int = 0
+    versions: int = 0
+    labels: int = 0
+    refused: list[str] = field(default_factory=list)
+
+
+@dataclass
+class RunContext:
+    """One run of the flow in this process.
+
+    Attributes:
+        until_end: partition number -> offset to stop at; None to follow the log for ever.
+        stop: set to end gracefully at the next batch.
+        monotonic: seconds that only go forward; for the idle rule and rates.
+        wall_us: microseconds since 1970 UTC; for audit entries only.
+    """
+
+    settings: DataflowSettings
+    places: Places
+    until_end: dict[int, int] | None
+    stop: threading.Event
+    monotonic: Callable[[], float] = time.monotonic
+    wall_us: Callable[[], int] = lambda: time.time_ns() // 1000
+    tally: Tally = field(default_factory=Tally)
+    git_commit: str = ""

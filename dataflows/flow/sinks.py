@@ -1,0 +1,250 @@
+"""Where the flow's results go: online store, Parquet tables, model repository, dead letters."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from bytewax.outputs import (
+    DynamicSink,
+    FixedPartitionedSink,
+    StatefulSinkPartition,
+    StatelessSinkPartition,
+)
+
+from contracts.plan import Plan
+from dataflows.batches import DeadLetter, ShardOutput
+from dataflows.flow.run_context import RunContext
+from dataflows.flow.progress import ProgressFile
+from dataflows.learning.records import NewVersion, RefusedVersion
+from dataflows.sources.file_log import LogWriter
+from dataflows.stores.day_table import DayTable, Handle, TableSpec
+from dataflows.stores.sqlite_writer import SqliteOnlineWriter
+from dataflows.versions import VersionPublisher
+from dataflows.watermark import NOT_YET
+
+
+class OnlineSink(DynamicSink[ShardOutput]):
+    """Writes the last value of each entity of a batch, one transaction for all shards."""
+
+    def __init__(self, plan: Plan, project: str, context: RunContext) -> None:
+        self._plan = plan
+        self._project = project
+        self._context = context
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> OnlinePartition:
+        """The writer of one worker."""
+        return OnlinePartition(self._plan, self._project, self._context, worker_index)
+
+
+class OnlinePartition(StatelessSinkPartition[ShardOutput]):
+    """One worker's connection to the online store."""
+
+    def __init__(self, plan: Plan, project: str, context: RunContext, worker_index: int) -> None:
+        self._views = {view.name: view for view in plan.views}
+        self._tally = context.tally
+        self._writer = SqliteOnlineWriter(context.places.online, project)
+        for view in plan.views:
+            self._writer.ensure_table(view)
+        self._progress = ProgressFile(context.places.state, worker_index, context)
+        self._shards: dict[int, int] = {}
+
+    def write_batch(self, items: list[ShardOutput]) -> None:
+        """Write and commit; then say how far the store is."""
+        for item in items:
+            for name, new in item.rows.items():
+                slots = new.rows.slots
+                # The last row of each entity: the first one when read from behind.
+                _, from_behind = np.unique(slots[::-1], return_index=True)
+                last = len(slots) - 1 - from_behind
+                self._tally.online_rows += self._writer.write(
+                    self._views[name], new.keys, new.rows.stamps_us[last], new.rows.values[last]
+                )
+            self._shards[item.shard] = item.watermark_us
+        self._writer.commit()
+        self._progress.write(len(self._shards), min(self._shards.values()))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._writer.close()
+
+
+@dataclass(frozen=True)
+class TableRows:
+    """Rows for one table from one producer (a shard, a model), and how far that producer is."""
+
+    producer: int
+    watermark_us: int
+    batch: pa.RecordBatch | None
+
+
+class TableSink(FixedPartitionedSink[TableRows, Handle]):
+    """All Parquet tables; each is one partition, so each has one writer in the whole cluster."""
+
+    def __init__(
+        self, specs: Mapping[str, TableSpec], producers: Mapping[str, int], context: RunContext
+    ) -> None:
+        self._specs = dict(sorted(specs.items()))
+        self._producers = producers
+        self._context = context
+
+    def list_parts(self) -> list[str]:
+        """Names of the tables."""
+        return list(self._specs)
+
+    def part_fn(self, item_key: str) -> int:
+        """The table's place in the sorted list of names."""
+        return list(self._specs).index(item_key)
+
+    def build_part(self, step_id: str, for_part: str, resume_state: Handle | None) -> TablePartition:
+        """A table that goes on at ``resume_state``."""
+        wal = self._context.places.state / "tables"
+        table = DayTable(self._specs[for_part], wal, resume_state)
+        return TablePartition(table, self._producers[for_part], self._context)
+
+
+class TablePartition(StatefulSinkPartition[TableRows, Handle]):
+    """One Parquet table."""
+
+    def __init__(self, table: DayTable, producers: int, context: RunContext) -> None:
+        self._table = table
+        self._missing = producers
+        self._context = context
+        self._watermarks: dict[int, int] = {}
+        self._publish_at = context.monotonic() + context.settings.offline_publish_seconds
+
+    def write_batch(self, values: list[TableRows]) -> None:
+        """Append; close the days that all producers have passed."""
+        for item in values:
+            self._watermarks[item.producer] = item.watermark_us
+            if item.batch is not None:
+                self._table.append(item.batch)
+                self._context.tally.offline_rows += item.batch.num_rows
+        if len(self._watermarks) == self._missing:
+            watermark_us = min(self._watermarks.values())
+            if watermark_us > NOT_YET:
+                self._table.advance(watermark_us)
+
+    def snapshot(self) -> Handle:
+        """Make durable what was appended; now and then show the open days to readers too."""
+        now = self._context.monotonic()
+        if now >= self._publish_at:
+            self._table.publish_open()
+            self._publish_at = now + self._context.settings.offline_publish_seconds
+        return self._table.snapshot()
+
+    def close(self) -> None:
+        """Show the open days to readers, and close."""
+        self._table.publish_open()
+        self._table.close()
+
+
+@dataclass(frozen=True)
+class NewVersions:
+    """What a model's learner published or refused to; ``offsets`` as in ``Manifest``."""
+
+    model: str
+    versions: list[NewVersion]
+    refused: list[RefusedVersion]
+    offsets: Mapping[str, int]
+
+
+class VersionSink(DynamicSink[NewVersions]):
+    """Publishes new model versions; publishing one twice is publishing it once."""
+
+    def __init__(self, publisher: VersionPublisher, context: RunContext) -> None:
+        self._publisher = publisher
+        self._context = context
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> VersionPartition:
+        """The publisher of one worker."""
+        return VersionPartition(self._publisher, self._context)
+
+
+class VersionPartition(StatelessSinkPartition[NewVersions]):
+    """Hands versions to the publisher."""
+
+    def __init__(self, publisher: VersionPublisher, context: RunContext) -> None:
+        self._publisher = publisher
+        self._tally = context.tally
+
+    def write_batch(self, items: list[NewVersions]) -> None:
+        """Publish; raise ModelRepositoryError if a number is taken by another model."""
+        for item in items:
+            for version in item.versions:
+                self._publisher.publish(item.model, version, item.offsets)
+                self._tally.versions += 1
+            self._tally.refused += [f"{item.model}: {r.reason}" for r in item.refused]
+
+
+class DeadLetterSink(FixedPartitionedSink[DeadLetter, int]):
+    """Appends bad records to ``TOPIC.dlq``; one partition per topic."""
+
+    def __init__(self, plan: Plan, context: RunContext) -> None:
+        self._topics = [topic.name for topic in plan.topics]
+        self._context = context
+
+    def list_parts(self) -> list[str]:
+        """Names of the topics."""
+        return self._topics
+
+    def part_fn(self, item_key: str) -> int:
+        """The topic's place in the sorted list of names."""
+        return self._topics.index(item_key)
+
+    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> DeadLetterPart:
+        """The dead letters of one topic."""
+        folder = self._context.settings.log.folder
+        assert folder is not None, "only the file log is built with this sink"
+        return DeadLetterPart(LogWriter(folder, f"{for_part}.dlq"))
+
+
+class DeadLetterPart(StatefulSinkPartition[DeadLetter, int]):
+    """Appends; what a crash made it append already is left out by its origin."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        self._writer = writer
+        self._written = 0
+        self._newest = _newest_origins(writer)
+
+    def write_batch(self, values: list[DeadLetter]) -> None:
+        """Append those that are not there yet."""
+        new = [v for v in values if v.offset > self._newest.get(v.partition, -1)]
+        for letter in new:
+            self._newest[letter.partition] = letter.offset
+        self._written += self._writer.append((str(v.partition), _as_json(v)) for v in new)
+
+    def snapshot(self) -> int:
+        """How many this process has written; what counts stands in the topic itself."""
+        return self._written
+
+    def close(self) -> None:
+        """Close the topic."""
+        self._writer.close()
+
+
+def _newest_origins(writer: LogWriter) -> dict[int, int]:
+    newest: dict[int, int] = {}
+    for line in writer.lines():
+        letter = json.loads(line)
+        partition = letter["partition"]
+        newest[partition] = max(newest.get(partition, -1), letter["offset"])
+    return newest
+
+
+def _as_json(letter: DeadLetter) -> bytes:
+    content: dict[str, str | int] = {
+        "topic": letter.topic,
+        "partition": letter.partition,
+        "offset": letter.offset,
+        "reason": letter.reason,
+    }
+    try:
+        content["record"] = letter.record.decode()
+    except UnicodeDecodeError:
+        content["record_base64"] = b64encode(letter.record).decode()
+    return json.dumps(content).encode()

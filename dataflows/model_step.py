@@ -1,0 +1,211 @@
+"""One model in the flow: joins what the views read into vectors, and hands them to the learner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from contracts.plan import ModelPlan, Plan, View
+from dataflows.batches import (
+    Floats,
+    Ints,
+    LabelRows,
+    ModelInput,
+    ShardOutput,
+    SpineRows,
+    split_ranks,
+)
+from dataflows.learning.learner import Learner
+from dataflows.learning.records import Labels, Learned, LearnerSpec, Predictions
+from dataflows.watermark import NOT_YET, WatermarkTable
+
+
+@dataclass(frozen=True)
+class Step:
+    """What came of one batch: what was learned, complete up to ``watermark_us`` (exclusive).
+
+    ``offsets`` says up to which record of each partition (by number) labels were taken.
+    """
+
+    watermark_us: int
+    learned: Learned
+    offsets: dict[int, int]
+
+
+class ModelStep:
+    """Pure logic. Spine rows wait until all their reads are there and the watermark has passed."""
+
+    def __init__(self, plan: Plan, model: ModelPlan, spec: LearnerSpec, partitions: int) -> None:
+        self._model = model
+        self._columns = {name: _columns(plan.view(name), model) for name in model.views}
+        self._clocks = WatermarkTable(partitions)
+        self._learner = Learner(spec)
+        self._spine: list[SpineRows] = []
+        self._labels: list[LabelRows] = []
+        self._reads: dict[str, list[tuple[Ints, Floats]]] = {name: [] for name in model.views}
+        self._done_us = NOT_YET
+        self._offsets: dict[int, int] = {}
+
+    def on_batch(self, items: Sequence[ModelInput | ShardOutput]) -> Step | None:
+        """Take in news of partitions and shards; run what is complete; None if nothing moved."""
+        for item in items:
+            if isinstance(item, ShardOutput):
+                self._take_reads(item)
+                continue
+            if item.spine is not None:
+                self._spine.append(item.spine)
+            if item.labels is not None:
+                self._labels.append(item.labels)
+            self._clocks.update(item.clock)
+        spine = _join_spine(self._spine)
+        matrix, complete = self._vectors(spine)
+        limit_us = self._clocks.watermark_us
+        if not complete.all():
+            limit_us = min(limit_us, int(spine.effective_us[~complete].min()))
+        if limit_us <= self._done_us:
+            return None
+        return self._run(spine, matrix, limit_us)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every partition was read to its end and everything read was run."""
+        waiting = sum(len(part.ranks) for part in self._spine)
+        waiting += sum(len(part.ranks) for part in self._labels)
+        return self._clocks.is_over and not waiting
+
+    def finish(self) -> Step:
+        """Publish what was learned last; for the end of the input."""
+        learned = self._learner.finish(self._done_us)
+        return Step(self._done_us, learned, dict(self._offsets))
+
+    def dump(self) -> dict[str, Any]:
+        """Everything, as plain data; ``load`` is its inverse."""
+        return {
+            "clocks": self._clocks,
+            "learner": self._learner.dumps(),
+            "spine": self._spine,
+            "labels": self._labels,
+            "reads": self._reads,
+            "done_us": self._done_us,
+            "offsets": self._offsets,
+        }
+
+    @classmethod
+    def load(
+        cls,
+        plan: Plan,
+        model: ModelPlan,
+        spec: LearnerSpec,
+        partitions: int,
+        data: dict[str, Any],
+    ) -> ModelStep:
+        """A step as it was when ``dump`` was called."""
+        step = cls(plan, model, spec, partitions)
+        step._clocks = data["clocks"]
+        step._clocks.reopen()
+        step._learner = Learner.loads(spec, data["learner"])
+        step._spine, step._labels = list(data["spine"]), list(data["labels"])
+        step._reads = {name: list(parts) for name, parts in data["reads"].items()}
+        step._done_us = data["done_us"]
+        step._offsets = dict(data["offsets"])
+        return step
+
+    def _take_reads(self, output: ShardOutput) -> None:
+        for name, held in self._reads.items():
+            if name in output.reads:
+                read = output.reads[name]
+                held.append((read.ranks, read.values))
+
+    def _vectors(self, spine: SpineRows) -> tuple[Floats, Any]:
+        """(float64[n, d] with NaN for what is missing, bool[n] whether all reads are there)."""
+        fields = self._model.schema.fields
+        matrix = np.full((len(spine.ranks), len(fields)), np.nan)
+        answers = np.zeros(len(spine.ranks), np.int64)
+        request = [i for i, f in enumerate(fields) if f.kind == "request"]
+        matrix[:, request] = spine.request
+        for name, parts in self._reads.items():
+            if not parts or not len(spine.ranks):
+                continue
+            ranks = np.concatenate([part for part, _ in parts])
+            values = np.concatenate([part for _, part in parts])
+            order = np.argsort(ranks)
+            place = np.searchsorted(ranks[order], spine.ranks)
+            place[place == len(ranks)] = 0
+            found = ranks[order][place] == spine.ranks
+            answers += found
+            rows = order[place[found]]
+            places, columns = self._columns[name]
+            matrix[np.ix_(np.flatnonzero(found), places)] = values[np.ix_(rows, columns)]
+        return matrix, answers == spine.reads
+
+    def _run(self, spine: SpineRows, matrix: Floats, limit_us: int) -> Step:
+        due = spine.effective_us < limit_us
+        rows = np.flatnonzero(due)
+        order = rows[np.lexsort((spine.ranks[rows], spine.effective_us[rows]))]
+        predictions = Predictions(
+            [spine.keys[i] for i in order],
+            np.maximum(spine.effective_us[order], self._done_us),
+            matrix[order],
+        )
+        labels = self._due_labels(limit_us)
+        self._spine = [_take_spine(spine, np.flatnonzero(~due))]
+        self._drop_reads(spine.ranks[due])
+        learned = self._learner.advance(predictions, labels, limit_us)
+        self._done_us = limit_us
+        return Step(limit_us, learned, dict(self._offsets))
+
+    def _due_labels(self, limit_us: int) -> Labels:
+        if not self._labels:
+            return Labels([], np.empty(0, np.int64), np.empty(0))
+        keys = [key for part in self._labels for key in part.keys]
+        effective_us = np.concatenate([part.effective_us for part in self._labels])
+        effective_us = np.maximum(effective_us, self._done_us)
+        ranks = np.concatenate([part.ranks for part in self._labels])
+        values = np.concatenate([part.values for part in self._labels])
+        due = effective_us < limit_us
+        rest = np.flatnonzero(~due)
+        self._labels = [
+            LabelRows([keys[i] for i in rest], effective_us[rest], ranks[rest], values[rest])
+        ]
+        rows = np.flatnonzero(due)
+        for partition, offset in zip(*split_ranks(ranks[rows]), strict=True):
+            self._offsets[partition] = max(offset, self._offsets.get(partition, -1))
+        order = rows[np.lexsort((ranks[rows], effective_us[rows]))]
+        return Labels([keys[i] for i in order], effective_us[order], values[order])
+
+    def _drop_reads(self, used: Ints) -> None:
+        for name, parts in self._reads.items():
+            kept = [(ranks, values, ~np.isin(ranks, used)) for ranks, values in parts]
+            self._reads[name] = [(r[k], v[k]) for r, v, k in kept if k.any()]
+
+
+def _columns(view: View, model: ModelPlan) -> tuple[list[int], list[int]]:
+    """(places in the model's vector, columns of the view's values) of what the model reads."""
+    order = [aggregate.feature for aggregate in view.aggregates]
+    fields = [(i, f.feature) for i, f in enumerate(model.schema.fields) if f.view == view.name]
+    return [place for place, _ in fields], [order.index(feature) for _, feature in fields]
+
+
+def _join_spine(parts: list[SpineRows]) -> SpineRows:
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        none = np.empty(0, np.int64)
+        return SpineRows([], none, none, np.empty((0, 0)), none)
+    return SpineRows(
+        [key for part in parts for key in part.keys],
+        np.concatenate([p.effective_us for p in parts]),
+        np.concatenate([p.ranks for p in parts]),
+        np.concatenate([p.request for p in parts]),
+        np.concatenate([p.reads for p in parts]),
+    )
+
+
+def _take_spine(spine: SpineRows, rows: Ints) -> SpineRows:
+    keys = [spine.keys[i] for i in rows]
+    return SpineRows(
+        keys, spine.effective_us[rows], spine.ranks[rows], spine.request[rows], spine.reads[rows]
+    )

@@ -1,0 +1,95 @@
+"""One virtual shard: all views' entities whose key hashes to it, moved on by the watermark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from contracts.plan import Plan, View
+from dataflows.batches import KeyedRows, ShardInput, ShardOutput, ViewRows
+from dataflows.watermark import NOT_YET, WatermarkTable
+from dataflows.windows.view_state import Pending, Reads, Rows, ViewState
+
+
+class Shard:
+    """Pure logic: inputs of all partitions in, rows and reads out. Not safe for threads."""
+
+    def __init__(self, plan: Plan, number: int, partitions: int) -> None:
+        self._plan = plan
+        self._number = number
+        self._clocks = WatermarkTable(partitions)
+        self._views: dict[str, ViewState] = {}
+        self._done_us = NOT_YET
+
+    def on_batch(self, inputs: Sequence[ShardInput]) -> ShardOutput | None:
+        """Hold what came in, run what the watermark has passed; None if nothing moved."""
+        late: dict[str, int] = {}
+        for item in inputs:
+            for name, rows in item.updates.items():
+                late[name] = late.get(name, 0) + self._hold(name, rows, updates=1)
+            for name, rows in item.reads.items():
+                self._hold(name, rows, updates=0)
+            self._clocks.update(item.clock)
+        watermark_us = self._clocks.watermark_us
+        has_news = any(item.updates or item.reads for item in inputs)
+        if watermark_us == NOT_YET or (watermark_us == self._done_us and not has_news):
+            return None
+        self._done_us = watermark_us
+        return self._advance(watermark_us, late)
+
+    def dump(self) -> dict[str, Any]:
+        """Everything, as plain data; ``load`` is its inverse."""
+        views = {name: state.dump() for name, state in self._views.items()}
+        return {"clocks": self._clocks, "done_us": self._done_us, "views": views}
+
+    @classmethod
+    def load(cls, plan: Plan, number: int, partitions: int, data: dict[str, Any]) -> Shard:
+        """A shard as it was when ``dump`` was called."""
+        shard = cls(plan, number, partitions)
+        shard._clocks = data["clocks"]
+        shard._clocks.reopen()
+        shard._done_us = data["done_us"]
+        shard._views = {
+            name: ViewState.load(plan.view(name), state) for name, state in data["views"].items()
+        }
+        return shard
+
+    def _hold(self, name: str, rows: KeyedRows, updates: int) -> int:
+        state = self._views.get(name)
+        if state is None:
+            view: View = self._plan.view(name)
+            state = self._views[name] = ViewState(view)
+        count = len(rows.ranks)
+        values = rows.values
+        if not updates:
+            values = np.zeros((count, len(state.layout.columns)))
+        # Only a partition that was taken for idle can bring rows from before the watermark.
+        effective_us = np.maximum(rows.effective_us, self._done_us)
+        state.hold(
+            Pending(
+                state.slots(rows.keys)[rows.codes],
+                effective_us,
+                rows.ranks,
+                np.full(count, bool(updates)),
+                rows.event_us,
+                values,
+            )
+        )
+        return int((effective_us != rows.event_us).sum())
+
+    def _advance(self, watermark_us: int, late: dict[str, int]) -> ShardOutput:
+        new_rows: dict[str, ViewRows] = {}
+        new_reads: dict[str, Reads] = {}
+        for name, state in self._views.items():
+            rows, reads = state.advance(watermark_us)
+            if len(rows.slots):
+                used, slots = np.unique(rows.slots, return_inverse=True)
+                keys = [state.keys[slot] for slot in used]
+                new_rows[name] = ViewRows(
+                    keys, Rows(slots.astype(np.int64), rows.stamps_us, rows.values)
+                )
+            if len(reads.ranks):
+                new_reads[name] = reads
+        return ShardOutput(self._number, watermark_us, new_rows, new_reads, late)

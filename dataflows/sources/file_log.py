@@ -1,0 +1,149 @@
+"""The file log: ``DIR/TOPIC/PARTITION.ndjson``, one JSON object a line, an offset is a byte position."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+
+# A longer line is not a record but a file that is no log.
+RECORD_BYTES_MAX = 16 * 1024 * 1024
+
+
+class LogError(Exception):
+    """The log cannot be read or written; the message says where and what to do."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Whole records read from a partition.
+
+    Attributes:
+        records: the bytes, every record ended by a newline.
+        offsets: int64[n], where in the file each record begins.
+        next_offset: where the next read begins.
+    """
+
+    records: bytes
+    offsets: npt.NDArray[np.int64]
+    next_offset: int
+
+
+def partition_files(directory: Path, topic: str) -> dict[int, Path]:
+    """Partition number -> file, in order. A topic that nobody has written to has none."""
+    found = {}
+    for path in (directory / topic).glob("*.ndjson"):
+        if not path.stem.isdigit():
+            raise LogError(f"{path}: partitions are named 0.ndjson, 1.ndjson, ...; move it away")
+        found[int(path.stem)] = path
+    return dict(sorted(found.items()))
+
+
+def ensure_topic(directory: Path, topic: str) -> None:
+    """Make the topic with one empty partition if it does not exist."""
+    if not partition_files(directory, topic):
+        (directory / topic).mkdir(parents=True, exist_ok=True)
+        (directory / topic / "0.ndjson").touch()
+
+
+class PartitionFile:
+    """Reads one partition from an offset on. Not safe for threads."""
+
+    def __init__(self, path: Path, offset: int) -> None:
+        try:
+            self._file = path.open("rb", buffering=0)
+        except OSError as error:
+            raise LogError(f"cannot open {path}: {error.strerror}") from error
+        self._path = path
+        self.offset = offset
+        if self.size() < offset:
+            self._file.close()
+            raise LogError(
+                f"{path} has {self.size()} bytes but was read up to {offset}: it was cut or "
+                "replaced. Put it back, or rebuild everything with `headwater replay`"
+            )
+
+    def size(self) -> int:
+        """Bytes in the file now, a record still being written included."""
+        return os.fstat(self._file.fileno()).st_size
+
+    def read(self, bytes_max: int, until: int | None = None) -> Chunk | None:
+        """Up to ``bytes_max`` of whole records (one record may be larger); None if there is none.
+
+        Nothing that begins at or after ``until`` is read.
+        """
+        size = bytes_max
+        while True:
+            room = size if until is None else min(size, until - self.offset)
+            data = os.pread(self._file.fileno(), room, self.offset) if room > 0 else b""
+            end = data.rfind(b"\n") + 1
+            if end > 0:
+                return self._chunk(data[:end])
+            if len(data) < size:
+                return None
+            if size > RECORD_BYTES_MAX:
+                raise LogError(
+                    f"{self._path}: no newline within {size} bytes of offset {self.offset}; "
+                    "this is not a log of JSON lines. Mend the file or move it away"
+                )
+            size *= 2
+
+    def _chunk(self, records: bytes) -> Chunk:
+        newlines = np.flatnonzero(np.frombuffer(records, np.uint8) == ord("\n"))
+        offsets = np.empty(len(newlines), np.int64)
+        offsets[0] = self.offset
+        offsets[1:] = newlines[:-1] + (self.offset + 1)
+        self.offset += len(records)
+        return Chunk(records, offsets, self.offset)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class LogWriter:
+    """Appends records to a topic's partitions. Each ``append`` is one write per partition."""
+
+    def __init__(self, directory: Path, topic: str) -> None:
+        ensure_topic(directory, topic)
+        self._partitions = list(partition_files(directory, topic).values())
+        self._files = [path.open("ab", buffering=0) for path in self._partitions]
+
+    def append(self, records: Iterable[tuple[str, bytes]]) -> int:
+        """Append (key, record without newline) pairs; return how many.
+
+        The partition is chosen by the hash of the key, so one key stays in order.
+        """
+        buffers: list[list[bytes]] = [[] for _ in self._files]
+        count = 0
+        for key, record in records:
+            buffers[crc32(key.encode()) % len(self._files)].append(record)
+            count += 1
+        for file, lines in zip(self._files, buffers, strict=True):
+            if lines:
+                self._write(file.fileno(), b"\n".join(lines) + b"\n")
+        return count
+
+    def lines(self) -> Iterable[bytes]:
+        """All records that the topic holds, partition by partition."""
+        for path in self._partitions:
+            with path.open("rb") as file:
+                yield from file
+
+    def _write(self, descriptor: int, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(descriptor, view) :]
+            except OSError as error:
+                raise LogError(f"cannot append to the log: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Close all files."""
+        for file in self._files:
+            file.close()

@@ -1,0 +1,116 @@
+"""Rows for the offline store, the examples and the outcomes, as Arrow batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from contracts.feast_bytes import decode_entity_key
+from contracts.plan import ModelPlan, View
+from dataflows.batches import ViewRows
+from dataflows.learning.records import Outcomes, Scored
+from dataflows.stores.day_table import TableSpec
+
+TIME = pa.timestamp("us", tz="UTC")
+_ARROW_TYPES = {"string": pa.string(), "int64": pa.int64()}
+
+
+def view_table(view: View, path: Path) -> TableSpec:
+    """The table of a view's rows: join keys, features, event_timestamp."""
+    keys = [
+        (key, _ARROW_TYPES[kind])
+        for key, kind in zip(view.join_keys, view.join_key_types, strict=True)
+    ]
+    features = [
+        (a.feature, pa.int64() if a.dtype == "int64" else pa.float64()) for a in view.aggregates
+    ]
+    schema = pa.schema([*keys, *features, ("event_timestamp", TIME)])
+    return TableSpec(f"views/{view.name}", path, schema, "event_timestamp", view.join_keys)
+
+
+def examples_table(model: ModelPlan, folder: Path) -> TableSpec:
+    """The table of a model's vectors: key, event_timestamp, vector (missing is null), score."""
+    vector = [(column_name(f.name), pa.float64()) for f in model.schema.fields]
+    schema = pa.schema(
+        [
+            (model.spine_key, pa.string()),
+            ("event_timestamp", TIME),
+            *vector,
+            ("score", pa.float64()),
+        ]
+    )
+    path = folder / model.name / "examples"
+    return TableSpec(f"examples/{model.name}", path, schema, "event_timestamp", (model.spine_key,))
+
+
+def outcomes_table(model: ModelPlan, folder: Path) -> TableSpec:
+    """The table of a model's labelled predictions, by the time of the label."""
+    schema = pa.schema(
+        [
+            (model.spine_key, pa.string()),
+            ("event_timestamp", TIME),
+            ("label_timestamp", TIME),
+            ("label", pa.bool_()),
+            ("score", pa.float64()),
+            ("baseline_rate", pa.float64()),
+            ("baseline_last", pa.float64()),
+        ]
+    )
+    path = folder / model.name / "outcomes"
+    return TableSpec(f"outcomes/{model.name}", path, schema, "label_timestamp", (model.spine_key,))
+
+
+def column_name(field_name: str) -> str:
+    """Feast's full feature name (``view__feature``) of a vector field."""
+    return field_name.replace(":", "__")
+
+
+def view_batch(spec: TableSpec, view: View, new: ViewRows) -> pa.RecordBatch:
+    """Rows of a view as the table has them."""
+    codes = pa.array(new.rows.slots)
+    decoded = [decode_entity_key(key) for key in new.keys]
+    arrays: list[Any] = []
+    for name in view.join_keys:
+        arrays.append(pa.array([key[name] for key in decoded], spec.schema.field(name).type))
+    arrays = [array.take(codes) for array in arrays]
+    for i, aggregate in enumerate(view.aggregates):
+        kind = spec.schema.field(aggregate.feature).type
+        column = pa.array(np.ascontiguousarray(new.rows.values[:, i]), from_pandas=True)
+        arrays.append(column.cast(kind, safe=False) if kind != pa.float64() else column)
+    arrays.append(_times(new.rows.stamps_us))
+    return pa.RecordBatch.from_arrays(arrays, schema=spec.schema)
+
+
+def examples_batch(spec: TableSpec, scored: Scored) -> pa.RecordBatch:
+    """Scored vectors as the table has them."""
+    vector = [
+        pa.array(np.ascontiguousarray(column), from_pandas=True) for column in scored.features.T
+    ]
+    arrays = [
+        pa.array(scored.keys, pa.string()),
+        _times(scored.times_us),
+        *vector,
+        pa.array(scored.scores),
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=spec.schema)
+
+
+def outcomes_batch(spec: TableSpec, outcomes: Outcomes) -> pa.RecordBatch:
+    """Labelled predictions as the table has them."""
+    arrays = [
+        pa.array(outcomes.keys, pa.string()),
+        _times(outcomes.prediction_times_us),
+        _times(outcomes.label_times_us),
+        pa.array(outcomes.labels),
+        pa.array(outcomes.scores),
+        pa.array(outcomes.baseline_rates),
+        pa.array(outcomes.baseline_lasts),
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=spec.schema)
+
+
+def _times(times_us: Any) -> Any:
+    return pa.array(times_us, pa.int64()).cast(TIME)

@@ -1,0 +1,99 @@
+"""Where each number of a view's state stands: one row of doubles per entity.
+
+A *group* is a distinct (column, window): its ring of tiles holds the statistics that the view's
+functions on it need. All groups of an entity lie one behind the other in one row, so that an event
+touches neighbouring memory and a snapshot copies whole rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from contracts.plan import Aggregate, View
+
+Ints = npt.NDArray[np.int64]
+
+COUNT, SUM, MEAN, MIN, MAX, LAST, LATEST = range(7)
+FUNCTION_CODES = {
+    "count": COUNT,
+    "sum": SUM,
+    "mean": MEAN,
+    "min": MIN,
+    "max": MAX,
+    "last": LAST,
+    "latest": LATEST,
+}
+
+# Statistics a tile can hold, in the order of the columns of ``Layout.groups`` from OFFSETS on.
+N_STAT, SUM_STAT, MIN_STAT, MAX_STAT, LAST_STAT, LAST_TIME_STAT = range(6)
+GROUP_COLUMN, GROUP_WINDOW, GROUP_BASE, GROUP_WIDTH, GROUP_LATEST, OFFSETS = range(6)
+
+_STATS_NEEDED = {
+    "count": (N_STAT,),
+    "sum": (N_STAT, SUM_STAT),
+    "mean": (N_STAT, SUM_STAT),
+    "min": (N_STAT, MIN_STAT),
+    "max": (N_STAT, MAX_STAT),
+    "last": (N_STAT, LAST_STAT, LAST_TIME_STAT),
+    "latest": (N_STAT, LAST_STAT, LAST_TIME_STAT),
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The shape of a view's state.
+
+    Attributes:
+        columns: distinct input columns, in the order in which events bring their values.
+        windows: int64[W, 2], (tiles in the ring, hop in microseconds); (1, 0) is no window.
+        groups: int64[G, 11], see the ``GROUP_*`` and ``*_STAT`` constants; -1 is "not held".
+        features: int64[F, 2], (group, function code), in the order of the view's aggregates.
+        width: doubles per entity.
+    """
+
+    columns: tuple[str, ...]
+    windows: Ints
+    groups: Ints
+    features: Ints
+    width: int
+
+
+def make_layout(view: View) -> Layout:
+    """The layout of a view; depends on its aggregates only."""
+    columns = tuple(dict.fromkeys(a.column for a in view.aggregates))
+    windows = list(dict.fromkeys(_window(a) for a in view.aggregates))
+    group_stats: dict[tuple[str, tuple[int, int], bool], set[int]] = {}
+    for aggregate in view.aggregates:
+        stats = group_stats.setdefault(_group(aggregate), set())
+        stats.update(_STATS_NEEDED[aggregate.function])
+    rows: list[list[int]] = []
+    base = 0
+    for (column, window, is_latest), stats in group_stats.items():
+        held = sorted(stats)
+        offsets = [held.index(stat) if stat in stats else -1 for stat in range(6)]
+        rows.append(
+            [columns.index(column), windows.index(window), base, len(held), is_latest, *offsets]
+        )
+        base += len(held) * window[0]
+    order = list(group_stats)
+    features = [[order.index(_group(a)), FUNCTION_CODES[a.function]] for a in view.aggregates]
+    return Layout(
+        columns=columns,
+        windows=np.array(windows, dtype=np.int64).reshape(-1, 2),
+        groups=np.array(rows, dtype=np.int64).reshape(-1, OFFSETS + 6),
+        features=np.array(features, dtype=np.int64).reshape(-1, 2),
+        width=base,
+    )
+
+
+def _window(aggregate: Aggregate) -> tuple[int, int]:
+    if aggregate.window_us == 0:
+        return (1, 0)
+    return (aggregate.window_us // aggregate.hop_us, aggregate.hop_us)
+
+
+def _group(aggregate: Aggregate) -> tuple[str, tuple[int, int], bool]:
+    return (aggregate.column, _window(aggregate), aggregate.function == "latest")
