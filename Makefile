@@ -53,7 +53,7 @@ stubs-check: install
 	@rm -rf build/stubs
 	@$(call compile_protos,build/stubs)
 	@cd build/stubs && for file in $$(find . -type f); do \
-		diff -u "../../$$file" "$$file" || { echo "$$file differs from proto/: run 'make stubs'"; exit 1; }; done
+		cmp "../../$$file" "$$file" || { echo "$$file differs from proto/: run 'make stubs'"; exit 1; }; done
 
 lock: | $(UV) ## requirements.lock from pyproject.toml (LOCK_ARGS=--upgrade: newest versions)
 	$(UV) pip compile --quiet --universal --fork-strategy fewest --generate-hashes \
@@ -88,6 +88,8 @@ endef
 
 define compile_protos
 mkdir -p $(1) && $(BIN)/python -m grpc_tools.protoc -Iproto \
+	--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
 	--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
-	--python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)
+	--python_out=$(1) --grpc_python_out=$(1) \
+	--mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)
 endef

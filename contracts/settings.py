@@ -167,7 +167,12 @@ class DataflowSettings(Settings):
             no longer holds the watermark back.
         epoch_seconds: time between two snapshots; 0 is after every batch.
         shards: number of virtual shards; fixed when the state folder is created.
+        workers: threads that run the flow.
         batch_bytes: most that one read takes from a partition.
+        epoch_bytes_max: most that is read from a partition between two snapshots; bounds what is
+            on its way inside the dataflow.
+        offline_publish_seconds: time between two moments at which the offline tables show their
+            open days.
         alignment_seconds: how far apart in event time two partitions may be read.
         bad_record_window: number of latest records of a partition that the next one looks at.
         bad_record_share_max: share of bad ones among them above which the flow stops.
@@ -180,7 +185,10 @@ class DataflowSettings(Settings):
     idle_timeout_seconds: float = _seconds(1.0, at_most=86_400)
     epoch_seconds: float = _seconds(1.0, at_most=3_600)
     shards: int = _count(16, at_most=4_096)
+    workers: int = _count(1, at_most=256)
     batch_bytes: int = _count(2 * 1024 * 1024, at_most=1024 * 1024 * 1024)
+    epoch_bytes_max: int = _count(64 * 1024 * 1024, at_most=16 * 1024 * 1024 * 1024)
+    offline_publish_seconds: float = _seconds(60.0, at_most=86_400)
     alignment_seconds: float = _positive_seconds(86_400.0, at_most=3_155_760_000)
     bad_record_window: int = _count(1_000, at_most=1_000_000)
     bad_record_share_max: float = Field(0.5, ge=0, le=1, description="a number from 0 to 1")
