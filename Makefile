@@ -15,14 +15,15 @@ PYTHON ?= $(shell for python in python3.12 python3.11 python3 python; do \
 UV ?= $(shell if uv python dir >/dev/null 2>&1; then command -v uv; else echo $(TOOLS)/bin/uv; fi)
 
 PROTOS := $(patsubst proto/%,%,$(wildcard proto/*/*/*.proto))
-BENCHMARKS := $(patsubst benchmarks/%.py,bench-%,$(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)))
+BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
+CHECKS := check-format check-lint check-types check-stubs check-house
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check stubs stubs-check lock bench clean
+.PHONY: help install demo test check $(CHECKS) bench stubs lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z%-]+:.* ## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  PYTHON=PATH chooses the interpreter, PYTEST_ARGS=... and LOCK_ARGS=... are passed on"
 
 install: $(INSTALLED) ## the environment .venv, exactly as in requirements.lock
@@ -33,14 +34,28 @@ demo: install ## a year of real flights from log to scores; writes build/demo/re
 test: install ## the whole test suite
 	$(BIN)/pytest $(PYTEST_ARGS)
 
-check: install ## formatting, lint, types, stubs up to date, house rules
+check: $(CHECKS) ## formatting, lint, types, stubs up to date, house rules
+
+check-format: install
 	$(BIN)/ruff format --check .
+
+check-lint: install
 	$(BIN)/ruff check .
+
+check-types: install
 	$(BIN)/mypy
-	$(MAKE) --no-print-directory stubs-check
+
+check-stubs: install
+	@rm -rf build/stubs
+	@$(call compile_protos,build/stubs)
+	@cd build/stubs && for file in $$(find * -type f); do \
+		cmp "../../$$file" "$$file" || { echo "$$file is not what proto/ says: run 'make stubs'"; \
+		exit 1; }; done
+
+check-house: install
 	$(BIN)/pytest --quiet tests/test_house.py
 
-bench: $(BENCHMARKS) ## every benchmark, one after the other
+bench: $(BENCHMARKS:benchmarks/%.py=bench-%) ## every benchmark, one after the other
 
 bench-%: install ## one benchmark; writes build/bench/NAME.json
 	@mkdir -p build/bench
@@ -48,12 +63,6 @@ bench-%: install ## one benchmark; writes build/bench/NAME.json
 
 stubs: install ## the Python stubs, anew from proto/
 	$(call compile_protos,.)
-
-stubs-check: install
-	@rm -rf build/stubs
-	@$(call compile_protos,build/stubs)
-	@cd build/stubs && for file in $$(find . -type f); do \
-		cmp "../../$$file" "$$file" || { echo "$$file differs from proto/: run 'make stubs'"; exit 1; }; done
 
 lock: | $(UV) ## requirements.lock from pyproject.toml (LOCK_ARGS=--upgrade: newest versions)
 	$(UV) pip compile --quiet --universal --fork-strategy fewest --generate-hashes \
@@ -66,7 +75,8 @@ clean: ## remove what was built and installed here
 
 $(INSTALLED): requirements.lock pyproject.toml | $(UV)
 	@$(need_python)
-	@$(BIN)/python -c '' 2>/dev/null || $(UV) venv --clear --no-python-downloads --python "$(PYTHON)" $(VENV)
+	@$(BIN)/python -c '' 2>/dev/null || \
+		$(UV) venv --clear --no-python-downloads --python "$(PYTHON)" $(VENV)
 	$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
@@ -82,8 +92,8 @@ $(TOOLS)/bin/uv:
 	{ echo "cannot install uv with $(PYTHON): it needs the venv module or pip"; exit 1; }
 
 define need_python
-test -n "$(PYTHON)" || \
-	{ echo "Python 3.11 or 3.12 is needed and was not found: install one, or say PYTHON=/path/to/it"; exit 1; }
+test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed and was not found:" \
+	"install one, or say PYTHON=/path/to/it"; exit 1; }
 endef
 
 define compile_protos
