@@ -3,9 +3,10 @@
 ScorerError
 ├── InvalidRequestError        the caller must change the request
 ├── UnknownModelError          no such model, or no such version of it
-├── NoModelYetError            the model is known, but no version of it can be served yet
+├── ModelNotReadyError         the model is known, but the version wanted cannot be served
 ├── StoreUnavailableError      the online store did not answer
 ├── OverloadedError            too many requests in flight
+├── StoppingError              the scorer is shutting down
 ├── DeadlineError              the answer was not ready in time
 └── ModelFaultError            the model itself failed on a valid vector
 ConfigurationError             the process cannot start as it is set up
@@ -29,8 +30,8 @@ class UnknownModelError(ScorerError):
     """The repository holds no such model, or no such version of the model."""
 
 
-class NoModelYetError(ScorerError):
-    """The model exists, but none of its versions can be served yet; trying later may help."""
+class ModelNotReadyError(ScorerError):
+    """The model exists, but has no champion yet, or the version asked for is corrupt."""
 
 
 class StoreUnavailableError(ScorerError):
@@ -39,6 +40,10 @@ class StoreUnavailableError(ScorerError):
 
 class OverloadedError(ScorerError):
     """A bound on the work in flight is reached; trying later helps."""
+
+
+class StoppingError(ScorerError):
+    """The scorer is shutting down; another one, or this one restarted, will answer."""
 
 
 class DeadlineError(ScorerError):

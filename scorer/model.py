@@ -1,0 +1,104 @@
+"""A loaded version of a model: verified, warmed up, ready to run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from contracts.manifest import Manifest
+from scorer.errors import ConfigurationError, ModelFaultError
+from scorer.vector import VectorPlan, plan_vector
+
+INPUT = "features"
+OUTPUT = "score"
+
+
+class UnusableModelError(Exception):
+    """The version is intact but cannot be served; the text says why."""
+
+
+class LoadedModel:
+    """One version in memory. Attributes: ``manifest`` and ``plan``, its vector taken apart."""
+
+    def __init__(self, manifest: Manifest, onnx: bytes) -> None:
+        """Build the session, check inputs and outputs, and score the default vector once.
+
+        Takes milliseconds of CPU: not for the event loop.
+
+        Raises:
+            UnusableModelError: ONNX Runtime refuses it, or it does not do what the manifest says.
+        """
+        self.manifest = manifest
+        try:
+            self.plan: VectorPlan = plan_vector(manifest.schema)
+        except ConfigurationError as error:
+            raise UnusableModelError(str(error)) from error
+        try:
+            self._session = onnxruntime.InferenceSession(
+                onnx, _session_options(), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            # ONNX Runtime raises a type of its own for each status, without a common base.
+            raise UnusableModelError(f"ONNX Runtime refuses it: {_first_line(error)}") from error
+        self._check_signature()
+        defaults = np.array([manifest.schema.defaults] * 2, dtype=np.float64)
+        for rows in (1, 2):
+            try:
+                scores = self.run(defaults[:rows])
+            except ModelFaultError as error:
+                raise UnusableModelError(f"warm-up failed: {error}") from error
+            if not np.isfinite(scores).all():
+                raise UnusableModelError("warm-up failed: the default vector has no finite score")
+
+    @property
+    def width(self) -> int:
+        """Number of columns of the input."""
+        return len(self.manifest.schema.fields)
+
+    def run(self, matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Scores of the rows of ``matrix`` (float64, N by ``width``): float64, N.
+
+        Raises:
+            ModelFaultError: ONNX Runtime failed, or the output has another shape.
+        """
+        try:
+            output: Any = self._session.run([OUTPUT], {INPUT: matrix})[0]
+        except Exception as error:
+            raise ModelFaultError(f"{self} failed in ONNX Runtime: {_first_line(error)}") from error
+        scores = np.asarray(output, dtype=np.float64).reshape(-1)
+        if len(scores) != len(matrix):
+            raise ModelFaultError(f"{self} gave {len(scores)} scores for {len(matrix)} rows")
+        return scores
+
+    def __str__(self) -> str:
+        """Name and version, for messages."""
+        return f"model {self.manifest.model!r} version {self.manifest.version}"
+
+    def _check_signature(self) -> None:
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if [one.name for one in inputs] != [INPUT] or inputs[0].type != "tensor(double)":
+            raise UnusableModelError(f"its one input must be {INPUT!r}, tensor(double)")
+        shape = inputs[0].shape
+        if len(shape) != 2 or (isinstance(shape[1], int) and shape[1] != self.width):
+            raise UnusableModelError(f"its input is {shape}, the manifest has {self.width} fields")
+        if isinstance(shape[0], int):
+            raise UnusableModelError(f"its input is {shape}: the number of rows must be free")
+        if not any(one.name == OUTPUT and one.type == "tensor(double)" for one in outputs):
+            raise UnusableModelError(f"it must have an output {OUTPUT!r}, tensor(double)")
+
+
+def _session_options() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    # A row takes microseconds: handing it to other threads costs more than it saves.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    # Errors come as exceptions; the library's own lines on stderr would only repeat them.
+    options.log_severity_level = 4
+    return options
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0][:300]

@@ -1,0 +1,143 @@
+"""The composition root: builds the scorer from settings, runs it, and stops it gracefully."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from contracts.model_repository import ModelRepository
+from contracts.settings import ScorerSettings, split_address
+from scorer.batcher import Batcher
+from scorer.errors import ConfigurationError
+from scorer.metrics import ScorerMetrics
+from scorer.model_pool import ModelPool
+from scorer.online_store import open_online_store
+from scorer.service import ScorerService, ServiceLimits
+from scorer.v1 import scorer_pb2, scorer_pb2_grpc
+
+SERVICE = scorer_pb2.DESCRIPTOR.services_by_name["ScorerService"].full_name
+# Old versions are asked for now and then, to compare; each may take megabytes.
+_PINNED_MAX = 8
+# A store that hangs is told as UNAVAILABLE, before the deadline would hide the cause.
+_READ_SHARE = 0.8
+_log = structlog.get_logger()
+
+
+async def serve(
+    settings: ScorerSettings, repo_dir: Path, ready: Callable[[str], None] | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is under way and return.
+
+    Health says SERVING from the start, also while no model has a version yet: calls for other
+    models must come through.
+
+    Args:
+        settings: addresses, limits and times.
+        repo_dir: folder with ``feature_store.yaml``.
+        ready: called once with the address (``host:port``) when calls are answered.
+
+    Raises:
+        ConfigurationError: an address is taken, or the online store cannot be set up.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for one in signals:
+        loop.add_signal_handler(one, stop.set)
+    try:
+        async with running(settings, repo_dir) as address:
+            if ready is not None:
+                ready(address)
+            await stop.wait()
+            _log.info("stopping", grace_seconds=settings.grace_seconds)
+    finally:
+        for one in signals:
+            loop.remove_signal_handler(one)
+
+
+@contextlib.asynccontextmanager
+async def running(settings: ScorerSettings, repo_dir: Path) -> AsyncIterator[str]:
+    """A scorer that runs as long as the context; gives its address. Raises as ``serve``."""
+    metrics = ScorerMetrics()
+    reader = open_online_store(repo_dir)
+    pool = ModelPool(ModelRepository(settings.model_repository), _PINNED_MAX, metrics.swapped)
+    read_timeout_seconds = _READ_SHARE * settings.default_deadline_seconds
+    batcher = Batcher(reader, metrics, settings.in_flight_max, read_timeout_seconds)
+    limits = ServiceLimits(settings.rows_per_request_max, settings.default_deadline_seconds)
+    service = ScorerService(pool, batcher, metrics, limits, lambda: time.time_ns() // 1000)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(reader.close)
+        if settings.metrics_address:
+            stack.callback(_serve_metrics(metrics, settings.metrics_address))
+        await pool.poll()
+        watcher = asyncio.create_task(pool.watch(settings.model_poll_seconds))
+        stack.push_async_callback(_cancelled, watcher)
+        server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", settings.request_bytes_max),
+                ("grpc.max_send_message_length", -1),
+                # Two scorers on one port would share its calls without anyone noticing.
+                ("grpc.so_reuseport", 0),
+            ]
+        )
+        status = health.aio.HealthServicer()
+        scorer_pb2_grpc.add_ScorerServiceServicer_to_server(service, server)
+        health_pb2_grpc.add_HealthServicer_to_server(status, server)
+        reflection.enable_server_reflection(
+            (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+        )
+        address = _listen(server, settings.scorer_address)
+        await server.start()
+        for name in ("", SERVICE):
+            await status.set(name, health_pb2.HealthCheckResponse.SERVING)
+        _log.info("serving", address=address, models=dict(pool.models()))
+        try:
+            yield address
+        finally:
+            await status.enter_graceful_shutdown()
+            await server.stop(settings.grace_seconds)
+            await batcher.drain()
+
+
+def _listen(server: grpc.aio.Server, address: str) -> str:
+    """Bind, and give the address with the port that port 0 stands for."""
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"cannot listen on {address}: set HEADWATER_SCORER_ADDRESS to a free one"
+        ) from error
+    host, _, _ = address.rpartition(":")
+    return f"{host}:{port}"
+
+
+def _serve_metrics(metrics: ScorerMetrics, address: str) -> Callable[[], None]:
+    """Show the metrics; calling the result ends it."""
+    try:
+        server, thread = metrics.serve(*split_address(address))
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {address}: set HEADWATER_METRICS_ADDRESS to a free one"
+        ) from error
+
+    def close() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return close
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
