@@ -1,0 +1,298 @@
+"""Progressive validation with delayed labels: predict, wait, score, and only then learn.
+
+The order is that of ``river.stream.simulate_qa``: rows run by event time, and a label at t is
+learned before the prediction at t is made. How the rows are cut into calls changes nothing.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections import OrderedDict
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataflows.learning.export import check_exportable, to_onnx
+from dataflows.learning.gathering import Gathering
+from dataflows.learning.parity import PARITY_TOLERANCE, parity
+from dataflows.learning.records import (
+    Labels,
+    Learned,
+    LearnerSpec,
+    NewVersion,
+    Predictions,
+    RefusedVersion,
+)
+from dataflows.learning.scoreboard import Scoreboard
+from dataflows.learning.stepping import learning_step
+
+PARITY_ROWS_MAX = 256
+_STATE_FORMAT = 1
+_NEVER_US = np.iinfo(np.int64).max
+_ALWAYS_US = np.iinfo(np.int64).min
+_FROM_SPEC = frozenset({"spec", "_names", "_defaults", "_learn"})  # not part of the saved state
+
+# Of a prediction that waits: its time, vector, score, base rate and last label at that moment.
+_Waiting = tuple[int, dict[str, float], float, float, float]
+
+
+class LearnerStateError(ValueError):
+    """Saved state does not belong to this learner; the message says what to do."""
+
+
+class Learner:
+    """One model that learns as its labels come.
+
+    Memory: one entry per prediction younger than the label timeout, and the scoreboard.
+
+    Raises:
+        UnsupportedEstimatorError: the spec's estimator cannot be exported.
+    """
+
+    def __init__(self, spec: LearnerSpec) -> None:
+        self.spec = spec
+        self._names = spec.schema.names
+        self._defaults = np.asarray(spec.schema.defaults, dtype=np.float64)
+        self._estimator: Any = spec.make_learner()
+        check_exportable(self._estimator)
+        self._learn = learning_step(self._estimator)
+        self._waiting: OrderedDict[str, _Waiting] = OrderedDict()
+        self._last_row: list[float] | None = None
+        self._scoreboard = Scoreboard()
+        self._watermark_us = _ALWAYS_US
+        self._deadline_us = _NEVER_US  # nothing that waits expires before
+        self._boundary_us = _NEVER_US  # next publication; never while nothing new is learned
+        self._version = 0
+        self._labels_true = 0
+        self._labels_learned = 0
+        self._label_last = 0.5
+        self._trained_from_us = _NEVER_US
+        self._trained_until_us = _ALWAYS_US
+
+    @property
+    def waiting(self) -> int:
+        """Number of predictions that wait for their label."""
+        return len(self._waiting)
+
+    @property
+    def examples(self) -> int:
+        """Number of labels learned from since the beginning."""
+        return self._labels_learned
+
+    def advance(self, predictions: Predictions, labels: Labels, watermark_us: int) -> Learned:
+        """Run all rows of the two, in one order of event time.
+
+        Args:
+            predictions: rows in ``[previous watermark, watermark_us)``.
+            labels: the same.
+            watermark_us: no row before it will come any more.
+
+        Raises:
+            ValueError: the rows are not in order or not in that range, or a shape is wrong.
+        """
+        self._check("predictions", predictions.keys, predictions.times_us, watermark_us)
+        self._check("labels", labels.keys, labels.times_us, watermark_us)
+        shape = (len(predictions.keys), len(self._names))
+        if predictions.features.shape != shape or labels.values.shape != labels.times_us.shape:
+            raise ValueError(
+                f"model {self.spec.name}: features must have shape {shape} and label values "
+                f"{labels.times_us.shape}, got {predictions.features.shape} and "
+                f"{labels.values.shape}"
+            )
+        gathering = Gathering()
+        scores = self._run(predictions, labels, gathering)
+        self._pass(watermark_us, gathering)
+        self._watermark_us = watermark_us
+        gathering.put_on(self._scoreboard)
+        return gathering.learned(predictions, scores)
+
+    def finish(self, watermark_us: int) -> Learned:
+        """Publish what was learned since the last version: the input ends here.
+
+        A version published so has ``watermark_us`` as its boundary.
+        """
+        nothing = np.empty(0, dtype=np.int64)
+        learned = self.advance(
+            Predictions([], nothing, np.empty((0, len(self._names)))),
+            Labels([], nothing, np.empty(0)),
+            watermark_us,
+        )
+        if self._boundary_us != _NEVER_US:
+            gathering = Gathering(learned.versions, learned.refused)
+            self._publish(watermark_us, gathering)
+        return learned
+
+    def dumps(self) -> bytes:
+        """The state as bytes, for ``loads``; the spec is not in it."""
+        state = {name: value for name, value in vars(self).items() if name not in _FROM_SPEC}
+        # One array is smaller and quicker than a dictionary per row.
+        state["_waiting"] = (
+            list(self._waiting),
+            [(time_us, *rest) for time_us, _, *rest in self._waiting.values()],
+            self._matrix([list(waiting[1].values()) for waiting in self._waiting.values()]),
+        )
+        envelope = (_STATE_FORMAT, self.spec.name, self.spec.schema.fingerprint, state)
+        return pickle.dumps(envelope, protocol=5)
+
+    @classmethod
+    def loads(cls, spec: LearnerSpec, state: bytes) -> Learner:
+        """A learner that goes on where ``dumps`` was called.
+
+        The bytes are a pickle: give it nothing but what a learner of ours has written.
+
+        Raises:
+            LearnerStateError: the state is of another format, model or schema.
+        """
+        state_format, name, fingerprint, values = pickle.loads(state)
+        expected = (_STATE_FORMAT, spec.name, spec.schema.fingerprint)
+        if (state_format, name, fingerprint) != expected:
+            raise LearnerStateError(
+                f"state of model {name!r} (format {state_format}, schema {fingerprint[:12]}) does "
+                f"not fit model {spec.name!r} (format {_STATE_FORMAT}, schema {expected[2][:12]}): "
+                "replay the log, or give the changed model a new name"
+            )
+        learner = cls(spec)
+        keys, heads, rows = values.pop("_waiting")
+        vars(learner).update(values)
+        learner._learn = learning_step(learner._estimator)
+        for key, (time_us, *rest), row in zip(keys, heads, rows.tolist(), strict=True):
+            vector = dict(zip(learner._names, row, strict=True))
+            learner._waiting[key] = (time_us, vector, *rest)
+        return learner
+
+    def _check(
+        self, what: str, keys: list[str], times_us: NDArray[np.int64], watermark_us: int
+    ) -> None:
+        if times_us.shape != (len(keys),):
+            raise ValueError(
+                f"model {self.spec.name}: {what} have {len(keys)} keys but times of shape "
+                f"{times_us.shape}"
+            )
+        if len(keys) and (times_us[0] < self._watermark_us or times_us[-1] >= watermark_us):
+            raise ValueError(
+                f"model {self.spec.name}: {what} must lie in [{self._watermark_us}, "
+                f"{watermark_us}) but are from {times_us[0]} to {times_us[-1]}"
+            )
+        if (times_us[1:] < times_us[:-1]).any() or watermark_us < self._watermark_us:
+            raise ValueError(f"model {self.spec.name}: {what} or watermarks run backwards in time")
+
+    def _run(self, predictions: Predictions, labels: Labels, gathering: Gathering) -> list[float]:
+        """Both inputs merged, a label before a prediction of the same time; gives the scores."""
+        features = predictions.features
+        rows = np.where(np.isfinite(features), features, self._defaults).tolist()
+        label_rows = zip(labels.keys, labels.times_us.tolist(), labels.values.tolist(), strict=True)
+        label = next(label_rows, None)
+        scores: list[float] = []
+        for key, time_us, row in zip(
+            predictions.keys, predictions.times_us.tolist(), rows, strict=True
+        ):
+            while label is not None and label[1] <= time_us:
+                self._take_label(*label, gathering)
+                label = next(label_rows, None)
+            scores.append(self._predict(key, time_us, row, gathering))
+        while label is not None:
+            self._take_label(*label, gathering)
+            label = next(label_rows, None)
+        gathering.counts.predictions = len(scores)
+        gathering.counts.labels = len(labels.keys)
+        return scores
+
+    def _predict(self, key: str, time_us: int, row: list[float], gathering: Gathering) -> float:
+        if time_us >= self._boundary_us or time_us > self._deadline_us:
+            self._pass(time_us, gathering)
+        self._last_row = row
+        x = dict(zip(self._names, row, strict=False))  # `advance` has checked the length
+        score = float(self._estimator.predict_proba_one(x).get(True, 0.0))
+        if key in self._waiting:
+            gathering.counts.repeated_predictions += 1
+            return score
+        learned = self._labels_learned
+        rate = self._labels_true / learned if learned else 0.5
+        if not self._waiting:
+            self._deadline_us = time_us + self.spec.label_timeout_us
+        self._waiting[key] = (time_us, x, score, rate, self._label_last)
+        return score
+
+    def _take_label(self, key: str, time_us: int, value: float, gathering: Gathering) -> None:
+        if time_us >= self._boundary_us or time_us > self._deadline_us:
+            self._pass(time_us, gathering)
+        if value != value:
+            gathering.counts.ignored_labels += 1
+            return
+        waiting = self._waiting.pop(key, None)
+        if waiting is None:
+            gathering.counts.unmatched_labels += 1
+            return
+        prediction_time_us, x, score, rate, last = waiting
+        truth = value != 0.0
+        gathering.outcomes.append((key, prediction_time_us, time_us, truth, score, rate, last))
+        self._learn(x, truth)
+        self._labels_learned += 1
+        self._labels_true += truth
+        self._label_last = 1.0 if truth else 0.0
+        self._trained_until_us = time_us
+        if prediction_time_us < self._trained_from_us:
+            self._trained_from_us = prediction_time_us
+        if self._boundary_us == _NEVER_US:
+            every_us = self.spec.publish_every_us
+            self._boundary_us = (time_us // every_us + 1) * every_us
+
+    def _pass(self, time_us: int, gathering: Gathering) -> None:
+        """Publish and expire what is due once everything before ``time_us`` has been run."""
+        if time_us >= self._boundary_us:
+            # As of the boundary, whichever row or watermark it was that made us notice.
+            boundary_us = self._boundary_us
+            self._expire(boundary_us, gathering)
+            self._publish(boundary_us, gathering)
+        self._expire(time_us, gathering)
+
+    def _expire(self, time_us: int, gathering: Gathering) -> None:
+        """Give up predictions whose last moment for a label is before ``time_us``."""
+        timeout_us = self.spec.label_timeout_us
+        while self._waiting:
+            key = next(iter(self._waiting))
+            # Labels take entries out anywhere, so the deadline may be that of one long gone.
+            self._deadline_us = self._waiting[key][0] + timeout_us
+            if self._deadline_us >= time_us:
+                return
+            del self._waiting[key]
+            gathering.counts.expired_predictions += 1
+        self._deadline_us = _NEVER_US
+
+    def _publish(self, boundary_us: int, gathering: Gathering) -> None:
+        gathering.put_on(self._scoreboard)
+        self._boundary_us = _NEVER_US
+        held_out = [
+            list(waiting[1].values())
+            for waiting in islice(reversed(self._waiting.values()), PARITY_ROWS_MAX)
+        ]
+        if not held_out and self._last_row is not None:
+            held_out = [self._last_row]
+        onnx = to_onnx(self._estimator, self._names)
+        result = parity(self._estimator, onnx, self._names, self._matrix(held_out))
+        version = self._version + 1
+        if not result.holds:
+            reason = (
+                f"model {self.spec.name} version {version}: ONNX differs from River by "
+                f"{result.max_abs_diff} on {result.rows} rows, allowed is {PARITY_TOLERANCE}"
+            )
+            gathering.refused.append(RefusedVersion(version, boundary_us, reason))
+            return
+        self._version = version
+        gathering.versions.append(
+            NewVersion(
+                version=version,
+                boundary_us=boundary_us,
+                trained_from_us=self._trained_from_us,
+                trained_until_us=self._trained_until_us,
+                examples=self._labels_learned,
+                metrics=self._scoreboard.report(),
+                parity=result,
+                onnx=onnx,
+            )
+        )
+
+    def _matrix(self, rows: list[list[float]]) -> NDArray[np.float64]:
+        return np.array(rows, dtype=np.float64).reshape(len(rows), len(self._names))
