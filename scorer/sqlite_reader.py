@@ -7,7 +7,6 @@ only seconds in ``event_ts``. Where the two do not fit, Feast wrote last and its
 from __future__ import annotations
 
 import math
-import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,7 +72,7 @@ class SqliteReader:
         if self._closed:
             raise StoreUnavailableError("the online store reader is closed")
         try:
-            status = os.stat(self._path)
+            status = self._path.stat()
         except OSError as error:
             self._disconnect()
             raise StoreUnavailableError(

@@ -1,0 +1,161 @@
+"""Digests of what a run leaves behind: equal exactly when the contents are equal.
+
+They look at contents, not at files: how rows are spread over files, compression, the order of
+writing and SQLite's pages do not count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from contracts.model_repository import ModelRepository
+
+_U64 = npt.NDArray[np.uint64]
+_ROWS_AT_ONCE = 50_000
+_NULL = 0x6E75_6C6C
+_NAN = 0x7FF8_0000_0000_0000
+# Odd constants with well spread bits: two lanes make 128 bits for each row.
+_LANES = (0x9E37_79B9_7F4A_7C15, 0xC2B2_AE3D_27D4_EB4F)
+_ABOUT_THE_RUN = ("git_commit", "created_by")
+
+
+def digest_parquet(path: Path) -> str:
+    """SHA-256 (hex) over the rows of all ``*.parquet`` files below a folder, or of one file.
+
+    The set of rows with their multiplicity counts, and names and types of columns; the order of
+    rows and columns does not. Each row goes in as a 128 bit hash of its values, so two different
+    tables agree by chance only, not by intent. A null differs from NaN, all NaN are one.
+
+    Raises:
+        ValueError: the files disagree about their columns, or have a type we cannot hash.
+    """
+    files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+    columns: dict[str, pa.DataType] | None = None
+    rows: list[_U64] = []
+    for file in files:
+        with file.open("rb") as opened:
+            table = pq.read_table(opened)
+        here = {field.name: field.type for field in sorted(table.schema, key=lambda f: f.name)}
+        if columns is not None and here != columns:
+            raise ValueError(f"{file} has other columns than the files before it in {path}")
+        columns = here
+        rows.append(_row_hashes(table, list(here)))
+    digest = hashlib.sha256(repr([(n, str(t)) for n, t in (columns or {}).items()]).encode())
+    if rows:
+        first, second = np.concatenate(rows, axis=1)
+        order = np.lexsort((second, first))
+        digest.update(np.stack((first[order], second[order])).tobytes())
+    return digest.hexdigest()
+
+
+def digest_sqlite(path: Path, project: str) -> str:
+    """SHA-256 (hex) over all feature tables of a project in a SQLite online store.
+
+    Entity key, feature, value and event time (microseconds where we wrote it) of every row count.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        sqlite3.Error: it cannot be read.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"no online store at {path}")
+    digest = hashlib.sha256()
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        connection.execute("BEGIN")
+        names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        for name in sorted(row[0] for row in names if row[0].startswith(f"{project}_")):
+            table = '"' + name.replace('"', '""') + '"'
+            columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+            if not {"entity_key", "feature_name", "value", "event_ts"} <= columns:
+                continue
+            digest.update(f"table {name}\n".encode())
+            stamp = "NULL" if "event_us" not in columns else "event_us"
+            rows = connection.execute(
+                "SELECT length(entity_key), entity_key, feature_name, length(value), value,"
+                f" CASE WHEN {stamp} / 1000000 = event_ts THEN {stamp}"
+                f" ELSE event_ts * 1000000 END FROM {table} ORDER BY entity_key, feature_name"
+            )
+            while chunk := rows.fetchmany(_ROWS_AT_ONCE):
+                digest.update(repr(chunk).encode())
+    return digest.hexdigest()
+
+
+def digest_models(root: Path) -> str:
+    """SHA-256 (hex) over every version of every model below a model repository.
+
+    Models and manifests count, without the fields that tell who made them from which commit;
+    channels and audit, which people change, do not.
+
+    Raises:
+        ModelRepositoryError: a version is corrupt.
+    """
+    repository = ModelRepository(root)
+    digest = hashlib.sha256()
+    for model in repository.models():
+        for version in repository.versions(model):
+            manifest, onnx = repository.load(model, version)
+            fields = json.loads(manifest.to_json())
+            for name in _ABOUT_THE_RUN:
+                fields.pop(name, None)
+            text = json.dumps(fields, sort_keys=True)
+            digest.update(f"{model}/{version} {hashlib.sha256(onnx).hexdigest()} {text}\n".encode())
+    return digest.hexdigest()
+
+
+def _row_hashes(table: pa.Table, columns: list[str]) -> _U64:
+    """uint64[2, n]: two independent hashes of every row."""
+    lanes = np.zeros((2, table.num_rows), dtype=np.uint64)
+    for name in columns:
+        bits = _column_bits(name, table.column(name).combine_chunks())
+        for lane, factor in zip(lanes, _LANES, strict=True):
+            # splitmix64's finisher after each column: order of columns and every bit count.
+            lane *= np.uint64(factor)
+            lane += bits
+            lane ^= lane >> np.uint64(30)
+            lane *= np.uint64(0xBF58_476D_1CE4_E5B9)
+            lane ^= lane >> np.uint64(27)
+            lane *= np.uint64(0x94D0_49BB_1331_11EB)
+            lane ^= lane >> np.uint64(31)
+    return lanes
+
+
+def _column_bits(name: str, column: pa.Array) -> _U64:
+    """uint64[n]: the same number for the same value, another one (nearly surely) for another."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column = column.dictionary_decode()
+        kind = column.type
+    bits: _U64
+    if pa.types.is_floating(kind):
+        numbers = column.cast(pa.float64()).fill_null(0.0).to_numpy(zero_copy_only=False)
+        bits = numbers.view(np.uint64).copy()
+        bits[np.isnan(numbers)] = _NAN
+    elif pa.types.is_boolean(kind) or pa.types.is_integer(kind):
+        whole = column.fill_null(False if pa.types.is_boolean(kind) else 0)
+        bits = whole.to_numpy(zero_copy_only=False).astype(np.int64).view(np.uint64)
+    elif pa.types.is_timestamp(kind):
+        bits = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False).view(np.uint64)
+    elif pa.types.is_string(kind) or pa.types.is_binary(kind):
+        coded = column.cast(pa.binary()).fill_null(b"").dictionary_encode()
+        hashes = [
+            int.from_bytes(hashlib.blake2b(value, digest_size=8).digest(), "little")
+            for value in coded.dictionary.to_pylist()
+        ]
+        places = coded.indices.to_numpy(zero_copy_only=False)
+        bits = np.array(hashes, dtype=np.uint64)[places] if hashes else np.zeros(0, np.uint64)
+    else:
+        raise ValueError(f"column {name!r} has type {kind}, which has no digest")
+    if column.null_count:
+        mixed = bits * np.uint64(_LANES[0])
+        mixed[column.is_null().to_numpy(zero_copy_only=False)] = _NULL
+        return mixed
+    return bits * np.uint64(_LANES[0])
