@@ -5,8 +5,11 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -79,6 +82,13 @@ def _imports(path: Path) -> Iterator[tuple[int, str]]:
             yield node.lineno, (node.module or "").partition(".")[0]
 
 
+def _distribution(requirement: str) -> str:
+    """The normal form of the name that a requirement begins with."""
+    name = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert name
+    return re.sub(r"[-_.]+", "-", name[0]).lower()
+
+
 def _modules_of(package: str) -> list[Path]:
     return [path for path in _modules() if path.relative_to(ROOT).parts[0] == package]
 
@@ -106,6 +116,24 @@ def test_the_scorer_stays_light() -> None:
         for line, imported in _imports(path)
         if imported in NOT_IN_SCORER
     ]
+    assert not broken
+
+
+def test_what_is_imported_is_declared() -> None:
+    """Nothing that we import comes along only because somebody else needs it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["demo"]
+    declared = {_distribution(requirement) for requirement in wanted}
+    providers = packages_distributions()
+    known = MAY_IMPORT.keys() | sys.stdlib_module_names
+    broken = {
+        f"{_place(path, line)} imports {imported}"
+        for package in MAY_IMPORT
+        for path in _modules_of(package)
+        for line, imported in _imports(path)
+        if imported not in known
+        and declared.isdisjoint(_distribution(name) for name in providers.get(imported, []))
+    }
     assert not broken
 
 
