@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import bytewax.operators as op
-from bytewax.dataflow import Dataflow, KeyedStream, Stream
+from bytewax.dataflow import Dataflow, Stream
+from bytewax.operators import KeyedStream
 
 from contracts.model_repository import ModelRepository
 from contracts.plan import ModelPlan, Plan

@@ -24,7 +24,7 @@ from dataflows.flow.build import build_flow
 from dataflows.flow.file_source import LogPartition, list_partitions
 from dataflows.flow.progress import clear_progress
 from dataflows.flow.run_context import Places, RunContext, Tally
-from dataflows.sources.file_log import LogError
+from dataflows.stores.swap import finish_swap
 
 
 class EngineError(Exception):
@@ -65,29 +65,46 @@ def run_flow(
         EngineError: another process runs, or the state belongs to other definitions.
         LogError, StateError, OnlineStoreError, ...: what went wrong, as one line.
     """
+    with exclusive_state(places.state):
+        finish_swap(swap_journal(places.state))
+        return run_locked(repository, settings, places, until_end)
+
+
+def run_locked(
+    repository: Repository, settings: DataflowSettings, places: Places, until_end: bool
+) -> Summary:
+    """As ``run_flow``, for a caller that holds ``exclusive_state`` already."""
     folder = settings.log.folder
     if folder is None:
         raise EngineError("HEADWATER_LOG_URL must be file:///DIR; kafka:// cannot be read yet")
-    with exclusive_state(places.state):
-        partitions = list_partitions(folder, repository.plan)
-        _check_identity(repository, settings, partitions, places.state)
-        ends = {p.number: p.path.stat().st_size for p in partitions} if until_end else None
-        context = RunContext(settings, places, ends, threading.Event(), git_commit=_git_commit())
-        clear_progress(places.state)
-        flow = build_flow(repository, partitions, context)
-        with _stop_on_signals(context.stop):
-            _run(flow, settings, places.state)
-        if not context.tally.events:
-            return Summary(context.tally, 0.0)
-        return Summary(context.tally, context.monotonic() - context.tally.started_at)
+    places.state.mkdir(parents=True, exist_ok=True)
+    partitions = list_partitions(folder, repository.plan)
+    _check_identity(repository, settings, partitions, places.state)
+    ends = {p.number: p.path.stat().st_size for p in partitions} if until_end else None
+    commit = _git_commit(repository.directory)
+    context = RunContext(settings, places, ends, threading.Event(), git_commit=commit)
+    clear_progress(places.state)
+    flow = build_flow(repository, partitions, context)
+    with _stop_on_signals(context.stop):
+        _run(flow, settings, places.state)
+    if not context.tally.events:
+        return Summary(context.tally, 0.0)
+    return Summary(context.tally, context.monotonic() - context.tally.started_at)
+
+
+def swap_journal(state: Path) -> Path:
+    """Where an unfinished swap of generations is written down."""
+    return state.with_name(state.name + ".swap.json")
 
 
 @contextmanager
 def exclusive_state(state: Path) -> Iterator[None]:
     """Hold the state folder for this process; raise EngineError if another one has it."""
+    # Beside the folder, not in it: a replay puts another folder in its place.
+    path = state.with_name(state.name + ".lock")
     try:
-        state.mkdir(parents=True, exist_ok=True)
-        lock = (state / "lock").open("w")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("w")
     except OSError as error:
         raise EngineError(f"state folder {state}: {error.strerror}") from error
     with lock:
@@ -167,14 +184,11 @@ def _stop_on_signals(stop: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _git_commit() -> str:
+def _git_commit(directory: Path) -> str:
+    command = ["git", "-C", str(directory), "rev-parse", "HEAD"]
     try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
-        )
+        found = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return found.stdout.strip() if found.returncode == 0 else ""
 
-
-__all__ = ["EngineError", "LogError", "Summary", "default_places", "exclusive_state", "run_flow"]

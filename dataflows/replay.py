@@ -1,0 +1,116 @@
+"""Rebuilds everything from the log: the same flow into an empty place, then swapped in."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from contracts.settings import DataflowSettings
+from dataflows.definitions.repository import Repository
+from dataflows.flow.engine import (
+    Summary,
+    default_places,
+    exclusive_state,
+    run_locked,
+    swap_journal,
+)
+from dataflows.flow.run_context import Places
+from dataflows.stores.digest import digest_models, digest_parquet, digest_sqlite
+from dataflows.stores.swap import Swap, finish_swap, remove_store, run_swap
+
+_SUFFIX = ".replay"
+
+
+@dataclass(frozen=True)
+class Digest:
+    """SHA-256 of everything that one generation holds: equal exactly when the contents are.
+
+    Attributes:
+        online: current values of all entities.
+        offline: rows of all views.
+        examples: vectors, scores and labels of all models.
+        models: all versions of all models.
+    """
+
+    online: str
+    offline: str
+    examples: str
+    models: str
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What a replay did, and what was there before and is there now."""
+
+    summary: Summary
+    before: Digest
+    after: Digest
+
+
+def replay(repository: Repository, settings: DataflowSettings) -> Replayed:
+    """Run the whole log into empty stores and put these in the place of the live ones.
+
+    Until the swap nobody sees anything of it; a replay that was interrupted is dropped by the next
+    one. The dataflow must not run meanwhile; the scorer may.
+
+    Raises:
+        EngineError: a dataflow is running, or the log or a store cannot be used.
+    """
+    live = default_places(repository, settings)
+    with exclusive_state(live.state):
+        finish_swap(swap_journal(live.state))
+        before = digest(repository, live)
+        fresh = _beside(live)
+        _clear(fresh)
+        summary = run_locked(repository, settings, fresh, until_end=True)
+        after = digest(repository, fresh)
+        run_swap(_swap(repository, fresh, live), swap_journal(live.state))
+    return Replayed(summary, before, after)
+
+
+def digest(repository: Repository, places: Places) -> Digest:
+    """The digest of what lies at these places."""
+    offline = [digest_parquet(places.offline[view.name]) for view in repository.plan.views]
+    examples = [
+        digest_parquet(places.examples / model.name / table)
+        for model in repository.plan.models
+        for table in ("examples", "outcomes")
+    ]
+    return Digest(
+        online=digest_sqlite(places.online, repository.store.project),
+        offline=" ".join(offline),
+        examples=" ".join(examples),
+        models=digest_models(places.models),
+    )
+
+
+def _beside(live: Places) -> Places:
+    return Places(
+        state=_sibling(live.state),
+        online=_sibling(live.online),
+        offline={name: _sibling(path) for name, path in live.offline.items()},
+        examples=_sibling(live.examples),
+        models=_sibling(live.models),
+    )
+
+
+def _sibling(path: Path) -> Path:
+    return path.with_name(path.name + _SUFFIX)
+
+
+def _clear(places: Places) -> None:
+    for folder in (places.state, places.examples, places.models, *places.offline.values()):
+        if folder.exists():
+            shutil.rmtree(folder)
+    remove_store(places.online)
+
+
+def _swap(repository: Repository, fresh: Places, live: Places) -> Swap:
+    folders = [
+        (fresh.state, live.state),
+        (fresh.examples, live.examples),
+        (fresh.models, live.models),
+        *((fresh.offline[name], live.offline[name]) for name in live.offline),
+    ]
+    return Swap(tuple(folders), (fresh.online, live.online), repository.store.project)

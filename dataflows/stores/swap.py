@@ -1,0 +1,127 @@
+"""Puts a freshly built generation of stores in the place of the old one, all or nothing.
+
+Folders are renamed, the tables of the online store are exchanged in one transaction (a process that
+has the file open would go on reading a renamed one). A journal beside the state folder names what
+is to be done; whoever comes after a crash does the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Swap:
+    """What is to be exchanged: (new, live) folders, and the (new, live) online store."""
+
+    folders: tuple[tuple[Path, Path], ...]
+    online: tuple[Path, Path]
+    project: str
+
+
+def run_swap(swap: Swap, journal: Path) -> None:
+    """Exchange everything; after a crash ``finish_swap`` does what is left."""
+    content = {
+        "folders": [[str(new), str(live)] for new, live in swap.folders],
+        "online": [str(path) for path in swap.online],
+        "project": swap.project,
+    }
+    temporary = journal.with_suffix(".tmp")
+    with temporary.open("w") as file:
+        json.dump(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, journal)
+    finish_swap(journal)
+
+
+def finish_swap(journal: Path) -> bool:
+    """Do what a journal says, if there is one; True if there was. Doing it twice is harmless."""
+    if not journal.exists():
+        return False
+    content = json.loads(journal.read_text())
+    folders = [(Path(new), Path(live)) for new, live in content["folders"]]
+    for new, live in folders:
+        _swap_folder(new, live)
+    new_store, live_store = map(Path, content["online"])
+    if new_store.exists():
+        _swap_tables(new_store, live_store, content["project"])
+        remove_store(new_store)
+    journal.unlink()
+    for _, live in folders:
+        shutil.rmtree(_old(live), ignore_errors=True)
+    return True
+
+
+def remove_store(path: Path) -> None:
+    """Remove a SQLite file with what SQLite keeps beside it."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _old(live: Path) -> Path:
+    return live.with_name(live.name + ".old")
+
+
+def _swap_folder(new: Path, live: Path) -> None:
+    if not new.exists():
+        return
+    if live.exists():
+        shutil.rmtree(_old(live), ignore_errors=True)
+        live.rename(_old(live))
+    live.parent.mkdir(parents=True, exist_ok=True)
+    new.rename(live)
+
+
+def _swap_tables(new: Path, live: Path, project: str) -> None:
+    live.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(live, timeout=30, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("ATTACH ? AS fresh", (str(new),))
+        connection.execute("BEGIN IMMEDIATE")
+        prefix = f"{project}_"
+        for name in _tables(connection, "main"):
+            if name.startswith(prefix):
+                connection.execute(f"DELETE FROM main.{_quoted(name)}")
+        for name, sql in _definitions(connection):
+            if name not in _tables(connection, "main"):
+                connection.execute(sql)
+            columns = ", ".join(_columns(connection, name))
+            table = _quoted(name)
+            connection.execute(
+                f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM fresh.{table}"
+            )
+        connection.execute("COMMIT")
+
+
+def _tables(connection: sqlite3.Connection, schema: str) -> list[str]:
+    rows = connection.execute(f"SELECT name FROM {schema}.sqlite_master WHERE type = 'table'")
+    return [name for (name,) in rows]
+
+
+def _definitions(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    query = "SELECT name, sql FROM fresh.sqlite_master WHERE type = 'table'"
+    return connection.execute(query).fetchall()
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
+    """The new table's columns; those that the live one lacks are added to it."""
+    live = {row[1] for row in connection.execute(f"PRAGMA main.table_info({_quoted(table)})")}
+    names = []
+    for row in connection.execute(f"PRAGMA fresh.table_info({_quoted(table)})").fetchall():
+        if row[1] not in live:
+            connection.execute(
+                f"ALTER TABLE main.{_quoted(table)} ADD COLUMN {_quoted(row[1])} {row[2]}"
+            )
+        names.append(_quoted(row[1]))
+    return names
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
