@@ -199,7 +199,7 @@ def test_the_lock_has_versions_and_hashes() -> None:
     entries = re.split(r"\n(?=\S)", text)
     packages = [entry for entry in entries if not entry.startswith("#")]
     assert len(packages) > 50
-    names = [re.match(r"([a-z0-9-]+)==[^ ]+ ", entry) for entry in packages]
+    names = [re.match(r"([a-z0-9.-]+)==\S+ ", entry) for entry in packages]
     assert all(names)
     assert len({name[1] for name in names if name}) == len(packages)
     assert all("--hash=sha256:" in entry for entry in packages)
