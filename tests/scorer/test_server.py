@@ -1,0 +1,225 @@
+"""The process around the service: health, reflection, metrics, limits, start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from scorer.client import ScoreOptions, ScorerClient
+from scorer.errors import ConfigurationError
+from scorer.server import SERVICE, running
+from tests.scorer.shop import MODEL, NOON_US, ROW, Shop
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def scorer_process(shop: Shop, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """``python -m scorer`` on the shop, ready; gives the process and its address."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scorer", str(shop.folder)],
+        cwd=ROOT,
+        env={**os.environ, "HEADWATER_SCORER_ADDRESS": "127.0.0.1:0", **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert select.select([process.stdout], [], [], 60)[0], "the scorer did not get ready"
+        line = process.stdout.readline()
+        assert line.startswith("serving on "), process.communicate(timeout=30)
+        yield process, line.split()[-1]
+    finally:
+        process.kill()
+        process.communicate(timeout=30)
+
+
+def test_health_and_reflection(scorer_shop: Shop) -> None:
+    """Health tells of the server and the service; reflection gives the proto to any client."""
+
+    async def run() -> None:
+        async with (
+            running(scorer_shop.settings(), scorer_shop.folder) as address,
+            grpc.aio.insecure_channel(address) as channel,
+        ):
+            health = health_pb2_grpc.HealthStub(channel)
+            for name in ("", SERVICE):
+                answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
+                assert answer.status == SERVING
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await health.Check(health_pb2.HealthCheckRequest(service="nobody"))
+            assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+            reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
+            ask = reflection_pb2.ServerReflectionRequest
+            asked = [ask(list_services=""), ask(file_containing_symbol=SERVICE)]
+            answers = [one async for one in reflection.ServerReflectionInfo(iter(asked))]
+            services = {one.name for one in answers[0].list_services_response.service}
+            assert services >= {"scorer.v1.ScorerService", "grpc.health.v1.Health"}
+            files = answers[1].file_descriptor_response.file_descriptor_proto
+            names = {FileDescriptorProto.FromString(data).name for data in files}
+            assert "scorer/v1/scorer.proto" in names
+
+    asyncio.run(run())
+
+
+def test_metrics_are_shown(scorer_shop: Shop) -> None:
+    """Requests are counted by method and code, missing values by model and view."""
+    address = f"127.0.0.1:{free_port()}"
+
+    async def run() -> str:
+        async with scorer_shop.client(metrics_address=address) as client:
+            options = ScoreOptions(event_time_us=NOON_US)
+            await client.score(MODEL, [{**ROW, "card": 1}], options)
+            with pytest.raises(grpc.aio.AioRpcError):
+                await client.score("nobody", [ROW], options)
+
+            def fetch() -> str:
+                with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as page:
+                    return str(page.read(), "utf-8")
+
+            return await asyncio.to_thread(fetch)
+
+    text = asyncio.run(run())
+    assert 'grpc_server_handled_total{grpc_code="OK",grpc_method="Score"} 1.0' in text
+    assert 'grpc_server_handled_total{grpc_code="NOT_FOUND",grpc_method="Score"} 1.0' in text
+    missing = 'headwater_scorer_missing_features_total{model="fraud",view="card_1h"} 2.0'
+    assert missing in text
+    assert "headwater_scorer_requests_in_flight 0.0" in text
+
+
+def test_a_message_over_the_limit_is_refused(scorer_shop: Shop) -> None:
+    """A request larger than the setting is RESOURCE_EXHAUSTED, and the server goes on."""
+
+    async def run() -> None:
+        async with scorer_shop.client(request_bytes_max=2_000) as client:
+            options = ScoreOptions(event_time_us=NOON_US)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.score(MODEL, [ROW] * 100, options)
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert len((await client.score(MODEL, [ROW], options)).scores) == 1
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("setting", ["scorer_address", "metrics_address"])
+def test_a_taken_address_is_named(scorer_shop: Shop, setting: str) -> None:
+    """Starting on an address that is in use fails and says which setting to change."""
+
+    async def run(address: str) -> None:
+        settings = scorer_shop.settings(**{setting: address})
+        async with running(settings, scorer_shop.folder):
+            pytest.fail("it started on a taken address")
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = "127.0.0.1:{}".format(taken.getsockname()[1])
+        with pytest.raises(ConfigurationError, match=setting.upper()):
+            asyncio.run(run(address))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "feature_store.yaml"),
+        ("project: [", "feature_store.yaml"),
+        ("online_store: {type: sqlite}", "project"),
+        ("project: shop\nonline_store: {type: redis}", "issue 3"),
+        ("project: shop\nonline_store: {type: ${SHOP_STORE}}", "dynamodb"),
+    ],
+)
+def test_a_wrong_feature_store_is_one_line(
+    scorer_shop: Shop, text: str | None, reason: str
+) -> None:
+    """A configuration that cannot work ends with exit code 1 and one line on what to change."""
+    file = scorer_shop.folder / "feature_store.yaml"
+    if text is None:
+        file.unlink()
+    else:
+        file.write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "scorer", str(scorer_shop.folder)],
+        cwd=ROOT,
+        env={**os.environ, "SHOP_STORE": "dynamodb"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("scorer: ")
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_sigterm_finishes_what_is_under_way(scorer_shop: Shop) -> None:
+    """On SIGTERM under load no call is lost: each is answered, or refused as UNAVAILABLE; exit 0."""
+    with scorer_process(scorer_shop) as (process, address):
+        outcomes: list[grpc.StatusCode] = []
+        answered = threading.Event()
+
+        def ask() -> None:
+            with ScorerClient(address) as client:
+                while True:
+                    try:
+                        client.score(MODEL, [ROW], ScoreOptions(event_time_us=NOON_US))
+                    except grpc.RpcError as error:
+                        assert isinstance(error, grpc.Call)
+                        outcomes.append(error.code())
+                        return
+                    outcomes.append(grpc.StatusCode.OK)
+                    answered.set()
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        assert answered.wait(30)
+        process.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join(30)
+        process.wait(timeout=30)
+    assert process.returncode == 0
+    assert set(outcomes) == {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+    assert outcomes.count(grpc.StatusCode.UNAVAILABLE) == len(threads)
+
+
+def test_the_scorer_never_imports_feast() -> None:
+    """Everything the server needs, its client too, loads without Feast and other heavy packages."""
+    code = (
+        "import sys, scorer.server, scorer.client, scorer.sqlite_reader, scorer.__main__;"
+        "print({m.partition('.')[0] for m in sys.modules}"
+        " & {'feast', 'bytewax', 'river', 'pandas', 'numba', 'dataflows'})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.strip() == "set()"
