@@ -60,26 +60,22 @@ class ModelStep:
             if item.labels is not None:
                 self._labels.append(item.labels)
             self._clocks.update(item.clock)
-        spine = _join_spine(self._spine)
-        matrix, complete = self._vectors(spine)
-        limit_us = self._clocks.watermark_us
-        if not complete.all():
-            limit_us = min(limit_us, int(spine.effective_us[~complete].min()))
-        if limit_us <= self._done_us:
-            return None
-        return self._run(spine, matrix, limit_us)
+        return self._run_until(self._clocks.watermark_us)
 
     @property
-    def is_complete(self) -> bool:
-        """Whether every partition was read to its end and everything read was run."""
-        waiting = sum(len(part.ranks) for part in self._spine)
-        waiting += sum(len(part.ranks) for part in self._labels)
-        return self._clocks.is_over and not waiting
+    def is_over(self) -> bool:
+        """Whether every partition was read to its end and all reads are there."""
+        if not self._clocks.is_idle:
+            return False
+        _, complete = self._vectors(_join_spine(self._spine))
+        return bool(complete.all())
 
-    def finish(self) -> Step:
-        """Publish what was learned last; for the end of the input."""
+    def finish(self) -> Sequence[Step]:
+        """Run the last moment too and publish what was learned; for input that is over."""
+        last = self._run_until(self._clocks.watermark_us + 1)
         learned = self._learner.finish(self._done_us)
-        return Step(self._done_us, learned, dict(self._offsets))
+        published = Step(self._done_us, learned, dict(self._offsets))
+        return [published] if last is None else [last, published]
 
     def dump(self) -> dict[str, Any]:
         """Everything, as plain data; ``load`` is its inverse."""
@@ -112,6 +108,16 @@ class ModelStep:
         step._done_us = data["done_us"]
         step._offsets = dict(data["offsets"])
         return step
+
+    def _run_until(self, limit_us: int) -> Step | None:
+        """Run what is before the limit and has all its reads; None if nothing moved."""
+        spine = _join_spine(self._spine)
+        matrix, complete = self._vectors(spine)
+        if not complete.all():
+            limit_us = min(limit_us, int(spine.effective_us[~complete].min()))
+        if limit_us <= self._done_us:
+            return None
+        return self._run(spine, matrix, limit_us)
 
     def _take_reads(self, output: ShardOutput) -> None:
         for name, held in self._reads.items():

@@ -33,11 +33,14 @@ class Shard:
                 self._hold(name, rows, updates=0)
             self._clocks.update(item.clock)
         watermark_us = self._clocks.watermark_us
-        has_news = any(item.updates or item.reads for item in inputs)
+        is_idle = self._clocks.is_idle
+        has_news = is_idle or any(item.updates or item.reads for item in inputs)
         if watermark_us == NOT_YET or (watermark_us == self._done_us and not has_news):
             return None
         self._done_us = watermark_us
-        return self._advance(watermark_us, late)
+        # When all is silent, updates of the very last moment need not wait for a later one.
+        updates_before_us = watermark_us + 1 if is_idle else watermark_us
+        return self._advance(watermark_us, updates_before_us, late)
 
     def dump(self) -> dict[str, Any]:
         """Everything, as plain data; ``load`` is its inverse."""
@@ -79,11 +82,13 @@ class Shard:
         )
         return int((effective_us != rows.event_us).sum())
 
-    def _advance(self, watermark_us: int, late: dict[str, int]) -> ShardOutput:
+    def _advance(
+        self, watermark_us: int, updates_before_us: int, late: dict[str, int]
+    ) -> ShardOutput:
         new_rows: dict[str, ViewRows] = {}
         new_reads: dict[str, Reads] = {}
         for name, state in self._views.items():
-            rows, reads = state.advance(watermark_us)
+            rows, reads = state.advance(watermark_us, updates_before_us)
             if len(rows.slots):
                 used, slots = np.unique(rows.slots, return_inverse=True)
                 keys = [state.keys[slot] for slot in used]

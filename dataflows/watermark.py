@@ -25,30 +25,32 @@ class PartitionClock:
 
 
 class WatermarkTable:
-    """The watermark over all partitions of a flow; it never goes back."""
+    """The watermark over all partitions of a flow; it never goes back.
+
+    Attributes:
+        watermark_us: nothing that comes takes effect before this.
+    """
 
     def __init__(self, partitions: int) -> None:
         self._clocks = [PartitionClock(i, NOT_YET, NOT_YET, False) for i in range(partitions)]
         self.watermark_us = NOT_YET
 
-    def update(self, clock: PartitionClock) -> int:
-        """Take in what one partition says; return the watermark."""
+    @property
+    def is_idle(self) -> bool:
+        """Whether every partition was read to its end.
+
+        The watermark then is the newest event time, and even what happened at that very moment may
+        take effect: nobody is expected to add anything.
+        """
+        return all(clock.is_idle for clock in self._clocks)
+
+    def update(self, clock: PartitionClock) -> None:
+        """Take in what one partition says."""
         self._clocks[clock.partition] = clock
         busy = [c.watermark_us for c in self._clocks if not c.is_idle]
-        if busy:
-            now_us = min(busy)
-        else:
-            # Nobody is expected to add anything: even what happened last may take effect.
-            newest_us = max(c.newest_us for c in self._clocks)
-            now_us = newest_us + 1 if newest_us > NOT_YET else NOT_YET
+        now_us = min(busy) if busy else max(c.newest_us for c in self._clocks)
         self.watermark_us = max(self.watermark_us, now_us)
-        return self.watermark_us
 
     def reopen(self) -> None:
         """After a restart: nobody is idle until it says so again."""
         self._clocks = [replace(clock, is_idle=False) for clock in self._clocks]
-
-    @property
-    def is_over(self) -> bool:
-        """Whether every partition was read to its end."""
-        return all(clock.is_idle for clock in self._clocks)

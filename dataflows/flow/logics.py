@@ -86,8 +86,8 @@ class ModelLogic(StatefulBatchLogic[ModelInput | ShardOutput, Step, Handle]):
         self._is_dirty = True
         step = self._step.on_batch(values)
         steps = [] if step is None else [step]
-        if self._finishes and self._step.is_complete:
-            steps.append(self._step.finish())
+        if self._finishes and self._step.is_over:
+            steps.extend(self._step.finish())
         return steps, False
 
     def snapshot(self) -> Handle:

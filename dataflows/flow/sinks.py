@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,6 +92,8 @@ class TableSink(FixedPartitionedSink[TableRows, Handle]):
         self._specs = dict(sorted(specs.items()))
         self._producers = producers
         self._context = context
+        # Compressing Parquet lets go of Python's lock: it costs the flow's thread next to nothing.
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="parquet")
 
     def list_parts(self) -> list[str]:
         """Names of the tables."""
@@ -103,7 +106,7 @@ class TableSink(FixedPartitionedSink[TableRows, Handle]):
     def build_part(self, step_id: str, for_part: str, resume_state: Handle | None) -> TablePartition:
         """A table that goes on at ``resume_state``."""
         wal = self._context.places.state / "tables"
-        table = DayTable(self._specs[for_part], wal, resume_state)
+        table = DayTable(self._specs[for_part], wal, resume_state, self._writer)
         return TablePartition(table, self._producers[for_part], self._context)
 
 

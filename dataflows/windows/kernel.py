@@ -222,6 +222,9 @@ def advance(
     for i in range(slot.shape[0] + decay_at.shape[0]):
         if i < slot.shape[0]:
             s, until_us = slot[i], effective_us[i]
+            if is_update[i] and stamped_at[s] > until_us and row_of[s] < 0:
+                # Its moment was settled when all was silent, and handed out: one step later.
+                until_us = stamped_at[s]
         else:
             s, until_us = i - slot.shape[0], watermark_us
         while decay_at[s] <= until_us:

@@ -115,9 +115,12 @@ class ViewState:
         """Number of rows that wait for the watermark."""
         return sum(len(part.slots) for part in self._parts)
 
-    def advance(self, watermark_us: int) -> tuple[Rows, Reads]:
-        """Run what the watermark has passed: updates before it, reads up to it, decay up to it."""
-        due = self._due(watermark_us)
+    def advance(self, watermark_us: int, updates_before_us: int) -> tuple[Rows, Reads]:
+        """Run updates before ``updates_before_us``, and reads and decay up to the watermark.
+
+        ``updates_before_us`` is the watermark, or one more than it when all is silent.
+        """
+        due = self._due(watermark_us, updates_before_us)
         order = np.lexsort((due.ranks, due.is_update, due.effective_us))
         due = due.take(order)
         count = len(self.keys)
@@ -169,13 +172,17 @@ class ViewState:
         state._parts = list(data["pending"])
         return state
 
-    def _due(self, watermark_us: int) -> Pending:
+    def _due(self, watermark_us: int, updates_before_us: int) -> Pending:
         if not self._parts:
             none = np.empty(0, np.int64)
             values = np.empty((0, len(self.layout.columns)))
             return Pending(none, none, none, np.empty(0, np.bool_), none, values)
         pending = Pending.join(self._parts)
-        is_due = pending.effective_us + pending.is_update <= watermark_us
+        is_due = np.where(
+            pending.is_update,
+            pending.effective_us < updates_before_us,
+            pending.effective_us <= watermark_us,
+        )
         if is_due.all():
             self._parts = []
             return pending
