@@ -25,7 +25,8 @@ _NULL = 0x6E75_6C6C
 _NAN = 0x7FF8_0000_0000_0000
 # Odd constants with well spread bits: two lanes make 128 bits for each row.
 _LANES = (0x9E37_79B9_7F4A_7C15, 0xC2B2_AE3D_27D4_EB4F)
-_ABOUT_THE_RUN = ("git_commit", "created_by")
+# What ``Manifest.same_version_as`` leaves out too.
+_ABOUT_THE_RUN = ("git_commit", "created_by", "offsets")
 
 
 def digest_parquet(path: Path) -> str:
@@ -92,7 +93,7 @@ def digest_sqlite(path: Path, project: str) -> str:
 def digest_models(root: Path) -> str:
     """SHA-256 (hex) over every version of every model below a model repository.
 
-    Models and manifests count, without the fields that tell who made them from which commit;
+    Models and manifests count, without what differs by run: commit, maker and offsets read;
     channels and audit, which people change, do not.
 
     Raises:

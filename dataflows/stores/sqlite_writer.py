@@ -185,38 +185,6 @@ class SqliteOnlineWriter:
         )
 
 
-def swap_in_online_store(built: Path, path: Path) -> None:
-    """Put a newly built online store in the place of another, for readers without a gap.
-
-    A plain rename would leave the old file's write-ahead log beside the new file, and SQLite would
-    play it into it. Readers that hold the old file notice the new one at their next read.
-
-    Args:
-        built: a store that its writer has closed; it is gone from here afterwards.
-        path: where it goes, on the same file system. No writer may be open on what is there.
-
-    Raises:
-        OnlineStoreError: ``built`` is missing, broken or still open somewhere.
-    """
-    try:
-        connection = sqlite3.connect(f"{built.absolute().as_uri()}?mode=rw", uri=True, timeout=1.0)
-        try:
-            (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise OnlineStoreError(f"cannot swap in the online store {built}: {error}") from error
-    if busy or _log_of(built).exists():
-        raise OnlineStoreError(f"{built} is still open: close its writer and readers first")
-    _log_of(path).unlink(missing_ok=True)
-    path.with_name(path.name + "-shm").unlink(missing_ok=True)
-    built.replace(path)
-
-
-def _log_of(path: Path) -> Path:
-    return path.with_name(path.name + "-wal")
-
-
 def _quoted(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
