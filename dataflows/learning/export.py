@@ -84,7 +84,10 @@ def check_exportable(estimator: Any) -> None:
     Raises:
         UnsupportedEstimatorError: naming the class, or the parameter that could not be kept.
     """
-    *transformers, last = _steps(estimator)
+    steps = _steps(estimator)
+    if not steps:
+        raise UnsupportedEstimatorError("Pipeline is empty; end it with a classifier")
+    *transformers, last = steps
     _check_steps(transformers, "transformer", "before the end of a pipeline")
     _check_steps([last], "classifier", "at the end")
 
@@ -105,12 +108,12 @@ def to_onnx(estimator: Any, feature_names: Sequence[str]) -> bytes:
     for step in _steps(estimator):
         value = _CONVERTERS[type(step)].append(step, graph, value)
     graph.nodes.append(helper.make_node("Identity", [value], [_OUTPUT], name=_OUTPUT))
-    rows = len(graph.features)
+    width = len(graph.features)
     model: ModelProto = helper.make_model(
         helper.make_graph(
             graph.nodes,
             "headwater",
-            [helper.make_tensor_value_info(_INPUT, TensorProto.DOUBLE, ["N", rows])],
+            [helper.make_tensor_value_info(_INPUT, TensorProto.DOUBLE, ["N", width])],
             [helper.make_tensor_value_info(_OUTPUT, TensorProto.DOUBLE, ["N"])],
             graph.constants,
         ),

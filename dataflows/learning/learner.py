@@ -1,7 +1,8 @@
 """Progressive validation with delayed labels: predict, wait, score, and only then learn.
 
 The order is that of ``river.stream.simulate_qa``: rows run by event time, and a label at t is
-learned before the prediction at t is made. How the rows are cut into calls changes nothing.
+learned before a prediction at t is made; only the label of that prediction itself, if it has the
+same time, is learned right after it. How the rows are cut into calls changes nothing.
 """
 
 from __future__ import annotations
@@ -12,18 +13,17 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dataflows.learning.export import check_exportable, to_onnx
+from dataflows.learning.export import check_exportable
 from dataflows.learning.gathering import Gathering
-from dataflows.learning.parity import PARITY_TOLERANCE, parity
+from dataflows.learning.order import check_rows
+from dataflows.learning.publication import Progress, make_version
 from dataflows.learning.records import (
     Labels,
     Learned,
     LearnerSpec,
     NewVersion,
     Predictions,
-    RefusedVersion,
 )
 from dataflows.learning.scoreboard import Scoreboard
 from dataflows.learning.stepping import learning_step
@@ -60,6 +60,8 @@ class Learner:
         self._learn = learning_step(self._estimator)
         self._waiting: OrderedDict[str, _Waiting] = OrderedDict()
         self._last_row: list[float] | None = None
+        self._early: dict[str, float] = {}  # labels of the time below that found no prediction
+        self._early_us = _ALWAYS_US
         self._scoreboard = Scoreboard()
         self._watermark_us = _ALWAYS_US
         self._deadline_us = _NEVER_US  # nothing that waits expires before
@@ -92,15 +94,7 @@ class Learner:
         Raises:
             ValueError: the rows are not in order or not in that range, or a shape is wrong.
         """
-        self._check("predictions", predictions.keys, predictions.times_us, watermark_us)
-        self._check("labels", labels.keys, labels.times_us, watermark_us)
-        shape = (len(predictions.keys), len(self._names))
-        if predictions.features.shape != shape or labels.values.shape != labels.times_us.shape:
-            raise ValueError(
-                f"model {self.spec.name}: features must have shape {shape} and label values "
-                f"{labels.times_us.shape}, got {predictions.features.shape} and "
-                f"{labels.values.shape}"
-            )
+        check_rows(self.spec, predictions, labels, self._watermark_us, watermark_us)
         gathering = Gathering()
         scores = self._run(predictions, labels, gathering)
         self._pass(watermark_us, gathering)
@@ -131,7 +125,7 @@ class Learner:
         state["_waiting"] = (
             list(self._waiting),
             [(time_us, *rest) for time_us, _, *rest in self._waiting.values()],
-            self._matrix([list(waiting[1].values()) for waiting in self._waiting.values()]),
+            np.array([list(waiting[1].values()) for waiting in self._waiting.values()]),
         )
         envelope = (_STATE_FORMAT, self.spec.name, self.spec.schema.fingerprint, state)
         return pickle.dumps(envelope, protocol=5)
@@ -161,22 +155,6 @@ class Learner:
             vector = dict(zip(learner._names, row, strict=True))
             learner._waiting[key] = (time_us, vector, *rest)
         return learner
-
-    def _check(
-        self, what: str, keys: list[str], times_us: NDArray[np.int64], watermark_us: int
-    ) -> None:
-        if times_us.shape != (len(keys),):
-            raise ValueError(
-                f"model {self.spec.name}: {what} have {len(keys)} keys but times of shape "
-                f"{times_us.shape}"
-            )
-        if len(keys) and (times_us[0] < self._watermark_us or times_us[-1] >= watermark_us):
-            raise ValueError(
-                f"model {self.spec.name}: {what} must lie in [{self._watermark_us}, "
-                f"{watermark_us}) but are from {times_us[0]} to {times_us[-1]}"
-            )
-        if (times_us[1:] < times_us[:-1]).any() or watermark_us < self._watermark_us:
-            raise ValueError(f"model {self.spec.name}: {what} or watermarks run backwards in time")
 
     def _run(self, predictions: Predictions, labels: Labels, gathering: Gathering) -> list[float]:
         """Both inputs merged, a label before a prediction of the same time; gives the scores."""
@@ -213,6 +191,9 @@ class Learner:
         if not self._waiting:
             self._deadline_us = time_us + self.spec.label_timeout_us
         self._waiting[key] = (time_us, x, score, rate, self._label_last)
+        if time_us == self._early_us and key in self._early:
+            gathering.counts.unmatched_labels -= 1
+            self._take_label(key, time_us, self._early.pop(key), gathering)
         return score
 
     def _take_label(self, key: str, time_us: int, value: float, gathering: Gathering) -> None:
@@ -224,6 +205,9 @@ class Learner:
         waiting = self._waiting.pop(key, None)
         if waiting is None:
             gathering.counts.unmatched_labels += 1
+            if time_us != self._early_us:
+                self._early, self._early_us = {}, time_us
+            self._early.setdefault(key, value)
             return
         prediction_time_us, x, score, rate, last = waiting
         truth = value != 0.0
@@ -270,29 +254,17 @@ class Learner:
         ]
         if not held_out and self._last_row is not None:
             held_out = [self._last_row]
-        onnx = to_onnx(self._estimator, self._names)
-        result = parity(self._estimator, onnx, self._names, self._matrix(held_out))
-        version = self._version + 1
-        if not result.holds:
-            reason = (
-                f"model {self.spec.name} version {version}: ONNX differs from River by "
-                f"{result.max_abs_diff} on {result.rows} rows, allowed is {PARITY_TOLERANCE}"
-            )
-            gathering.refused.append(RefusedVersion(version, boundary_us, reason))
-            return
-        self._version = version
-        gathering.versions.append(
-            NewVersion(
-                version=version,
-                boundary_us=boundary_us,
-                trained_from_us=self._trained_from_us,
-                trained_until_us=self._trained_until_us,
-                examples=self._labels_learned,
-                metrics=self._scoreboard.report(),
-                parity=result,
-                onnx=onnx,
-            )
+        progress = Progress(
+            version=self._version + 1,
+            boundary_us=boundary_us,
+            trained_from_us=self._trained_from_us,
+            trained_until_us=self._trained_until_us,
+            examples=self._labels_learned,
+            metrics=self._scoreboard.report(),
         )
-
-    def _matrix(self, rows: list[list[float]]) -> NDArray[np.float64]:
-        return np.array(rows, dtype=np.float64).reshape(len(rows), len(self._names))
+        made = make_version(self.spec, self._estimator, held_out, progress)
+        if isinstance(made, NewVersion):
+            self._version = made.version
+            gathering.versions.append(made)
+        else:
+            gathering.refused.append(made)

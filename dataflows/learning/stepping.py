@@ -12,7 +12,8 @@ from typing import Any
 from river import base, compose, preprocessing
 
 Vector = dict[str, float]
-Learn = Callable[[Vector, bool], None]
+Truth = base.typing.ClfTarget  # a label of any River classifier; ours are booleans
+Learn = Callable[[Vector, Truth], None]
 
 
 def learning_step(estimator: Any) -> Learn:
@@ -28,7 +29,7 @@ def learning_step(estimator: Any) -> Learn:
     stages = [_stage(transformer) for transformer in transformers]
     learn_last: Learn = last.learn_one
 
-    def learn(x: Vector, truth: base.typing.ClfTarget) -> None:
+    def learn(x: Vector, truth: Truth) -> None:
         for stage in stages:
             x = stage(x)
         learn_last(x, truth)
