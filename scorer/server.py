@@ -29,6 +29,7 @@ SERVICE = scorer_pb2.DESCRIPTOR.services_by_name["ScorerService"].full_name
 _PINNED_MAX = 8
 # A store that hangs is told as UNAVAILABLE, before the deadline would hide the cause.
 _READ_SHARE = 0.8
+_QUIET_SECONDS = 0.05
 _log = structlog.get_logger()
 
 
@@ -104,6 +105,10 @@ async def running(settings: ScorerSettings, repo_dir: Path) -> AsyncIterator[str
             yield address
         finally:
             await status.enter_graceful_shutdown()
+            # A call that gRPC has read but not handed to us when it stops ends as CANCELLED
+            # (grpc/grpc#41785). So turn callers away first, and stop when it has become quiet.
+            service.refuse()
+            await service.quiet(_QUIET_SECONDS, settings.grace_seconds)
             await server.stop(settings.grace_seconds)
             await batcher.drain()
 

@@ -13,7 +13,7 @@ import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from scorer.batcher import Batcher, ScoredRow
-from scorer.errors import DeadlineError, InvalidRequestError, ScorerError
+from scorer.errors import DeadlineError, InvalidRequestError, ScorerError, StoppingError
 from scorer.metrics import ScorerMetrics
 from scorer.model import LoadedModel
 from scorer.model_pool import ModelPool
@@ -22,6 +22,7 @@ from scorer.v1 import scorer_pb2, scorer_pb2_grpc
 from scorer.vector import Scalar, check_row
 
 _log = structlog.get_logger()
+_Request = TypeVar("_Request")
 _Answer = TypeVar("_Answer")
 _Context = grpc.aio.ServicerContext[object, object]
 
@@ -51,35 +52,62 @@ class ScorerService(scorer_pb2_grpc.ScorerServiceServicer):
         self._metrics = metrics
         self._limits = limits
         self._clock_us = clock_us
+        self._refusing = False
+        self._arrived = 0
+        self._under_way = 0
 
     async def Score(  # noqa: N802 - gRPC names it
         self, request: scorer_pb2.ScoreRequest, context: _Context
     ) -> scorer_pb2.ScoreResponse:
         """See the proto."""
-        return await self._answered("Score", self._score(request), context)
+        return await self._answered("Score", self._score, request, context)
 
     async def ListModels(  # noqa: N802 - gRPC names it
         self, request: scorer_pb2.ListModelsRequest, context: _Context
     ) -> scorer_pb2.ListModelsResponse:
         """See the proto."""
-        return await self._answered("ListModels", self._list_models(), context)
+        return await self._answered("ListModels", self._list_models, request, context)
 
     async def GetModel(  # noqa: N802 - gRPC names it
         self, request: scorer_pb2.GetModelRequest, context: _Context
     ) -> scorer_pb2.GetModelResponse:
         """See the proto."""
-        return await self._answered("GetModel", self._get_model(request), context)
+        return await self._answered("GetModel", self._get_model, request, context)
 
-    async def _answered(self, method: str, work: Awaitable[_Answer], context: _Context) -> _Answer:
+    def refuse(self) -> None:
+        """Answer every call from now on with UNAVAILABLE; those under way go on."""
+        self._refusing = True
+
+    async def quiet(self, quiet_seconds: float, timeout_seconds: float) -> None:
+        """Wait until no call is under way and none has come for a while, or time is up."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout_seconds
+        while (left := end - loop.time()) > 0:
+            arrived = self._arrived
+            await asyncio.sleep(min(quiet_seconds, left))
+            if not self._under_way and arrived == self._arrived:
+                return
+
+    async def _answered(
+        self,
+        method: str,
+        work: Callable[[_Request], Awaitable[_Answer]],
+        request: _Request,
+        context: _Context,
+    ) -> _Answer:
         """The result of ``work``; errors and the deadline become status codes here."""
+        self._arrived += 1
+        self._under_way += 1
         started = time.perf_counter()
         code = grpc.StatusCode.CANCELLED
         remaining = _seconds_left(context)
         default = self._limits.default_deadline_seconds
         try:
+            if self._refusing:
+                raise StoppingError("the scorer is stopping; try again")
             try:
                 async with asyncio.timeout(default if remaining is None else remaining):
-                    answer = await work
+                    answer = await work(request)
             except TimeoutError:
                 raise DeadlineError("the answer was not ready within the deadline") from None
             code = grpc.StatusCode.OK
@@ -90,6 +118,7 @@ class ScorerService(scorer_pb2_grpc.ScorerServiceServicer):
             code, text = grpc.StatusCode.INTERNAL, "internal error; the scorer's log has the cause"
             _log.exception("request_failed", method=method)
         finally:
+            self._under_way -= 1
             self._metrics.requests.labels(method, code.name).inc()
             self._metrics.request_seconds.labels(method).observe(time.perf_counter() - started)
         await context.abort(code, text)
@@ -138,7 +167,9 @@ class ScorerService(scorer_pb2_grpc.ScorerServiceServicer):
                 message.newest_feature_time.FromMicroseconds(vector.newest_us)
         return response
 
-    async def _list_models(self) -> scorer_pb2.ListModelsResponse:
+    async def _list_models(
+        self, request: scorer_pb2.ListModelsRequest
+    ) -> scorer_pb2.ListModelsResponse:
         return scorer_pb2.ListModelsResponse(
             models=[
                 scorer_pb2.ModelSummary(model=name, version=version)

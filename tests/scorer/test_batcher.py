@@ -124,7 +124,7 @@ def test_a_caller_that_leaves_still_counts_until_its_work_ends(scorer_shop: Shop
 
 
 def test_a_store_that_hangs_is_given_up(scorer_shop: Shop) -> None:
-    """A read that takes too long ends as StoreUnavailableError for all requests that wait for it."""
+    """A read that takes too long is StoreUnavailableError for all requests that wait for it."""
 
     async def run() -> None:
         reader = WatchedReader(scorer_shop)
