@@ -23,9 +23,14 @@ def ranks_of(partition: int, offsets: Ints) -> Ints:
     return (np.int64(partition) << OFFSET_BITS) | offsets
 
 
+def partitions_of(ranks: Ints) -> Ints:
+    """The partition that each rank begins with."""
+    return ranks >> OFFSET_BITS
+
+
 def split_ranks(ranks: Ints) -> tuple[list[int], list[int]]:
     """Partitions and offsets that ``ranks_of`` put together."""
-    return (ranks >> OFFSET_BITS).tolist(), (ranks & ((1 << OFFSET_BITS) - 1)).tolist()
+    return partitions_of(ranks).tolist(), (ranks & ((1 << OFFSET_BITS) - 1)).tolist()
 
 
 @dataclass(frozen=True)
@@ -116,8 +121,9 @@ class LabelRows:
 
 @dataclass(frozen=True)
 class ModelInput:
-    """One partition's news for one model."""
+    """One partition's news for one model; ``is_spine`` tells whether its topic is the spine."""
 
     clock: PartitionClock
+    is_spine: bool
     spine: SpineRows | None
     labels: LabelRows | None

@@ -16,6 +16,7 @@ from dataflows.batches import (
     ModelInput,
     ShardOutput,
     SpineRows,
+    partitions_of,
     split_ranks,
 )
 from dataflows.learning.learner import Learner
@@ -46,6 +47,8 @@ class ModelStep:
         self._spine: list[SpineRows] = []
         self._labels: list[LabelRows] = []
         self._reads: dict[str, list[tuple[Ints, Floats]]] = {name: [] for name in model.views}
+        # Partitions of other topics: views are also read for the spines of other models.
+        self._foreign: set[int] = set()
         self._done_us = NOT_YET
         self._offsets: dict[int, int] = {}
 
@@ -55,6 +58,8 @@ class ModelStep:
             if isinstance(item, ShardOutput):
                 self._take_reads(item)
                 continue
+            if not item.is_spine:
+                self._foreign.add(item.clock.partition)
             if item.spine is not None:
                 self._spine.append(item.spine)
             if item.labels is not None:
@@ -144,7 +149,8 @@ class ModelStep:
             answers += found
             rows = order[place[found]]
             places, columns = self._columns[name]
-            matrix[np.ix_(np.flatnonzero(found), places)] = values[np.ix_(rows, columns)]
+            wanted = values[np.ix_(rows, np.array(columns))]
+            matrix[np.ix_(np.flatnonzero(found), np.array(places))] = wanted
         return matrix, answers == spine.reads
 
     def _run(self, spine: SpineRows, matrix: Floats, limit_us: int) -> Step:
@@ -184,8 +190,12 @@ class ModelStep:
 
     def _drop_reads(self, used: Ints) -> None:
         for name, parts in self._reads.items():
-            kept = [(ranks, values, ~np.isin(ranks, used)) for ranks, values in parts]
+            kept = [(ranks, values, self._is_wanted(ranks, used)) for ranks, values in parts]
             self._reads[name] = [(r[k], v[k]) for r, v, k in kept if k.any()]
+
+    def _is_wanted(self, ranks: Ints, used: Ints) -> Any:
+        foreign = np.isin(partitions_of(ranks), list(self._foreign))
+        return ~(foreign | np.isin(ranks, used))
 
 
 def _columns(view: View, model: ModelPlan) -> tuple[list[int], list[int]]:

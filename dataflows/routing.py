@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from contracts.feast_bytes import entity_key
+from contracts.feature_schema import ValueType
 from contracts.plan import ModelPlan, Plan, View
 from dataflows.batches import (
     Floats,
@@ -27,11 +28,15 @@ from dataflows.learning.label_expression import compile_label
 # Distinct entity keys that a worker remembers the bytes of; past it, it starts anew.
 KEY_CACHE_ENTRIES_MAX = 1_000_000
 
+_EntityKind = tuple[tuple[str, ...], tuple[ValueType, ...]]
+# A shard, its keys, the code of each of its rows, and its rows.
+_ShardPart = tuple[int, list[bytes], Ints, Ints]
+
 
 class KeyEncoder:
     """Entity keys of a batch: their bytes and shards, remembered between batches."""
 
-    def __init__(self, names: tuple[str, ...], types: tuple[str, ...], shards: int) -> None:
+    def __init__(self, names: tuple[str, ...], types: tuple[ValueType, ...], shards: int) -> None:
         self._names = names
         self._types = types
         self._shards = shards
@@ -63,11 +68,11 @@ class ShardRouter:
         self._shards = shards
         self._updates: dict[str, list[tuple[View, tuple[str, ...]]]] = {}
         self._reads: dict[str, list[View]] = {}
-        self._encoders: dict[tuple[str, ...], KeyEncoder] = {}
+        self._encoders: dict[_EntityKind, KeyEncoder] = {}
         for view in plan.views:
             columns = tuple(dict.fromkeys(a.column for a in view.aggregates))
             self._updates.setdefault(view.topic, []).append((view, columns))
-            self._encoders[view.join_keys] = KeyEncoder(view.join_keys, view.join_key_types, shards)
+            self._encoders[_kind(view)] = KeyEncoder(*_kind(view), shards)
         for model in plan.models:
             read = self._reads.setdefault(model.spine_topic, [])
             read.extend(plan.view(name) for name in model.views if plan.view(name) not in read)
@@ -76,7 +81,7 @@ class ShardRouter:
         """One item for every shard, since every shard must learn the watermark."""
         inputs = [ShardInput(shard, batch.clock, {}, {}) for shard in range(self._shards)]
         if len(batch.ranks):
-            split: dict[tuple[str, ...], list[tuple[int, list[bytes], Ints, Ints]]] = {}
+            split: dict[_EntityKind, list[_ShardPart]] = {}
             for view, columns in self._updates.get(batch.topic, ()):
                 values = np.column_stack([_floats(batch.columns[name]) for name in columns])
                 for shard, keys, codes, rows in self._split(split, view, batch):
@@ -89,15 +94,16 @@ class ShardRouter:
 
     def _split(
         self,
-        done: dict[tuple[str, ...], list[tuple[int, list[bytes], Ints, Ints]]],
+        done: dict[_EntityKind, list[_ShardPart]],
         view: View,
         batch: SourceBatch,
-    ) -> list[tuple[int, list[bytes], Ints, Ints]]:
-        """(shard, its keys, code of each of its rows, its rows), once per set of join keys."""
-        if view.join_keys not in done:
-            keys, shards, codes = self._encoders[view.join_keys].encode(batch.columns)
-            done[view.join_keys] = _by_shard(keys, shards, codes)
-        return done[view.join_keys]
+    ) -> list[_ShardPart]:
+        """What goes to each shard; worked out once per kind of entity."""
+        kind = _kind(view)
+        if kind not in done:
+            keys, shards, codes = self._encoders[kind].encode(batch.columns)
+            done[kind] = _by_shard(keys, shards, codes)
+        return done[kind]
 
 
 class ModelRouter:
@@ -112,11 +118,12 @@ class ModelRouter:
     def route(self, batch: SourceBatch) -> tuple[str, ModelInput]:
         """One item, empty but for the clock if the topic is neither spine nor label."""
         spine = labels = None
-        if len(batch.ranks) and batch.topic == self._model.spine_topic:
+        is_spine = batch.topic == self._model.spine_topic
+        if len(batch.ranks) and is_spine:
             spine = self._spine(batch)
         if len(batch.ranks) and batch.topic == self._model.label_topic:
             labels = self._labels(batch)
-        return self._model.name, ModelInput(batch.clock, spine, labels)
+        return self._model.name, ModelInput(batch.clock, is_spine, spine, labels)
 
     def _spine(self, batch: SourceBatch) -> SpineRows:
         count = len(batch.ranks)
@@ -139,11 +146,17 @@ class ModelRouter:
         return LabelRows(keys, batch.effective_us, batch.ranks, values)
 
 
+def _kind(view: View) -> _EntityKind:
+    return view.join_keys, view.join_key_types
+
+
 def _floats(column: Any) -> Floats:
     return np.array(column, dtype=np.float64)
 
 
 def _distinct(values: list[Any]) -> tuple[list[Any], Ints]:
+    if all(value is None for value in values):
+        return [], np.full(len(values), -1, np.int64)
     encoded = pa.array(values).dictionary_encode()
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     return encoded.dictionary.to_pylist(), codes
@@ -157,9 +170,7 @@ def _distinct_tuples(columns: list[list[Any]]) -> tuple[list[Any], Ints]:
     return list(index), codes
 
 
-def _by_shard(
-    keys: list[bytes], shards: Ints, codes: Ints
-) -> list[tuple[int, list[bytes], Ints, Ints]]:
+def _by_shard(keys: list[bytes], shards: Ints, codes: Ints) -> list[_ShardPart]:
     rows = np.flatnonzero(codes >= 0)
     if not len(rows):
         return []

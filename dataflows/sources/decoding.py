@@ -1,4 +1,4 @@
-"""JSON records to columns, a whole batch at a time; what does not fit is set aside with a reason."""
+"""JSON records to columns, a batch at a time; what does not fit is set aside with a reason."""
 
 from __future__ import annotations
 
@@ -68,35 +68,48 @@ class RecordDecoder:
     def decode(self, records: bytes, count: int) -> Decoded:
         """Decode ``count`` records, one a line, each ended by a newline.
 
-        The whole batch is tried first; only if that fails is each record looked at by itself.
+        The whole batch is tried first; if that fails its halves are, down to the bad records.
         """
-        try:
-            rows = self._decoder.decode_lines(records)
-            if len(rows) == count:
-                return self._columns(rows, np.arange(count), [])
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _BadColumnError):
-            pass
-        return self._one_by_one(records)
+        whole = self._whole(records, count)
+        if whole is not None:
+            return whole[1]
+        sifted = _Sifted([], [], [])
+        self._sift(records.split(b"\n")[:-1], 0, sifted)
+        return self._columns(sifted.rows, np.array(sifted.index, dtype=np.int64), sifted.bad)
 
-    def _one_by_one(self, records: bytes) -> Decoded:
-        rows: list[Any] = []
-        index: list[int] = []
-        bad: list[BadRecord] = []
-        lines = records.split(b"\n")[:-1]
-        for i, line in enumerate(lines):
+    def _whole(self, records: bytes, count: int) -> tuple[list[Any], Decoded] | None:
+        """A batch as rows and as columns if all its records are good, each with its own line."""
+        # msgspec takes any white space between two values, so the lines are looked at too.
+        if not _are_lines_whole(records):
+            return None
+        try:
+            rows: list[Any] = self._decoder.decode_lines(records)
+            decoded = self._columns(rows, np.arange(count), [])
+        except _BAD:
+            return None
+        return (rows, decoded) if len(rows) == count else None
+
+    def _sift(self, lines: list[bytes], first: int, sifted: _Sifted) -> None:
+        """Put lines, the first of which is number ``first``, with the good or with the bad."""
+        if len(lines) > 1:
+            whole = self._whole(b"\n".join(lines) + b"\n", len(lines))
+            if whole is not None:
+                sifted.rows.extend(whole[0])
+                sifted.index.extend(range(first, first + len(lines)))
+                return
+            half = len(lines) // 2
+            self._sift(lines[:half], first, sifted)
+            self._sift(lines[half:], first + half, sifted)
+            return
+        for line in lines:
             try:
                 row = self._decoder.decode(line)
-                self._columns([row], np.array([i]), [])
-            except UnicodeDecodeError as error:
-                bad.append(BadRecord(i, line, f"not UTF-8: {error}"))
-            except RecursionError:
-                bad.append(BadRecord(i, line, "nested too deeply"))
-            except (msgspec.DecodeError, _BadColumnError) as error:
-                bad.append(BadRecord(i, line, str(error) if line.strip() else "empty record"))
+                self._columns([row], np.zeros(1, np.int64), [])
+            except _BAD as error:
+                sifted.bad.append(BadRecord(first, line, _reason(line, error)))
             else:
-                rows.append(row)
-                index.append(i)
-        return self._columns(rows, np.array(index, dtype=np.int64), bad)
+                sifted.rows.append(row)
+                sifted.index.append(first)
 
     def _columns(self, rows: Sequence[Any], index: Ints, bad: list[BadRecord]) -> Decoded:
         columns: dict[str, Any] = {}
@@ -116,6 +129,40 @@ class RecordDecoder:
 
 class _BadColumnError(ValueError):
     """A value of the right JSON type that cannot be used."""
+
+
+_BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _BadColumnError)
+
+
+@dataclass(frozen=True)
+class _Sifted:
+    """Records of a batch that is not good as a whole; ``index`` as in ``Decoded``."""
+
+    rows: list[Any]
+    index: list[int]
+    bad: list[BadRecord]
+
+
+def _are_lines_whole(records: bytes) -> bool:
+    """Whether every line begins and ends as an object does.
+
+    An object cannot run over from one such line to the next: a comma would have to stand between
+    them. So as many objects as lines means one object in every line.
+    """
+    data = np.frombuffer(records, np.uint8)
+    ends = np.flatnonzero(data == ord("\n"))
+    begins = np.concatenate(([0], ends[:-1] + 1)) if len(ends) else ends
+    last = data[ends - 1]
+    last = np.where(last == ord("\r"), data[ends - 2], last)
+    return bool((data[begins] == ord("{")).all() and (last == ord("}")).all())
+
+
+def _reason(line: bytes, error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8: {error}"
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return str(error) if line.strip() else "empty record"
 
 
 def _field(column: Column) -> tuple[Any, ...]:
@@ -154,4 +201,3 @@ def _times(name: str, values: list[str | None]) -> npt.NDArray[np.float64]:
         ) from error
     integers = stamps.cast(pa.int64())
     return np.asarray(integers.to_numpy(zero_copy_only=False), dtype=np.float64)
-

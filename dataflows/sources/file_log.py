@@ -1,4 +1,4 @@
-"""The file log: ``DIR/TOPIC/PARTITION.ndjson``, one JSON object a line, an offset is a byte position."""
+"""The file log: ``DIR/TOPIC/PARTITION.ndjson``, one object a line; an offset is a byte position."""
 
 from __future__ import annotations
 
