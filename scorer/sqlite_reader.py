@@ -112,7 +112,8 @@ class SqliteReader:
             return Found(None, [None] * len(wanted.features))
         cells = {name: value for name, value, _, _ in rows}
         values = [_number(wanted.view, name, cells.get(name)) for name in wanted.features]
-        return Found(max(_stamp(seconds, stamp) for _, _, seconds, stamp in rows), values)
+        stamps = {(seconds, stamp) for _, _, seconds, stamp in rows}  # nearly always one
+        return Found(max(_stamp(seconds, stamp) for seconds, stamp in stamps), values)
 
     def _query(self, connection: sqlite3.Connection, view: str) -> str | None:
         """The view's SELECT; None while it has no table. Kept once the table is as we make it."""
