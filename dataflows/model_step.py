@@ -21,6 +21,7 @@ from dataflows.batches import (
 )
 from dataflows.learning.learner import Learner
 from dataflows.learning.records import Labels, Learned, LearnerSpec, Predictions
+from dataflows.read_buffer import ReadBuffer
 from dataflows.watermark import NOT_YET, WatermarkTable
 
 
@@ -46,7 +47,7 @@ class ModelStep:
         self._learner = Learner(spec)
         self._spine: list[SpineRows] = []
         self._labels: list[LabelRows] = []
-        self._reads: dict[str, list[tuple[Ints, Floats]]] = {name: [] for name in model.views}
+        self._reads = {name: ReadBuffer() for name in model.views}
         # Partitions of other topics: views are also read for the spines of other models.
         self._foreign: set[int] = set()
         self._done_us = NOT_YET
@@ -109,13 +110,15 @@ class ModelStep:
         step._clocks.reopen()
         step._learner = Learner.loads(spec, data["learner"])
         step._spine, step._labels = list(data["spine"]), list(data["labels"])
-        step._reads = {name: list(parts) for name, parts in data["reads"].items()}
+        step._reads = data["reads"]
         step._done_us = data["done_us"]
         step._offsets = dict(data["offsets"])
         return step
 
     def _run_until(self, limit_us: int) -> Step | None:
         """Run what is before the limit and has all its reads; None if nothing moved."""
+        if limit_us <= self._done_us:
+            return None
         spine = _join_spine(self._spine)
         matrix, complete = self._vectors(spine)
         if not complete.all():
@@ -125,10 +128,13 @@ class ModelStep:
         return self._run(spine, matrix, limit_us)
 
     def _take_reads(self, output: ShardOutput) -> None:
-        for name, held in self._reads.items():
-            if name in output.reads:
-                read = output.reads[name]
-                held.append((read.ranks, read.values))
+        for name, read in output.reads.items():
+            # Views are also read for the spines of other models.
+            ours = ~np.isin(partitions_of(read.ranks), list(self._foreign))
+            if ours.all():
+                self._reads[name].add(read.ranks, read.values)
+            elif ours.any():
+                self._reads[name].add(read.ranks[ours], read.values[ours])
 
     def _vectors(self, spine: SpineRows) -> tuple[Floats, Any]:
         """(float64[n, d] with NaN for what is missing, bool[n] whether all reads are there)."""
@@ -137,20 +143,13 @@ class ModelStep:
         answers = np.zeros(len(spine.ranks), np.int64)
         request = [i for i, f in enumerate(fields) if f.kind == "request"]
         matrix[:, request] = spine.request
-        for name, parts in self._reads.items():
-            if not parts or not len(spine.ranks):
+        for name, reads in self._reads.items():
+            found, values = reads.find(spine.ranks)
+            if not found.any():
                 continue
-            ranks = np.concatenate([part for part, _ in parts])
-            values = np.concatenate([part for _, part in parts])
-            order = np.argsort(ranks)
-            place = np.searchsorted(ranks[order], spine.ranks)
-            place[place == len(ranks)] = 0
-            found = ranks[order][place] == spine.ranks
             answers += found
-            rows = order[place[found]]
             places, columns = self._columns[name]
-            wanted = values[np.ix_(rows, np.array(columns))]
-            matrix[np.ix_(np.flatnonzero(found), np.array(places))] = wanted
+            matrix[np.ix_(np.flatnonzero(found), np.array(places))] = values[:, columns]
         return matrix, answers == spine.reads
 
     def _run(self, spine: SpineRows, matrix: Floats, limit_us: int) -> Step:
@@ -164,7 +163,8 @@ class ModelStep:
         )
         labels = self._due_labels(limit_us)
         self._spine = [_take_spine(spine, np.flatnonzero(~due))]
-        self._drop_reads(spine.ranks[due])
+        for reads in self._reads.values():
+            reads.drop(spine.ranks[due])
         learned = self._learner.advance(predictions, labels, limit_us)
         self._done_us = limit_us
         return Step(limit_us, learned, dict(self._offsets))
@@ -183,19 +183,11 @@ class ModelStep:
             LabelRows([keys[i] for i in rest], effective_us[rest], ranks[rest], values[rest])
         ]
         rows = np.flatnonzero(due)
-        for partition, offset in zip(*split_ranks(ranks[rows]), strict=True):
-            self._offsets[partition] = max(offset, self._offsets.get(partition, -1))
+        newest = np.sort(ranks[rows])
+        newest = newest[np.flatnonzero(np.diff(partitions_of(newest), append=-1))]
+        self._offsets.update(zip(*split_ranks(newest), strict=True))
         order = rows[np.lexsort((ranks[rows], effective_us[rows]))]
         return Labels([keys[i] for i in order], effective_us[order], values[order])
-
-    def _drop_reads(self, used: Ints) -> None:
-        for name, parts in self._reads.items():
-            kept = [(ranks, values, self._is_wanted(ranks, used)) for ranks, values in parts]
-            self._reads[name] = [(r[k], v[k]) for r, v, k in kept if k.any()]
-
-    def _is_wanted(self, ranks: Ints, used: Ints) -> Any:
-        foreign = np.isin(partitions_of(ranks), list(self._foreign))
-        return ~(foreign | np.isin(ranks, used))
 
 
 def _columns(view: View, model: ModelPlan) -> tuple[list[int], list[int]]:

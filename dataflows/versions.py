@@ -39,9 +39,7 @@ class VersionPublisher:
         if champion is None or int(champion) < new.version:
             reason = f"learned {new.examples} examples"
             at_us = self._wall_us()
-            self._repository.set_channel(
-                model, "champion", manifest.version, reason, ACTOR, at_us
-            )
+            self._repository.set_channel(model, "champion", manifest.version, reason, ACTOR, at_us)
 
     def _manifest(self, model: str, new: NewVersion, offsets: Mapping[str, int]) -> Manifest:
         schema = self._models[model].schema

@@ -39,14 +39,23 @@ def build_flow(
     outputs = _shards(batches, plan, len(partitions), context)
     plain = op.map("shard_outputs", outputs, lambda item: item[1])
     op.output("online_store", plain, OnlineSink(plan, repository.store.project, context))
-    specs = {view.name: tables.view_table(view, context.places.offline[view.name]) for view in plan.views}
+    specs = {
+        view.name: tables.view_table(view, context.places.offline[view.name]) for view in plan.views
+    }
     streams = [op.flat_map("view_rows", plain, _view_rows(plan, specs))]
-    publisher = _publisher(repository, context)
+    versions: list[KeyedStream[NewVersions]] = []
     for model in plan.models:
         steps = _model(batches, plain, repository, model, len(partitions), context)
         streams.append(op.flat_map(f"model_rows_{model.name}", steps, _model_rows(model, context)))
-        versions = op.flat_map(f"model_versions_{model.name}", steps, _versions(model, partitions))
-        op.output(f"model_repository_{model.name}", versions, VersionSink(publisher, context))
+        versions.append(
+            op.flat_map(f"model_versions_{model.name}", steps, _versions(model, partitions))
+        )
+    if versions:
+        names = [model.name for model in plan.models]
+        merged = op.merge("all_versions", *versions)
+        op.output(
+            "model_repository", merged, VersionSink(_publisher(repository, context), names, context)
+        )
     rows = op.merge("all_rows", *streams)
     op.output("tables", rows, _table_sink(plan, specs, context))
     letters = op.flat_map("dead", batches, _dead_letters)
@@ -141,10 +150,11 @@ def _model_rows(model: ModelPlan, context: RunContext):  # type: ignore[no-untyp
 def _versions(model: ModelPlan, partitions: list[LogPartition]):  # type: ignore[no-untyped-def]
     names = {partition.number: partition.name for partition in partitions}
 
-    def convert(step: Step) -> Iterable[NewVersions]:
+    def convert(step: Step) -> Iterable[tuple[str, NewVersions]]:
         if step.learned.versions or step.learned.refused:
             offsets = {names[number]: offset for number, offset in step.offsets.items()}
-            yield NewVersions(model.name, step.learned.versions, step.learned.refused, offsets)
+            learned = step.learned
+            yield model.name, NewVersions(model.name, learned.versions, learned.refused, offsets)
 
     return convert
 

@@ -79,9 +79,7 @@ class ModelLogic(StatefulBatchLogic[ModelInput | ShardOutput, Step, Handle]):
             self._step = ModelStep.load(plan, model, spec, partitions, self._files.read())
         self._finishes = context.until_end is not None
 
-    def on_batch(
-        self, values: list[ModelInput | ShardOutput]
-    ) -> tuple[Iterable[Step], bool]:
+    def on_batch(self, values: list[ModelInput | ShardOutput]) -> tuple[Iterable[Step], bool]:
         """Run the model; its state is kept for ever."""
         self._is_dirty = True
         step = self._step.on_batch(values)

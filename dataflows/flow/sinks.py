@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,8 @@ from dataflows.stores.day_table import DayTable, Handle, TableSpec
 from dataflows.stores.sqlite_writer import SqliteOnlineWriter
 from dataflows.versions import VersionPublisher
 from dataflows.watermark import NOT_YET
+
+VERSIONS_UNDER_WAY_MAX = 64
 
 
 class OnlineSink(DynamicSink[ShardOutput]):
@@ -103,7 +105,9 @@ class TableSink(FixedPartitionedSink[TableRows, Handle]):
         """The table's place in the sorted list of names."""
         return list(self._specs).index(item_key)
 
-    def build_part(self, step_id: str, for_part: str, resume_state: Handle | None) -> TablePartition:
+    def build_part(
+        self, step_id: str, for_part: str, resume_state: Handle | None
+    ) -> TablePartition:
         """A table that goes on at ``resume_state``."""
         wal = self._context.places.state / "tables"
         table = DayTable(self._specs[for_part], wal, resume_state, self._writer)
@@ -156,32 +160,74 @@ class NewVersions:
     offsets: Mapping[str, int]
 
 
-class VersionSink(DynamicSink[NewVersions]):
-    """Publishes new model versions; publishing one twice is publishing it once."""
+class VersionSink(FixedPartitionedSink[NewVersions, int]):
+    """Publishes new model versions; publishing one twice is publishing it once.
 
-    def __init__(self, publisher: VersionPublisher, context: RunContext) -> None:
+    Making files durable is waiting for the disk, so it happens beside the flow; an epoch ends only
+    when all of its versions are there.
+    """
+
+    def __init__(self, publisher: VersionPublisher, models: list[str], context: RunContext) -> None:
         self._publisher = publisher
+        self._models = models
         self._context = context
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="versions")
 
-    def build(self, step_id: str, worker_index: int, worker_count: int) -> VersionPartition:
-        """The publisher of one worker."""
-        return VersionPartition(self._publisher, self._context)
+    def list_parts(self) -> list[str]:
+        """Names of the models."""
+        return self._models
+
+    def part_fn(self, item_key: str) -> int:
+        """The model's place in the sorted list of names."""
+        return self._models.index(item_key)
+
+    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> VersionPartition:
+        """The publisher of one model."""
+        return VersionPartition(self._publisher, self._writer, self._context, resume_state or 0)
 
 
-class VersionPartition(StatelessSinkPartition[NewVersions]):
-    """Hands versions to the publisher."""
+class VersionPartition(StatefulSinkPartition[NewVersions, int]):
+    """Hands the versions of one model to the publisher, in order."""
 
-    def __init__(self, publisher: VersionPublisher, context: RunContext) -> None:
+    def __init__(
+        self,
+        publisher: VersionPublisher,
+        writer: Executor,
+        context: RunContext,
+        published: int,
+    ) -> None:
         self._publisher = publisher
+        self._writer = writer
         self._tally = context.tally
+        self._published = published
+        self._under_way: list[Future[None]] = []
 
-    def write_batch(self, items: list[NewVersions]) -> None:
-        """Publish; raise ModelRepositoryError if a number is taken by another model."""
-        for item in items:
+    def write_batch(self, values: list[NewVersions]) -> None:
+        """Begin to publish; raise ModelRepositoryError if a number is taken by another model."""
+        for item in values:
             for version in item.versions:
-                self._publisher.publish(item.model, version, item.offsets)
+                self._under_way.append(
+                    self._writer.submit(self._publisher.publish, item.model, version, item.offsets)
+                )
+                self._published = version.version
                 self._tally.versions += 1
             self._tally.refused += [f"{item.model}: {r.reason}" for r in item.refused]
+        if len(self._under_way) > VERSIONS_UNDER_WAY_MAX:
+            self._wait()
+
+    def snapshot(self) -> int:
+        """The newest version, once it is in the repository."""
+        self._wait()
+        return self._published
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        self._wait()
+
+    def _wait(self) -> None:
+        for future in self._under_way:
+            future.result()
+        self._under_way = []
 
 
 class DeadLetterSink(FixedPartitionedSink[DeadLetter, int]):

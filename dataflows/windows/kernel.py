@@ -222,9 +222,10 @@ def advance(
     for i in range(slot.shape[0] + decay_at.shape[0]):
         if i < slot.shape[0]:
             s, until_us = slot[i], effective_us[i]
-            if is_update[i] and stamped_at[s] > until_us and row_of[s] < 0:
-                # Its moment was settled when all was silent, and handed out: one step later.
-                until_us = stamped_at[s]
+            if is_update[i]:
+                # Its moment may have been settled when all was silent: then it is one step later
+                # than what was handed out, and together with others that come as it does.
+                until_us = max(until_us, stamped_at[s] - (row_of[s] >= 0))
         else:
             s, until_us = i - slot.shape[0], watermark_us
         while decay_at[s] <= until_us:
@@ -247,7 +248,9 @@ def advance(
             fresh = ttl_us == 0 or until_us - stamped_at[s] <= ttl_us
             if stamped_at[s] >= 0 and fresh:
                 _align(cells[s], heads[s], until_us, windows, groups)
-                _values(cells[s], heads[s], windows, groups, features, statistics, read_values[read])
+                _values(
+                    cells[s], heads[s], windows, groups, features, statistics, read_values[read]
+                )
             read += 1
             continue
         stamp = until_us + 1
