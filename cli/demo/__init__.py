@@ -1,0 +1,1 @@
+"""What `headwater demo` is made of."""

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cli.demo.csv_files import TIME_FIELD
 from cli.demo.flights import SCHEDULED_TOPIC
 
-TIME_FIELD = "event_timestamp"
 # What JSON does not allow inside a string as it stands.
 _ESCAPED = r'["\\\x00-\x1f]'
 
@@ -123,7 +123,8 @@ class FlightLog:
         if end <= begin or text is None:
             return b""
         ends = np.frombuffer(offsets, dtype=np.int64, count=len(lines) + 1)
-        return text.slice(int(ends[begin]), int(ends[end] - ends[begin])).to_pybytes()
+        chosen: bytes = text.slice(int(ends[begin]), int(ends[end] - ends[begin])).to_pybytes()
+        return chosen
 
 
 def append_lines(directory: Path, lines: Mapping[str, bytes]) -> None:

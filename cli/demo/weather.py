@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from cli.demo.csv_files import TIME_FIELD, read_csv
 
 WEATHER_TOPIC = "weather.observed"
 
@@ -26,16 +29,18 @@ WIND_MPH_MAX = 253.0
 
 
 def weather_records(path: Path) -> pa.Table:
-    """Columns ``event_timestamp`` (int64, microseconds since 1970 UTC), ``origin`` and measures.
+    """Columns ``origin``, ``event_timestamp`` (int64, microseconds since 1970 UTC) and measures.
 
     Sorted by time, then origin; each measure is a double or null. Units are the file's:
     Fahrenheit, per cent, degrees, miles per hour, inches, millibars, miles.
     """
-    weather = pd.read_csv(path)
-    observed = pd.to_datetime(weather["time_hour"], utc=True).astype("datetime64[us, UTC]")
-    rows = weather[["origin", *MEASURES]].astype(dict.fromkeys(MEASURES, "float64"))
-    rows.insert(0, "event_timestamp", observed.astype("int64"))
+    types = {"origin": pa.string(), "time_hour": pa.timestamp("s", "UTC")}
+    weather = read_csv(path, types | dict.fromkeys(MEASURES, pa.float64()))
+    observed_us = weather["time_hour"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+    columns = {"origin": weather["origin"], TIME_FIELD: observed_us}
+    columns |= {measure: weather[measure] for measure in MEASURES}
     for wind in ("wind_speed", "wind_gust"):
-        rows[wind] = rows[wind].where(rows[wind] <= WIND_MPH_MAX)
-    rows = rows.sort_values(["event_timestamp", "origin"], kind="stable", ignore_index=True)
-    return pa.Table.from_pandas(rows, preserve_index=False)
+        possible = pc.less_equal(weather[wind], WIND_MPH_MAX)
+        columns[wind] = pc.if_else(possible, weather[wind], None)
+    order = np.lexsort((weather["origin"].to_numpy(), observed_us.to_numpy()))
+    return pa.table(columns).take(order)
