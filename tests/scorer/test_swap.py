@@ -83,13 +83,15 @@ def test_a_corrupt_version_is_refused_and_the_last_good_one_serves_on(scorer_sho
     flip_a_byte(repository, "2")
 
     async def run() -> None:
-        pool = ModelPool(repository, 1, lambda *_: None)
+        tries: list[str] = []
+        pool = ModelPool(repository, 1, lambda model, result, seconds: tries.append(result))
         await pool.poll()
         repository.promote(MODEL, "2", "newer", "test", 0)
         with capture_logs() as logs:
             for _ in range(10):
                 await pool.poll()
         assert pool.champion(MODEL).manifest.version == "1"
+        assert tries == ["swapped", *["refused"] * 4], "tried again ever more rarely"
         refused = [entry for entry in logs if entry["event"] == "model_refused"]
         assert len(refused) == 1
         assert "SHA-256" in refused[0]["reason"]

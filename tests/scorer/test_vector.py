@@ -63,8 +63,9 @@ def test_rows_do_not_share_their_vectors() -> None:
     row = check_row(PLAN, 0, ROW)
     full = [Found(NOON_US, [10.25, 4.0]), Found(NOON_US, [7.5])]
     first = fill_row(PLAN, row, full, NOON_US)
-    fill_row(PLAN, row, [None, None], NOON_US)
+    second = fill_row(PLAN, row, [None, None], NOON_US)
     assert first.values == VECTOR
+    assert second.values == [*VECTOR[:3], *SCHEMA.defaults[3:]]
 
 
 @given(
