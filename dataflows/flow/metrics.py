@@ -1,4 +1,4 @@
-"""The dataflow's Prometheus endpoint: shows what its workers say of themselves in progress files."""
+"""The dataflow's Prometheus endpoint: shows what its workers write into their progress files."""
 
 from __future__ import annotations
 

@@ -1,0 +1,101 @@
+"""The command `headwater`: its verbs, and what happens to everything that they raise.
+
+Modules of verbs import Feast, Bytewax, gRPC and the like inside their functions, so that
+`headwater --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from cli.apply import apply
+from cli.demo.command import demo
+from cli.failures import FAILED, USAGE, exit_code, explain
+from cli.features import features
+from cli.models import models_app
+from cli.produce import produce
+from cli.replay import replay
+from cli.run import run
+from cli.score import score
+from cli.serve import serve
+
+_INTERRUPTED = 130
+
+
+class Verb(NamedTuple):
+    """A verb: its name, what it calls (the docstring is its help), and an example to show."""
+
+    name: str
+    function: Callable[..., Any]
+    example: str
+
+
+VERBS = (
+    Verb("apply", apply, "headwater apply --repo feature_repo"),
+    Verb("run", run, "headwater run --until-end"),
+    Verb("serve", serve, "HEADWATER_SCORER_ADDRESS=127.0.0.1:50051 headwater serve"),
+    Verb("produce", produce, "headwater produce flights.arrived arrivals.ndjson"),
+    Verb("features", features, "headwater features late_arrival tailnum=N14228 origin=EWR"),
+    Verb("replay", replay, "headwater replay"),
+    Verb("demo", demo, "headwater demo --output build/demo"),
+    Verb("score", score, "headwater score late_arrival tailnum=N14228 origin=EWR distance=1400"),
+)
+
+app = typer.Typer(
+    name="headwater",
+    help="Runs Feast stream feature views as one dataflow, learns from labels, scores over gRPC.",
+    epilog="Settings are environment variables HEADWATER_*; .env.example lists them.",
+    invoke_without_command=True,
+    # A plain page comes in half the time of a framed one, and can be copied.
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for _verb in VERBS:
+    app.command(_verb.name, epilog=f"Example: {_verb.example}")(_verb.function)
+app.add_typer(models_app, name="models")
+
+_tracebacks: ContextVar[bool] = ContextVar("tracebacks", default=False)
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; goes before the verb.")
+    ] = False,
+) -> None:
+    _tracebacks.set(debug)
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(USAGE)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 usage."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        result = app(words, standalone_mode=False, prog_name="headwater")
+    except Exception as error:  # noqa: BLE001 - whatever it is, people get one line
+        if _tracebacks.get():
+            traceback.print_exc()
+        _say(explain(error))
+        sys.exit(exit_code(error))
+    if result == _INTERRUPTED:
+        _say("interrupted")
+        sys.exit(FAILED)
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"headwater: {line}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""`headwater models`: what is in the model repository, and which version serves."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.failures import CommandError
+from cli.repository_option import RepoOption, require_repository
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from contracts.manifest import Manifest
+    from contracts.model_repository import ModelRepository
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+ModelArgument = Annotated[str, typer.Argument(help="Name of the model.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
+ReasonOption = Annotated[str, typer.Option(help="Why; goes into the audit file.")]
+
+models_app = typer.Typer(
+    help="The model repository: list, show, promote, roll back.", rich_markup_mode=None
+)
+
+
+@models_app.command("list", epilog="Example: headwater models list")
+def list_models(repo: RepoOption = None, as_json: JsonOption = False) -> None:
+    """List all models: how many versions, which one serves, what it learned and how well."""
+    repository = _repository(repo)
+    rows = [_summary(repository, model) for model in repository.models()]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+    elif rows:
+        header = ("model", "versions", "champion", "examples", "metrics")
+        _print_table(header, [(*(_shown(row[h]) for h in header[:-1]), _note(row)) for row in rows])
+    else:
+        typer.echo(f"no models in {repository.root} yet; `headwater run` publishes them")
+
+
+@models_app.command("show", epilog="Example: headwater models show late_arrival 12")
+def show(
+    model: ModelArgument,
+    version: Annotated[str, typer.Argument(help="A version; else the champion.")] = "",
+    repo: RepoOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what is known about a version: its inputs, what it learned, where it came from."""
+    repository = _repository(repo)
+    wanted = version or repository.channels(model).champion
+    if wanted is None:
+        raise CommandError(f"model {model!r} has no champion yet; name one of its versions")
+    manifest, _ = repository.load(model, wanted)
+    if as_json:
+        typer.echo(manifest.to_json(), nl=False)
+        return
+    _print_table(("field", "value"), _facts(manifest))
+    fields = [(f.name, f.kind, f.dtype, _shown(f.default)) for f in manifest.schema.fields]
+    _print_table(("vector", "kind", "type", "default"), fields)
+
+
+@models_app.command(
+    "promote", epilog="Example: headwater models promote late_arrival 12 --reason 'better AUC'"
+)
+def promote(
+    model: ModelArgument,
+    version: Annotated[str, typer.Argument(help="The version that is to serve.")],
+    reason: ReasonOption = "by hand",
+    repo: RepoOption = None,
+) -> None:
+    """Make a version the champion: running scorers swap it in."""
+    repository = _repository(repo)
+    # A broken version is refused here, where somebody reads it.
+    repository.load(model, version)
+    repository.promote(model, version, reason, _actor(), time.time_ns() // 1000)
+    typer.echo(f"{model}: version {version} is champion")
+
+
+@models_app.command(
+    "rollback", epilog="Example: headwater models rollback late_arrival --reason 'AUC fell'"
+)
+def rollback(
+    model: ModelArgument, reason: ReasonOption = "by hand", repo: RepoOption = None
+) -> None:
+    """Make the champion before the present one champion again."""
+    version = _repository(repo).rollback(model, reason, _actor(), time.time_ns() // 1000)
+    typer.echo(f"{model}: version {version} is champion again")
+
+
+def _repository(repo: Path | None) -> ModelRepository:
+    from contracts.model_repository import ModelRepository
+    from contracts.settings import ClientSettings
+
+    folder = require_repository(repo, unless_set="HEADWATER_MODEL_REPOSITORY")
+    return ModelRepository(ClientSettings.for_repo(folder).model_repository)
+
+
+def _summary(repository: ModelRepository, model: str) -> dict[str, Any]:
+    """One model for the list; a broken one does not hide the others."""
+    from contracts.model_repository import ModelRepositoryError
+
+    row: dict[str, Any] = {
+        "model": model,
+        "versions": len(repository.versions(model)),
+        "champion": None,
+        "examples": None,
+        "metrics": {},
+        "error": None,
+    }
+    try:
+        row["champion"] = repository.channels(model).champion
+        if row["champion"] is not None:
+            manifest, _ = repository.load(model, row["champion"])
+            row |= {"examples": manifest.examples, "metrics": dict(manifest.metrics)}
+    except ModelRepositoryError as error:
+        row["error"] = str(error)
+    return row
+
+
+def _note(row: Mapping[str, Any]) -> str:
+    return row["error"] or _metrics(row["metrics"])
+
+
+def _facts(manifest: Manifest) -> list[tuple[str, str]]:
+    parity = manifest.parity
+    facts = [
+        ("model", manifest.model),
+        ("version", manifest.version),
+        ("learner", manifest.learner),
+        ("examples", _shown(manifest.examples)),
+        ("trained from", _time(manifest.trained_from_us)),
+        ("trained until", _time(manifest.trained_until_us)),
+        ("metrics", _metrics(manifest.metrics)),
+        ("parity", f"{parity['max_abs_diff']:.1e} at most, {parity['rows']:,} rows"),
+        ("parent", _shown(manifest.parent)),
+        ("created by", manifest.created_by),
+        ("git commit", _shown(manifest.git_commit or None)),
+        ("fingerprint", manifest.fingerprint),
+        ("sha256", manifest.sha256),
+    ]
+    return facts + [(f"offset {name}", _shown(at)) for name, at in sorted(manifest.offsets.items())]
+
+
+def _metrics(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items())) or "–"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _time(time_us: int) -> str:
+    return f"{_EPOCH + timedelta(microseconds=time_us):%Y-%m-%d %H:%M:%S}"
+
+
+def _print_table(header: tuple[str, ...], rows: Sequence[Sequence[str]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*header, box=SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*(Text(cell, overflow="fold") for cell in row))
+    console = Console()
+    if not console.is_terminal:
+        # Whoever reads a pipe wants whole lines.
+        console = Console(width=200)
+    console.print(table)
+
+
+def _actor() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run under a number that has no name.
+        return f"uid {os.getuid()}"

@@ -1,0 +1,72 @@
+"""`headwater run`: the dataflow, with its progress on the terminal."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from cli.repository_option import RepoOption, require_repository
+
+if TYPE_CHECKING:
+    from dataflows.flow.engine import Summary
+
+
+def run(
+    repo: RepoOption = None,
+    until_end: Annotated[
+        bool, typer.Option("--until-end", help="Stop at what the log holds now, all published.")
+    ] = False,
+) -> None:
+    """Run the dataflow: features, examples and models out of the log.
+
+    It goes on where it stopped last. SIGTERM and Ctrl-C end it gracefully: the epoch under way is
+    finished and state and stores are saved.
+    """
+    with _stopping_at_once():
+        from cli.run_progress import watch
+        from contracts.settings import DataflowSettings
+        from dataflows.definitions.repository import load_repository
+        from dataflows.flow.engine import default_places, run_flow
+        from dataflows.flow.metrics import metrics_endpoint
+
+        folder = require_repository(repo)
+        settings = DataflowSettings.for_repo(folder)
+        repository = load_repository(folder)
+        places = default_places(repository, settings)
+        with metrics_endpoint(settings.metrics_address, places.state), watch(places.state):
+            summary = run_flow(repository, settings, places, until_end)
+    for reason in summary.tally.refused:
+        sys.stderr.write(f"not published: {reason}\n")
+    typer.echo(summary_line(summary))
+
+
+def summary_line(summary: Summary) -> str:
+    """What a run did, in one line."""
+    tally, seconds = summary.tally, summary.seconds
+    rate = tally.events / seconds if seconds else 0.0
+    return (
+        f"{tally.events:,} events in {seconds:.1f} s ({rate:,.0f} events/s), {tally.bad:,} bad, "
+        f"{tally.late:,} late, {tally.versions:,} model versions published"
+    )
+
+
+@contextmanager
+def _stopping_at_once() -> Iterator[None]:
+    """Until the flow takes the signals over there is nothing to save: just leave, with exit 0."""
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(0)
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, leave) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,72 @@
+"""How far a run is, told while it runs: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from dataflows.flow.metrics import current_progress
+from dataflows.watermark import NOT_YET
+
+_LIVE_SECONDS = 0.5
+_PLAIN_SECONDS = 5.0
+_STOP_SECONDS_MAX = 2.0
+
+
+@contextmanager
+def watch(state: Path) -> Iterator[None]:
+    """Tell of the run with that state folder as long as the context; a thread of its own does."""
+    console = Console(stderr=True)
+    stop = threading.Event()
+    tell = _tell_live if console.is_terminal else _tell_plainly
+    thread = threading.Thread(target=tell, args=(state, console, stop), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(_STOP_SECONDS_MAX)
+
+
+def progress_line(state: Path) -> str | None:
+    """Events, rate and event time reached; None before the first events."""
+    workers = current_progress(state)
+    if not workers:
+        return None
+    # Each worker tells what the whole process has done; the one that spoke last knows most.
+    newest = max(workers, key=lambda worker: worker.events)
+    rate = newest.events / newest.seconds if newest.seconds > 0 else 0.0
+    return (
+        f"{newest.events:,} events, {rate:,.0f} events/s, event time "
+        f"{_shown(min(worker.online_watermark_us for worker in workers))}"
+    )
+
+
+def _shown(time_us: int) -> str:
+    """An event time to the second; times outside the calendar (begin, end of the log) in words."""
+    if time_us == NOT_YET:
+        return "not known yet"
+    try:
+        return f"{datetime.fromtimestamp(time_us / 1e6, UTC):%Y-%m-%d %H:%M:%S}"
+    except (OverflowError, ValueError, OSError):
+        return "end of the log"
+
+
+def _tell_live(state: Path, console: Console, stop: threading.Event) -> None:
+    with console.status("starting") as status:
+        while not stop.wait(_LIVE_SECONDS):
+            status.update(progress_line(state) or "starting")
+
+
+def _tell_plainly(state: Path, console: Console, stop: threading.Event) -> None:
+    told = ""
+    while not stop.wait(_PLAIN_SECONDS):
+        line = progress_line(state) or "starting"
+        if line != told:
+            console.out(line)
+            told = line

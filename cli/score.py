@@ -1,0 +1,91 @@
+"""`headwater score`: one row to a running scorer."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.failures import CommandError
+from cli.inputs import as_type, parse_inputs
+from cli.repository_option import RepoOption, repository_folder
+
+if TYPE_CHECKING:
+    import grpc
+
+    from scorer.client import Scored
+
+
+def score(
+    model: Annotated[str, typer.Argument(help="Name of the model.")],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="key=value…", help="Entity keys and request fields.", show_default=False
+        ),
+    ] = None,
+    repo: RepoOption = None,
+    version: Annotated[str, typer.Option(help="A version; else the one that serves.")] = "",
+    event_time: Annotated[
+        str,
+        typer.Option(help="Moment of prediction (ISO 8601); else now. Decides what is too old."),
+    ] = "",
+) -> None:
+    """Score one row: one call to the scorer at HEADWATER_SCORER_ADDRESS; the answer as JSON.
+
+    The scorer is asked first which inputs the model has, so key=123 is text where the model wants
+    text and a number where it wants a number. key=null is null. key:=JSON gives a value whose type
+    is yours.
+    """
+    from contracts.settings import ClientSettings
+    from scorer.client import ScoreOptions, ScorerClient
+
+    given = parse_inputs(inputs or [])
+    at_us = _microseconds(event_time) if event_time else None
+    settings = ClientSettings.for_repo(repository_folder(repo))
+    import grpc
+
+    with ScorerClient(settings.scorer_address, settings.client_deadline_seconds) as client:
+        try:
+            about = client.model(model, version)
+            types = {one.name: one.type for one in about.inputs}
+            row = {name: as_type(value, types.get(name)) for name, value in given.items()}
+            options = ScoreOptions(version=version, event_time_us=at_us, include_features=True)
+            answer = client.score(model, [row], options)
+        except grpc.RpcError as error:
+            raise CommandError(_refusal(error, settings.scorer_address)) from error
+    typer.echo(json.dumps(as_json(model, answer), indent=2))
+
+
+def as_json(model: str, answer: Scored) -> dict[str, Any]:
+    """The answer about one row, ready for JSON."""
+    return {
+        "model": model,
+        "version": answer.version,
+        "score": answer.scores[0],
+        "missing": answer.missing[0],
+        "features": dict(zip(answer.feature_names, answer.features[0], strict=True)),
+    }
+
+
+def _refusal(error: grpc.RpcError, address: str) -> str:
+    import grpc
+
+    assert isinstance(error, grpc.Call)
+    code = error.code()
+    text = f"{code.name}: {error.details()}"
+    if code is grpc.StatusCode.UNAVAILABLE and "connect" in (error.details() or ""):
+        return f"UNAVAILABLE: no scorer answers at {address}; start one with `headwater serve`"
+    return text
+
+
+def _microseconds(text: str) -> int:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--event-time {text!r}: {error}") from error
+    if time.tzinfo is None:
+        raise typer.BadParameter(f"--event-time {text!r} has no time zone; put a Z behind it")
+    return round(time.timestamp() * 1_000_000)
