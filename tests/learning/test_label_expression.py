@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
@@ -58,6 +59,24 @@ def test_missing_input_gives_missing_label(text: str) -> None:
     for missing in expression.columns:
         row = {name: np.array([np.nan if name == missing else 1.0]) for name in COLUMNS}
         assert np.isnan(expression.evaluate(row)).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("b != 0 and a / b > 1", [0.0, 1.0]),
+        ("b == 0 or a / b > 1", [1.0, 1.0]),
+        ("0 < b < a / b", [0.0, 1.0]),
+        ("a / b > 1", [math.nan, 1.0]),
+        ("a / b > 1 or a > 0", [math.nan, 1.0]),
+    ],
+)
+def test_a_division_by_zero_counts_only_where_python_gets_to_it(
+    text: str, expected: list[float]
+) -> None:
+    """A guard before a division works as in Python; without one the label is missing."""
+    columns = {"a": np.array([4.0, 4.0]), "b": np.array([0.0, 1.0])}
+    np.testing.assert_array_equal(compile_label(text).evaluate(columns), expected)
 
 
 def test_columns_stand_in_order_of_first_use() -> None:

@@ -77,6 +77,16 @@ def test_held_out_rows_are_those_that_wait() -> None:
         assert version.parity.rows == expected
 
 
+def test_a_version_is_as_of_its_boundary_whatever_made_us_notice() -> None:
+    """What expired before the boundary is not held out, though the next row comes much later."""
+    rows = [late_row(1), late_row(2), late_row(3), late_row(50)]
+    learned = advance(Learner(spec(timeout_us=5)), predictions(rows), labels([("0", 4, 1.0)]))
+    (version,) = learned.versions
+    # Nothing waits any more at 10, so the last prediction before it stands in.
+    assert (version.boundary_us, version.parity.rows) == (10, 1)
+    assert learned.counts.expired_predictions == 3
+
+
 def test_finish_publishes_the_rest() -> None:
     """What was learned since the last boundary becomes a version of the end of the input."""
     learner = Learner(spec())
