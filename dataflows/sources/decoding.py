@@ -153,7 +153,7 @@ def _are_lines_whole(records: bytes) -> bool:
     ends = np.flatnonzero(data == ord("\n"))
     begins = np.concatenate(([0], ends[:-1] + 1)) if len(ends) else ends
     last = data[ends - 1]
-    last = np.where(last == ord("\r"), data[ends - 2], last)
+    last = np.where(last == ord("\r"), data[np.maximum(ends - 2, 0)], last)
     return bool((data[begins] == ord("{")).all() and (last == ord("}")).all())
 
 

@@ -61,10 +61,11 @@ class PartitionFile:
             raise LogError(f"cannot open {path}: {error.strerror}") from error
         self._path = path
         self.offset = offset
-        if self.size() < offset:
+        size = self.size()
+        if size < offset:
             self._file.close()
             raise LogError(
-                f"{path} has {self.size()} bytes but was read up to {offset}: it was cut or "
+                f"{path} has {size} bytes but was read up to {offset}: it was cut or "
                 "replaced. Put it back, or rebuild everything with `headwater replay`"
             )
 

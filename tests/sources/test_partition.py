@@ -1,0 +1,132 @@
+"""One partition: effective times, clocks, dead letters, and the bound on bad records."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.plan import Column, Topic
+from dataflows.batches import SourceBatch, split_ranks
+from dataflows.sources.alignment import Alignment
+from dataflows.sources.partition import PartitionStream, TooManyBadRecordsError
+from dataflows.watermark import NOT_YET, PartitionClock, WatermarkTable
+
+BASE_US = 1_356_998_400_000_000
+
+
+def _stream(delay_us: int = 0, newest_us: int = NOT_YET, window: int = 1000) -> PartitionStream:
+    topic = Topic("t", (Column("at", "timestamp", False),), "at", delay_us, "at")
+    return PartitionStream(topic, 3, 1, newest_us, 0.5, window)
+
+
+def _records(times: list[int | None]) -> tuple[bytes, np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    """The bytes of a batch (None is a bad record) and where each record begins."""
+    lines = [
+        b"bad\n"
+        if t is None
+        else b'{"at":"%s"}\n'
+        % datetime.fromtimestamp((BASE_US + t) / 1e6, UTC).isoformat("T", "microseconds").encode()
+        for t in times
+    ]
+    sizes = [len(line) for line in lines]
+    return b"".join(lines), np.cumsum([0, *sizes[:-1]])[: len(lines)].astype(np.int64)
+
+
+def _batch(stream: PartitionStream, times: list[int | None]) -> SourceBatch:
+    return stream.batch(*_records(times))
+
+
+@given(
+    st.lists(st.one_of(st.none(), st.integers(0, 60)), max_size=30),
+    st.sampled_from([0, 1, 10]),
+    st.integers(1, 30),
+)
+def test_effective_times_are_those_of_a_plain_loop(
+    times: list[int | None], delay_us: int, size: int
+) -> None:
+    """A record takes effect at its time or at its partition's watermark, whichever is later."""
+    wanted, newest_us = [], None
+    for t in times:
+        if t is None:
+            continue
+        wanted.append(t if newest_us is None else max(t, newest_us - delay_us))
+        newest_us = t if newest_us is None else max(t, newest_us)
+    stream = _stream(delay_us, window=10_000)
+    found: list[int] = []
+    for begin in range(0, len(times), size):
+        batch = _batch(stream, times[begin : begin + size])
+        found += (batch.effective_us - BASE_US).tolist()
+        assert batch.clock.watermark_us == max(stream.newest_us - delay_us, NOT_YET)
+        # A stream that resumes from a position goes on as if it had never stopped.
+        stream = _stream(delay_us, stream.newest_us, window=10_000)
+    assert found == wanted
+
+
+def test_ranks_and_dead_letters_have_their_offsets() -> None:
+    """Good and bad records of a batch are known by the offset at which each begins."""
+    records, offsets = _records([5, None, 7, None])
+    batch = _stream().batch(records, offsets + 1000)
+    numbers, positions = split_ranks(batch.ranks)
+    assert numbers == [3, 3]
+    assert positions == [(offsets + 1000).tolist()[i] for i in (0, 2)]
+    assert [(d.topic, d.partition, d.offset, d.record) for d in batch.dead] == [
+        ("t", 1, int(offsets[1]) + 1000, b"bad"),
+        ("t", 1, int(offsets[3]) + 1000, b"bad"),
+    ]
+
+
+def test_too_many_bad_records_stop_loudly() -> None:
+    """More bad records than the share allows, once a window is full, stop and say what to do."""
+    stream = _stream(window=10)
+    _batch(stream, [None] * 9)
+    with pytest.raises(TooManyBadRecordsError, match=r"9 of .*HEADWATER_BAD_RECORD_SHARE_MAX"):
+        _batch(stream, [1])
+
+
+def test_as_many_bad_records_as_allowed_go_on() -> None:
+    """Exactly the allowed share of bad records in every window never stops a stream."""
+    stream = _stream(window=10)
+    for _ in range(5):
+        assert len(_batch(stream, [None, 1] * 5).dead) == 5
+
+
+def test_the_watermark_is_that_of_the_slowest() -> None:
+    """The slowest partition that is not idle holds the watermark; it never goes back."""
+    table = WatermarkTable(3)
+    steps = [
+        (PartitionClock(0, 10, 12, False), NOT_YET),
+        (PartitionClock(1, 20, 20, False), NOT_YET),
+        (PartitionClock(2, 5, 5, True), 10),
+        (PartitionClock(0, 30, 32, False), 20),
+        (PartitionClock(2, 6, 6, False), 20),
+        (PartitionClock(1, 40, 40, True), 20),
+        (PartitionClock(2, 25, 25, True), 30),
+        (PartitionClock(0, 30, 32, True), 40),
+    ]
+    for clock, watermark_us in steps:
+        table.update(clock)
+        assert table.watermark_us == watermark_us
+        assert table.is_idle == (clock is steps[-1][0])
+    table.reopen()
+    assert not table.is_idle
+
+
+def test_nobody_reads_far_ahead_of_the_slowest() -> None:
+    """A partition waits for those that are behind, and not for those that have nothing to read."""
+    alignment = Alignment(100)
+    alignment.at(0, NOT_YET)
+    alignment.at(1, NOT_YET)
+    assert alignment.may_read(NOT_YET)
+    alignment.at(0, 5000)
+    assert not alignment.may_read(5000)
+    alignment.at(1, 4900)
+    assert alignment.may_read(5000)
+    alignment.at(0, 5001)
+    assert not alignment.may_read(5001)
+    assert alignment.may_read(4900)
+    alignment.leave(1)
+    assert alignment.may_read(5001)
