@@ -69,13 +69,13 @@ def test_concurrent_requests_share_a_read(scorer_shop: Shop) -> None:
         answers = await asyncio.gather(
             *(scoring.score(m, r, NOON_US) for m, r in zip(models, rows, strict=True)),
             scoring.score(models[0], rows[0][:1], NOON_US),
-            scoring.score(models[0], rows[0][1:], NOON_US),
+            scoring.score(models[0], rows[0][::-1], NOON_US),
         )
         assert len(reader.reads) == 1
         assert len(reader.reads[0]) == len(set(reader.reads[0])) == 3
-        assert [len(answer) for answer in answers] == [3, 3, 1, 2]
+        assert [len(answer) for answer in answers] == [3, 3, 1, 3]
         assert [answer[0].vector.values == VECTOR for answer in answers] == [True] * 3 + [False]
-        assert [row.vector for row in answers[3]] == [row.vector for row in answers[0][1:]]
+        assert [row.vector for row in answers[3]] == [row.vector for row in answers[0][::-1]]
         for answer, bias in zip(answers, (1.0, 2.0, 1.0, 1.0), strict=True):
             for row in answer:
                 expected = linear_score(row.vector.values, bias)
