@@ -64,7 +64,7 @@ def test_concurrent_requests_share_a_read(scorer_shop: Shop) -> None:
         reader = WatchedReader(scorer_shop)
         scoring = batcher(reader)
         models = [load("1"), load("2")]
-        others = [{**ROW, "card": None}, {**ROW, "card": 1}]
+        others = [{**ROW, "card": None}, {**ROW, "card": 1, "amount": 9.0}]
         rows = [[check_row(m.plan, 0, r) for r in (ROW, *others)] for m in models]
         answers = await asyncio.gather(
             *(scoring.score(m, r, NOON_US) for m, r in zip(models, rows, strict=True)),
