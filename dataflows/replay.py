@@ -48,7 +48,7 @@ class Replayed:
     after: Digest
 
 
-def replay(repository: Repository, settings: DataflowSettings) -> Replayed:
+def replay_all(repository: Repository, settings: DataflowSettings) -> Replayed:
     """Run the whole log into empty stores and put these in the place of the live ones.
 
     Until the swap nobody sees anything of it; a replay that was interrupted is dropped by the next
@@ -61,7 +61,7 @@ def replay(repository: Repository, settings: DataflowSettings) -> Replayed:
     with exclusive_state(live.state):
         finish_swap(swap_journal(live.state))
         before = digest(repository, live)
-        fresh = _beside(live)
+        fresh = fresh_places(live)
         _clear(fresh)
         summary = run_locked(repository, settings, fresh, until_end=True)
         after = digest(repository, fresh)
@@ -78,14 +78,22 @@ def digest(repository: Repository, places: Places) -> Digest:
         for table in ("examples", "outcomes")
     ]
     return Digest(
-        online=digest_sqlite(places.online, repository.store.project),
+        online=_digest_online(repository, places),
         offline=" ".join(offline),
         examples=" ".join(examples),
         models=digest_models(places.models),
     )
 
 
-def _beside(live: Places) -> Places:
+def _digest_online(repository: Repository, places: Places) -> str:
+    """Empty for a store that was wiped: that is what a replay is for."""
+    if not places.online.exists():
+        return ""
+    return digest_sqlite(places.online, repository.store.project)
+
+
+def fresh_places(live: Places) -> Places:
+    """Where a replay builds what will take the place of ``live``: beside it."""
     return Places(
         state=_sibling(live.state),
         online=_sibling(live.online),

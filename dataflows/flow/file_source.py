@@ -19,6 +19,10 @@ from dataflows.watermark import NOT_YET
 
 # Between two looks at a file that had nothing new; looking costs some microseconds.
 _POLL_SECONDS = 0.001
+# After silence, from saying "awake" to the first batch. Records that belong together are written
+# to several partitions one after another: all of them get the time to say that they hold the
+# watermark back again, before the first of them moves it on.
+_WAKE_SECONDS = 0.003
 
 
 @dataclass(frozen=True)
@@ -111,12 +115,16 @@ class FileLogPartition(StatefulSourcePartition[SourceBatch, Position]):
             return []
         if not self._is_idle and not self._alignment.may_read(self._stream.newest_us):
             return []
+        if self._is_idle and self._file.has_record():
+            self._is_idle = False
+            self._silent_since = None
+            self._look_at = now + _WAKE_SECONDS
+            return [self._stream.awake()]
         chunk = self._file.read(self._context.settings.batch_bytes, self._until)
         if chunk is None:
             self._look_at = now + _POLL_SECONDS
             return self._nothing_new(now)
         self._silent_since = None
-        self._is_idle = False
         self._bytes_left -= len(chunk.records)
         batch = self._stream.batch(chunk.records, chunk.offsets)
         self._alignment.at(self._stream.number, self._stream.newest_us)

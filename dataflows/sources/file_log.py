@@ -73,6 +73,10 @@ class PartitionFile:
         """Bytes in the file now, a record still being written included."""
         return os.fstat(self._file.fileno()).st_size
 
+    def has_record(self) -> bool:
+        """Whether the next read may find something; a record still being written counts."""
+        return self.size() > self.offset
+
     def read(self, bytes_max: int, until: int | None = None) -> Chunk | None:
         """Up to ``bytes_max`` of whole records (one record may be larger); None if there is none.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -83,8 +83,14 @@ class PartitionStream:
 
     def idle(self) -> SourceBatch:
         """An empty batch that says: read to the end, holds nobody back."""
+        return self._empty(replace(self.clock(), is_idle=True))
+
+    def awake(self) -> SourceBatch:
+        """An empty batch that says: there is something new, wait for it."""
+        return self._empty(self.clock())
+
+    def _empty(self, clock: PartitionClock) -> SourceBatch:
         none = np.empty(0, np.int64)
-        clock = PartitionClock(self.number, self.clock().watermark_us, self.newest_us, is_idle=True)
         return SourceBatch(self.topic.name, clock, none, none, none)
 
     def _check_share(self, records: int, bad: int) -> None:
