@@ -1,0 +1,172 @@
+"""The whole flow on a log of thousands: right, and the same however it is run."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from dataflows.definitions.repository import Repository, load_repository
+from dataflows.flow.engine import EngineError, run_flow
+from dataflows.sources.partition import TooManyBadRecordsError
+from tests.flow import shop
+from tests.flow.conftest import Run
+from tests.flow.log_oracle import ViewOracle, known_records
+
+VIEWS = ("user_orders", "user_shop", "shop_orders", "user_visits")
+VARIANTS = {
+    "small batches": {"batch_bytes": 700},
+    "an epoch after every batch": {"batch_bytes": 9_000, "epoch_seconds": 0.0},
+    "near one another": {"batch_bytes": 2_000, "alignment_seconds": 60.0},
+    "three workers": {"batch_bytes": 20_000, "workers": 3},
+    "sixteen shards": {"batch_bytes": 50_000, "shards": 16},
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_stores_equal_brute_force(
+    repository: Repository,
+    records: list[shop.Record],
+    first_run: tuple[Path, Path],
+    name: str,
+) -> None:
+    """Every offline row and every online value is what the oracle computes from the log."""
+    known = known_records(repository.plan, records)
+    end_us = max(record.fields["event_us"] for record in known) + 1
+    oracle = ViewOracle(repository.plan.view(name), known)
+    wanted = oracle.rows(end_us)
+    assert len(wanted) > 500
+    found = shop.offline_rows(repository, first_run[1], name)
+    assert sorted(found, key=repr) == sorted(wanted, key=repr)
+    online = shop.online_rows(repository, first_run[1], name)
+    assert sorted(online, key=repr) == sorted(oracle.last_rows(end_us), key=repr)
+
+
+def test_examples_equal_brute_force(
+    repository: Repository, records: list[shop.Record], first_run: tuple[Path, Path]
+) -> None:
+    """The vector of each order is what was known strictly before it, missing views as nulls."""
+    known = known_records(repository.plan, records)
+    model = repository.plan.model("late_order")
+    oracles = {name: ViewOracle(repository.plan.view(name), known) for name in VIEWS}
+    wanted = {}
+    for record in known:
+        if record.topic == "orders":
+            vector = []
+            reads = {name: oracle.read(record) for name, oracle in oracles.items()}
+            for field in model.schema.fields:
+                if field.kind == "request":
+                    vector.append(record.fields[field.name])
+                    continue
+                features = [a.feature for a in repository.plan.view(field.view).aggregates]
+                vector.append(reads[field.view][features.index(field.feature)])
+            wanted[record.fields["order_id"]] = (record.effective_us, vector)
+    assert len(wanted) > 700
+    assert shop.example_rows(first_run[1]) == wanted
+
+
+def test_dead_letters_have_origin_and_reason(
+    records: list[shop.Record], first_run: tuple[Path, Path]
+) -> None:
+    """Each bad record is in its topic's dead letters once, with where it stood and why."""
+    log, _ = first_run
+    letters = list(shop.dead_letters(log))
+    assert len(letters) == sum(record.fields is None for record in records) > 10
+    for letter in letters:
+        content = (log / letter["topic"] / f"{letter['partition']}.ndjson").read_bytes()
+        line = content[letter["offset"] :].split(b"\n")[0]
+        assert line in shop.BAD
+        if "record" in letter:
+            assert letter["record"].encode() == line
+        assert letter["reason"]
+    origins = {(one["topic"], one["partition"], one["offset"]) for one in letters}
+    assert len(origins) == len(letters)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_how_it_is_run_changes_nothing(
+    first_run: tuple[Path, Path], new_log: Path, tmp_path: Path, run: Run, variant: str
+) -> None:
+    """Batches, epochs, alignment, workers and shards leave stores and models as they are."""
+    run(new_log, tmp_path / "out", **VARIANTS[variant])
+    assert shop.digests(tmp_path / "out") == shop.digests(first_run[1])
+    key = json.dumps
+    assert sorted(map(key, shop.dead_letters(new_log))) == sorted(
+        map(key, shop.dead_letters(first_run[0]))
+    )
+
+
+def test_a_second_run_does_nothing(copied_run: tuple[Path, Path], run: Run) -> None:
+    """Running to the end of a log that is done changes no store, model or dead letter."""
+    log, out = copied_run
+    before, letters = shop.digests(out), list(shop.dead_letters(log))
+    summary = run(log, out)
+    assert summary.tally.events == 0
+    assert (shop.digests(out), list(shop.dead_letters(log))) == (before, letters)
+
+
+def test_two_halves_make_a_whole(
+    first_run: tuple[Path, Path], records: list[shop.Record], tmp_path: Path, run: Run
+) -> None:
+    """Running over a part of the log and later over the rest equals one run over all of it."""
+    cut_us = shop.BEGIN_US + 5_000_000_000
+    early = [record for record in records if record.at_us < cut_us]
+    newest_us = max(r.fields["event_us"] for r in early if r.fields)
+    late = [record for record in records if record.at_us >= cut_us]
+    # What comes after the first run must not have happened before its end: that would be late.
+    late = [r for r in late if r.fields is None or r.fields["event_us"] > newest_us]
+    log, whole = tmp_path / "log", tmp_path / "whole"
+    shop.write_log(log, early)
+    run(log, tmp_path / "out")
+    shop.write_log(log, late)
+    run(log, tmp_path / "out")
+    run(shop.write_log(whole / "log", early + late), whole / "out")
+    halves, once = shop.digests(tmp_path / "out"), shop.digests(whole / "out")
+    # The end of the first run is one more moment at which a version is published.
+    assert halves.pop("models") != once.pop("models")
+    assert halves == once
+
+
+def test_a_model_predicts_before_it_learns(first_run: tuple[Path, Path]) -> None:
+    """The first prediction is that of a model that has learned nothing."""
+    out = first_run[1]
+    path = out / "examples" / "late_order" / "examples" / "*.parquet"
+    import duckdb
+
+    query = f"SELECT score FROM read_parquet('{path}') ORDER BY event_timestamp"
+    scores = [row[0] for row in duckdb.connect().execute(query).fetchall()]
+    assert scores[0] == 0.5
+    assert any(abs(score - 0.5) > 0.01 for score in scores)
+    assert not any(math.isnan(score) for score in scores)
+
+
+def test_too_many_bad_records_stop_the_flow(
+    records: list[shop.Record], tmp_path: Path, run: Run
+) -> None:
+    """A log that is mostly bad stops with an error that says what to do."""
+    log = shop.write_log(tmp_path / "log", records)
+    with (log / "visits" / "0.ndjson").open("ab") as file:
+        file.write(b"rubbish\n" * 5000)
+    with pytest.raises(TooManyBadRecordsError, match=r"visits.*BAD_RECORD_SHARE_MAX"):
+        run(log, tmp_path / "out", batch_bytes=20_000)
+
+
+def test_state_of_other_definitions_is_refused(
+    copied_run: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Old state and changed definitions do not go together; the error names what changed."""
+    log, out = copied_run
+    changed = shop.DEFINITIONS.replace('over("max", 10, 10', 'over("max", 20, 10')
+    repository = load_repository(shop.make_repository(tmp_path / "repository", changed))
+    settings = shop.settings(repository.directory, log, out)
+    with pytest.raises(EngineError, match=r"^definitions changed .*headwater replay"):
+        run_flow(repository, settings, shop.places(out), until_end=True)
+
+
+def test_other_shards_are_refused(copied_run: tuple[Path, Path], run: Run) -> None:
+    """The number of shards is fixed with the state; changing it is refused by name."""
+    log, out = copied_run
+    with pytest.raises(EngineError, match=r"^HEADWATER_SHARDS changed"):
+        run(log, out, shards=4)
