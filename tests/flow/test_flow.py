@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import pytest
 
 from dataflows.definitions.repository import Repository, load_repository
@@ -16,7 +18,7 @@ from tests.flow.conftest import Run
 from tests.flow.log_oracle import ViewOracle, known_records
 
 VIEWS = ("user_orders", "user_shop", "shop_orders", "user_visits")
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "small batches": {"batch_bytes": 700},
     "an epoch after every batch": {"batch_bytes": 9_000, "epoch_seconds": 0.0},
     "near one another": {"batch_bytes": 2_000, "alignment_seconds": 60.0},
@@ -133,8 +135,6 @@ def test_a_model_predicts_before_it_learns(first_run: tuple[Path, Path]) -> None
     """The first prediction is that of a model that has learned nothing."""
     out = first_run[1]
     path = out / "examples" / "late_order" / "examples" / "*.parquet"
-    import duckdb
-
     query = f"SELECT score FROM read_parquet('{path}') ORDER BY event_timestamp"
     scores = [row[0] for row in duckdb.connect().execute(query).fetchall()]
     assert scores[0] == 0.5
