@@ -1,0 +1,122 @@
+"""Entity keys of a batch and the shards they belong to."""
+
+from __future__ import annotations
+
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.feast_bytes import decode_entity_key, entity_key
+from contracts.feature_schema import FeatureSchema, ValueType
+from contracts.plan import Column, ModelPlan, Plan, Topic, View
+from dataflows import routing
+from dataflows.batches import SourceBatch, ranks_of
+from dataflows.routing import KeyEncoder, ModelRouter, ShardRouter
+from dataflows.watermark import PartitionClock
+from tests.windows.stream import feature
+
+_USERS = st.one_of(st.none(), st.text(max_size=3))
+_SHOPS = st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1), st.integers(0, 3))
+
+
+@given(st.lists(st.lists(st.tuples(_USERS, _SHOPS), max_size=20), max_size=3), st.integers(1, 64))
+def test_keys_are_those_of_feast(batches: list[list[tuple[Any, Any]]], shards: int) -> None:
+    """Every whole key has Feast's bytes and the shard of their hash; one with a null has none."""
+    names = ("user", "shop")
+    types: tuple[ValueType, ...] = ("string", "int64")
+    for chosen in ([0], [1], [0, 1]):
+        own: tuple[str, ...] = tuple(names[i] for i in chosen)
+        kinds: tuple[ValueType, ...] = tuple(types[i] for i in chosen)
+        encoder = KeyEncoder(own, kinds, shards)
+        for rows in batches:
+            columns = {name: [row[i] for row in rows] for i, name in enumerate(names)}
+            keys, homes, codes = encoder.encode(columns)
+            assert len(codes) == len(rows)
+            assert homes.tolist() == [crc32(key) % shards for key in keys]
+            for row, code in zip(rows, codes.tolist(), strict=True):
+                parts = tuple(row[i] for i in chosen)
+                if None in parts:
+                    assert code == -1
+                else:
+                    assert keys[code] == entity_key(own, kinds, parts)
+                    assert decode_entity_key(keys[code]) == dict(zip(own, parts, strict=True))
+
+
+def test_the_cache_of_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that has seen more keys than it may remember forgets them and goes on."""
+    monkeypatch.setattr(routing, "KEY_CACHE_ENTRIES_MAX", 10)
+    encoder = KeyEncoder(("user",), ("string",), 4)
+    for begin in range(0, 100, 5):
+        names = [f"u{i}" for i in range(begin, begin + 5)]
+        keys, _, codes = encoder.encode({"user": names})
+        assert [keys[code] for code in codes] == [
+            entity_key(("user",), ("string",), (name,)) for name in names
+        ]
+        assert len(encoder._known) <= 15
+
+
+def _plan() -> Plan:
+    text = (Column("id", "string", False), Column("user", "string", True))
+    number = (Column("id", "string", False), Column("user", "int64", True))
+    x = Column("x", "float64", True)
+    topics = (Topic("a", (*text, x), "at", 0, "id"), Topic("b", (*number, x), "at", 0, "id"))
+    last = (feature("last", "last"),)
+    views = (
+        View("by_name", "a", ("user",), ("string",), last, 0, ""),
+        View("by_number", "b", ("user",), ("int64",), last, 0, ""),
+    )
+    schema = FeatureSchema("p", ())
+    model = ModelPlan("m", "a", "id", "b", "id", "x > 1", 1, 1, ("by_name",), schema)
+    return Plan("p", topics, views, (model,))
+
+
+def _batch(topic: str, users: list[Any]) -> SourceBatch:
+    count = len(users)
+    times = np.arange(count, dtype=np.int64)
+    columns = {"id": [f"i{i}" for i in range(count)], "user": users, "x": times * 1.0}
+    clock = PartitionClock(0, 0, 0, False)
+    return SourceBatch(topic, clock, ranks_of(0, times * 10), times, times, columns)
+
+
+def test_every_shard_hears_the_clock() -> None:
+    """A batch goes to all shards, if only to tell the time."""
+    routed = ShardRouter(_plan(), 5).route(_batch("a", ["u1"]))
+    assert [int(key) for key, _ in routed] == [item.shard for _, item in routed] == list(range(5))
+    assert all(item.clock == PartitionClock(0, 0, 0, False) for _, item in routed)
+    assert sum(bool(item.updates) for _, item in routed) == 1
+
+
+@pytest.mark.parametrize("users", [[None, None], []])
+def test_rows_without_a_key_go_nowhere(users: list[None]) -> None:
+    """A batch in which nobody has a key brings no updates and no reads."""
+    for _, item in ShardRouter(_plan(), 3).route(_batch("a", users)):
+        assert (item.updates, item.reads) == ({}, {})
+
+
+def test_one_name_may_have_two_types() -> None:
+    """A key column that is text in one topic and a number in another is encoded as each."""
+    router = ShardRouter(_plan(), 1)
+    for topic, name, user in (("a", "by_name", "7"), ("b", "by_number", 7)):
+        ((_, item),) = router.route(_batch(topic, [user]))
+        assert decode_entity_key(item.updates[name].keys[0]) == {"user": user}
+
+
+def test_a_model_gets_its_spine_and_its_labels() -> None:
+    """Spine rows know how many views will answer them, labels are worked out, the rest is time."""
+    router = ModelRouter(_plan(), _plan().models[0])
+    name, spine = router.route(_batch("a", ["u1", None]))
+    assert name == "m"
+    assert spine.is_spine
+    assert spine.spine is not None
+    assert spine.spine.keys == ["i0", "i1"]
+    assert spine.spine.reads.tolist() == [1, 0]
+    assert spine.labels is None
+    _, labels = router.route(_batch("b", [1, 2, 3]))
+    assert not labels.is_spine
+    assert labels.spine is None
+    assert labels.labels is not None
+    assert labels.labels.values.tolist() == [0.0, 0.0, 1.0]
