@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from contracts.manifest import Manifest
     from contracts.model_repository import ModelRepository
 
+# What the list shows of the metrics; `models show` has all of them.
+_HEADLINES = ("auc", "log_loss", "accuracy")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 ModelArgument = Annotated[str, typer.Argument(help="Name of the model.")]
@@ -126,7 +128,7 @@ def _summary(repository: ModelRepository, model: str) -> dict[str, Any]:
 
 
 def _note(row: Mapping[str, Any]) -> str:
-    return row["error"] or _metrics(row["metrics"])
+    return row["error"] or _headlines(row["metrics"])
 
 
 def _facts(manifest: Manifest) -> list[tuple[str, str]]:
@@ -134,11 +136,11 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     facts = [
         ("model", manifest.model),
         ("version", manifest.version),
-        ("learner", manifest.learner),
+        ("learner", " ".join(manifest.learner.split())),
         ("examples", _shown(manifest.examples)),
         ("trained from", _time(manifest.trained_from_us)),
         ("trained until", _time(manifest.trained_until_us)),
-        ("metrics", _metrics(manifest.metrics)),
+        *((f"metric {name}", _figure(value)) for name, value in sorted(manifest.metrics.items())),
         ("parity", f"{parity['max_abs_diff']:.1e} at most, {parity['rows']:,} rows"),
         ("parent", _shown(manifest.parent)),
         ("created by", manifest.created_by),
@@ -149,8 +151,13 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     return facts + [(f"offset {name}", _shown(at)) for name, at in sorted(manifest.offsets.items())]
 
 
-def _metrics(metrics: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items())) or "–"
+def _headlines(metrics: Mapping[str, float]) -> str:
+    names = [name for name in _HEADLINES if name in metrics] or sorted(metrics)
+    return ", ".join(f"{name} {_figure(metrics[name])}" for name in names) or "–"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4f}"
 
 
 def _shown(value: Any) -> str:
@@ -169,13 +176,15 @@ def _print_table(header: tuple[str, ...], rows: Sequence[Sequence[str]]) -> None
     from rich.table import Table
     from rich.text import Text
 
+    console = Console()
+    if not console.is_terminal:
+        # Whoever reads a pipe wants one line for each row.
+        for row in (header, *rows):
+            typer.echo("\t".join(row))
+        return
     table = Table(*header, box=SIMPLE_HEAD)
     for row in rows:
         table.add_row(*(Text(cell, overflow="fold") for cell in row))
-    console = Console()
-    if not console.is_terminal:
-        # Whoever reads a pipe wants whole lines.
-        console = Console(width=200)
     console.print(table)
 
 

@@ -68,5 +68,5 @@ def _tell_plainly(state: Path, console: Console, stop: threading.Event) -> None:
     while not stop.wait(_PLAIN_SECONDS):
         line = progress_line(state) or "starting"
         if line != told:
-            console.out(line)
+            console.file.write(f"{line}\n")
             told = line

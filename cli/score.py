@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,14 +40,17 @@ def score(
     text and a number where it wants a number. key=null is null. key:=JSON gives a value whose type
     is yours.
     """
+    # gRPC's core writes lines of its own; what matters of them is in our errors.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+    import grpc
+
     from contracts.settings import ClientSettings
     from scorer.client import ScoreOptions, ScorerClient
 
     given = parse_inputs(inputs or [])
     at_us = _microseconds(event_time) if event_time else None
     settings = ClientSettings.for_repo(repository_folder(repo))
-    import grpc
-
     with ScorerClient(settings.scorer_address, settings.client_deadline_seconds) as client:
         try:
             about = client.model(model, version)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -17,6 +18,9 @@ def serve(repo: RepoOption = None) -> None:
     runs. SIGTERM and Ctrl-C end it gracefully: calls under way are finished.
     """
     import asyncio
+
+    # gRPC's core writes lines of its own; what matters of them is in our errors.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
     import structlog
 
