@@ -73,7 +73,7 @@ class ModelStep:
         """Whether every partition was read to its end and all reads are there."""
         if not self._clocks.is_idle:
             return False
-        _, complete = self._vectors(_join_spine(self._spine))
+        _, complete = self._vectors(self._joined_spine())
         return bool(complete.all())
 
     def finish(self) -> Sequence[Step]:
@@ -119,7 +119,7 @@ class ModelStep:
         """Run what is before the limit and has all its reads; None if nothing moved."""
         if limit_us <= self._done_us:
             return None
-        spine = _join_spine(self._spine)
+        spine = self._joined_spine()
         matrix, complete = self._vectors(spine)
         if not complete.all():
             limit_us = min(limit_us, int(spine.effective_us[~complete].min()))
@@ -135,6 +135,13 @@ class ModelStep:
                 self._reads[name].add(read.ranks, read.values)
             elif ours.any():
                 self._reads[name].add(read.ranks[ours], read.values[ours])
+
+    def _joined_spine(self) -> SpineRows:
+        if self._spine:
+            return _join_spine(self._spine)
+        none = np.empty(0, np.int64)
+        request = sum(f.kind == "request" for f in self._model.schema.fields)
+        return SpineRows([], none, none, np.empty((0, request)), none)
 
     def _vectors(self, spine: SpineRows) -> tuple[Floats, Any]:
         """(float64[n, d] with NaN for what is missing, bool[n] whether all reads are there)."""
@@ -200,9 +207,6 @@ def _columns(view: View, model: ModelPlan) -> tuple[list[int], list[int]]:
 def _join_spine(parts: list[SpineRows]) -> SpineRows:
     if len(parts) == 1:
         return parts[0]
-    if not parts:
-        none = np.empty(0, np.int64)
-        return SpineRows([], none, none, np.empty((0, 0)), none)
     return SpineRows(
         [key for part in parts for key in part.keys],
         np.concatenate([p.effective_us for p in parts]),

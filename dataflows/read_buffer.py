@@ -17,7 +17,8 @@ class ReadBuffer:
 
     def add(self, ranks: Ints, values: Floats) -> None:
         """Keep ``values[i]`` (float64[n, F]) for the read of rank ``ranks[i]``."""
-        self._parts.append((ranks, values))
+        order = np.argsort(ranks)
+        self._parts.append((ranks[order], values[order]))
 
     def find(self, ranks: Ints) -> tuple[Any, Floats]:
         """(bool[n] whether the read of that rank is there, values of those that are)."""
