@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import threading
@@ -121,8 +122,12 @@ def exclusive_state(state: Path) -> Iterator[None]:
 def _run(flow: Any, settings: DataflowSettings, state: Path) -> None:
     recovery = state / "recovery"
     if not recovery.exists():
-        recovery.mkdir()
-        init_db_dir(recovery, 1)
+        # Being killed in between must not leave a folder that nothing can resume from.
+        new = state / "recovery.new"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        init_db_dir(new, 1)
+        new.rename(recovery)
     try:
         cluster_main(
             flow,
@@ -159,7 +164,9 @@ def _check_identity(
     now = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in parts.items()}
     path = state / "identity.json"
     if not path.exists():
-        path.write_text(json.dumps(now))
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(now))
+        new.rename(path)
         return
     then = json.loads(path.read_text())
     changed = [name for name in now if now[name] != then.get(name)]
