@@ -40,7 +40,7 @@ def run(
         repository = load_repository(folder)
         places = default_places(repository, settings)
         with metrics_endpoint(settings.metrics_address, places.state), watch(places.state):
-            summary = run_flow(repository, settings, places, until_end)
+            summary = run_flow(repository, settings, places, until_end=until_end)
     for reason in summary.tally.refused:
         sys.stderr.write(f"not published: {reason}\n")
     typer.echo(summary_line(summary))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ class StateError(Exception):
 
 
 class StateFiles:
-    """The files of one piece of state: ``FOLDER/GENERATION.state``; the handle is the generation."""
+    """The files of one piece of state, ``FOLDER/GENERATION.state``; a handle is a generation."""
 
     def __init__(self, folder: Path, handle: Handle | None) -> None:
         """Go on after ``handle``; files of later generations never became durable and are removed.
@@ -44,7 +43,7 @@ class StateFiles:
         generation = self._generation + 1
         try:
             temporary.write_bytes(crc32(body).to_bytes(4, "little") + body)
-            os.replace(temporary, self._path(generation))
+            temporary.replace(self._path(generation))
             for old in self._generations():
                 if old <= generation - GENERATIONS_KEPT:
                     self._path(old).unlink()

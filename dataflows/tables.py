@@ -72,10 +72,10 @@ def view_batch(spec: TableSpec, view: View, new: ViewRows) -> pa.RecordBatch:
     """Rows of a view as the table has them."""
     codes = pa.array(new.rows.slots)
     decoded = [decode_entity_key(key) for key in new.keys]
-    arrays: list[Any] = []
-    for name in view.join_keys:
-        arrays.append(pa.array([key[name] for key in decoded], spec.schema.field(name).type))
-    arrays = [array.take(codes) for array in arrays]
+    arrays: list[Any] = [
+        pa.array([key[name] for key in decoded], spec.schema.field(name).type).take(codes)
+        for name in view.join_keys
+    ]
     for i, aggregate in enumerate(view.aggregates):
         kind = spec.schema.field(aggregate.feature).type
         column = pa.array(np.ascontiguousarray(new.rows.values[:, i]), from_pandas=True)

@@ -21,12 +21,12 @@ def demo(
     ] = None,
 ) -> None:
     """Run a year of real flights through the whole path, and report."""
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
-    from cli.demo.flights import files_in, installed_files  # noqa: PLC0415
-    from cli.demo.processes import DemoError  # noqa: PLC0415
-    from cli.demo.report import print_report  # noqa: PLC0415
-    from cli.demo.stage import run_demo  # noqa: PLC0415
+    from cli.demo.flights import files_in, installed_files
+    from cli.demo.processes import DemoError
+    from cli.demo.report import print_report
+    from cli.demo.stage import run_demo
 
     files = installed_files() if flights is None else files_in(flights)
     report = run_demo(output.absolute(), repo, files, Console(stderr=True))

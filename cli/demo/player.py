@@ -12,7 +12,7 @@ from typing import Any
 from cli.demo.flight_log import Step, append_lines
 from cli.demo.flights import SCHEDULED_TOPIC
 from cli.demo.processes import DemoError
-from scorer.client import AsyncScorerClient, ScorerClient, ScoreOptions
+from scorer.client import AsyncScorerClient, ScoreOptions, ScorerClient
 
 WATERMARK_SECONDS_MAX = 30.0
 _POLL_SECONDS = 0.001
@@ -55,9 +55,9 @@ class Player:
         with ScorerClient(address) as client:
             self._inputs = [field.name for field in client.model(model).inputs]
 
-    def play(self, steps: Iterable[Step], wait_before_us: int, on_step: Callable[[Step], None]) -> (
-        list[Served]
-    ):
+    def play(
+        self, steps: Iterable[Step], wait_before_us: int, on_step: Callable[[Step], None]
+    ) -> list[Served]:
         """Play the steps in order; those before ``wait_before_us`` wait for the watermark.
 
         Raises:

@@ -75,9 +75,7 @@ def area(online: Outcomes, static: Outcomes) -> dict[str, float | None]:
     The baseline is the better one of the base rate and the last label.
     """
     end_us = int(online.times_us[-1]) + 1 if len(online.times_us) else 0
-    trivial = [
-        online.auc(scores, JULY_1_US, end_us) for scores in (online.rates, online.lasts)
-    ]
+    trivial = [online.auc(scores, JULY_1_US, end_us) for scores in (online.rates, online.lasts)]
     return {
         "baseline": max((found for found in trivial if found is not None), default=None),
         "static": static.auc(static.scores, JULY_1_US, end_us),
@@ -116,7 +114,9 @@ def write_json(report: Report, path: Path) -> None:
 
 def print_report(report: Report, console: Console, folder: Path) -> None:
     """Print what a person wants to know."""
-    table = Table(title="A year of flights out of New York", show_header=False, title_justify="left")
+    table = Table(
+        title="A year of flights out of New York", show_header=False, title_justify="left"
+    )
     for label, value in _lines(report):
         table.add_row(label, value)
     console.print(table)
@@ -142,7 +142,8 @@ def _lines(report: Report) -> list[tuple[str, str]]:
         ("ONNX against River", f"{report.onnx_parity_max_abs_diff:.1e} largest difference"),
         (
             "Scores over gRPC",
-            f"{report.scores:,}; p50 {report.score_p50_ms:.2f} ms, p99 {report.score_p99_ms:.2f} ms",
+            f"{report.scores:,}; p50 {report.score_p50_ms:.2f} ms, "
+            f"p99 {report.score_p99_ms:.2f} ms",
         ),
         (
             "Served = dataflow, waiting",
@@ -159,8 +160,8 @@ def _lines(report: Report) -> list[tuple[str, str]]:
 def draw(online: Outcomes, static: Outcomes, path: Path) -> None:
     """Draw the rolling AUC over the year."""
     # Only the demo needs a drawing library, and only here.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4.5), dpi=120)
     FigureCanvasAgg(figure)

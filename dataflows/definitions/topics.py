@@ -67,7 +67,7 @@ def compile_topic(source: Any, used_by: str) -> Topic:
 
 def parse_ddl(ddl: str, where: str) -> tuple[Column, ...]:
     """Columns of ``"name type [not null], ..."``; raise DefinitionError naming the column."""
-    columns = []
+    columns: list[Column] = []
     for part in ddl.split(","):
         words = part.replace(":", " ").split()
         if len(words) < 2:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import TypeVar
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow, Stream
@@ -17,13 +18,23 @@ from dataflows.definitions.repository import Repository
 from dataflows.flow.file_source import FileLogSource, LogPartition
 from dataflows.flow.logics import ModelLogic, ShardLogic
 from dataflows.flow.run_context import RunContext
-from dataflows.flow.sinks import DeadLetterSink, NewVersions, OnlineSink, TableRows, TableSink
-from dataflows.flow.sinks import VersionSink
+from dataflows.flow.sinks import (
+    DeadLetterSink,
+    NewVersions,
+    OnlineSink,
+    TableRows,
+    TableSink,
+    VersionSink,
+)
 from dataflows.learning.records import LearnerSpec
 from dataflows.model_step import Step
 from dataflows.routing import ModelRouter, ShardRouter
 from dataflows.stores.day_table import TableSpec
 from dataflows.versions import VersionPublisher
+
+X = TypeVar("X")
+Y = TypeVar("Y")
+Convert = Callable[[X], Iterable[tuple[str, Y]]]
 
 
 def build_flow(
@@ -120,7 +131,7 @@ def _reads(model: ModelPlan, output: ShardOutput) -> Iterable[tuple[str, ShardOu
         yield model.name, replace(output, rows={}, reads=wanted)
 
 
-def _view_rows(plan: Plan, specs: dict[str, TableSpec]):  # type: ignore[no-untyped-def]
+def _view_rows(plan: Plan, specs: dict[str, TableSpec]) -> Convert[ShardOutput, TableRows]:
     views = {view.name: view for view in plan.views}
 
     def convert(output: ShardOutput) -> Iterable[tuple[str, TableRows]]:
@@ -132,7 +143,7 @@ def _view_rows(plan: Plan, specs: dict[str, TableSpec]):  # type: ignore[no-unty
     return convert
 
 
-def _model_rows(model: ModelPlan, context: RunContext):  # type: ignore[no-untyped-def]
+def _model_rows(model: ModelPlan, context: RunContext) -> Convert[Step, TableRows]:
     examples = tables.examples_table(model, context.places.examples)
     outcomes = tables.outcomes_table(model, context.places.examples)
 
@@ -147,7 +158,7 @@ def _model_rows(model: ModelPlan, context: RunContext):  # type: ignore[no-untyp
     return convert
 
 
-def _versions(model: ModelPlan, partitions: list[LogPartition]):  # type: ignore[no-untyped-def]
+def _versions(model: ModelPlan, partitions: list[LogPartition]) -> Convert[Step, NewVersions]:
     names = {partition.number: partition.name for partition in partitions}
 
     def convert(step: Step) -> Iterable[tuple[str, NewVersions]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import hashlib
 import json
 import shutil
@@ -26,6 +27,7 @@ from dataflows.flow.file_source import LogPartition, list_partitions
 from dataflows.flow.progress import clear_progress
 from dataflows.flow.run_context import Places, RunContext, Tally
 from dataflows.stores.swap import finish_swap
+from dataflows.windows.view_state import warm_up
 
 
 class EngineError(Exception):
@@ -58,7 +60,7 @@ def default_places(repository: Repository, settings: DataflowSettings) -> Places
 
 
 def run_flow(
-    repository: Repository, settings: DataflowSettings, places: Places, until_end: bool
+    repository: Repository, settings: DataflowSettings, places: Places, *, until_end: bool
 ) -> Summary:
     """Run until SIGTERM or SIGINT, or until what the log holds now is done.
 
@@ -68,11 +70,11 @@ def run_flow(
     """
     with exclusive_state(places.state):
         finish_swap(swap_journal(places.state))
-        return run_locked(repository, settings, places, until_end)
+        return run_locked(repository, settings, places, until_end=until_end)
 
 
 def run_locked(
-    repository: Repository, settings: DataflowSettings, places: Places, until_end: bool
+    repository: Repository, settings: DataflowSettings, places: Places, *, until_end: bool
 ) -> Summary:
     """As ``run_flow``, for a caller that holds ``exclusive_state`` already."""
     folder = settings.log.folder
@@ -85,6 +87,7 @@ def run_locked(
     commit = _git_commit(repository.directory)
     context = RunContext(settings, places, ends, threading.Event(), git_commit=commit)
     clear_progress(places.state)
+    warm_up()
     flow = build_flow(repository, partitions, context)
     with _stop_on_signals(context.stop):
         _run(flow, settings, places.state)
@@ -128,6 +131,10 @@ def _run(flow: Any, settings: DataflowSettings, state: Path) -> None:
         new.mkdir()
         init_db_dir(new, 1)
         new.rename(recovery)
+    # A run makes millions of small tuples and hundreds of thousands of objects stand from the
+    # imports: without this the collector takes a tenth of the time, looking at the latter.
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 100)
     try:
         cluster_main(
             flow,

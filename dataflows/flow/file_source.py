@@ -42,7 +42,7 @@ class LogPartition:
 
 def list_partitions(directory: Path, plan: Plan) -> list[LogPartition]:
     """All partitions of the plan's topics; topics that do not exist yet are made."""
-    found = []
+    found: list[LogPartition] = []
     for topic in plan.topics:
         ensure_topic(directory, topic.name)
         for partition, path in partition_files(directory, topic.name).items():

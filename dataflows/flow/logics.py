@@ -14,7 +14,6 @@ from dataflows.model_step import ModelStep, Step
 from dataflows.shard import Shard
 from dataflows.state_files import Handle, StateFiles
 
-
 ShardHandle = tuple[int, Handle]
 
 

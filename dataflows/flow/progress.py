@@ -60,15 +60,13 @@ class ProgressFile:
         )
         temporary = self._path.with_suffix(".tmp")
         temporary.write_text(json.dumps(asdict(progress)))
-        os.replace(temporary, self._path)
+        temporary.replace(self._path)
 
 
 def read_progress(state: Path) -> list[Progress]:
     """What all workers last said; those of a run that is over are still there."""
-    found = []
-    for path in sorted((state / FOLDER).glob("*.json")):
-        found.append(Progress(**json.loads(path.read_text())))
-    return found
+    files = sorted((state / FOLDER).glob("*.json"))
+    return [Progress(**json.loads(path.read_text())) for path in files]
 
 
 def clear_progress(state: Path) -> None:

@@ -19,8 +19,8 @@ from bytewax.outputs import (
 
 from contracts.plan import Plan
 from dataflows.batches import DeadLetter, ShardOutput
-from dataflows.flow.run_context import RunContext
 from dataflows.flow.progress import ProgressFile
+from dataflows.flow.run_context import RunContext
 from dataflows.learning.records import NewVersion, RefusedVersion
 from dataflows.sources.file_log import LogWriter
 from dataflows.stores.day_table import DayTable, Handle, TableSpec

@@ -37,7 +37,7 @@ def run_swap(swap: Swap, journal: Path) -> None:
         json.dump(content, file)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, journal)
+    temporary.replace(journal)
     finish_swap(journal)
 
 

@@ -1,13 +1,18 @@
 """The inner loop: updates and reads of one view in order, compiled by numba.
 
-Every function works on the arrays of ``ViewState`` (see there for their meaning). Tile ``j`` of a
-ring of ``r`` tiles lies in cell ``j % r``; the ring of a window holds the tiles ``(head - r, head]``.
+Every function works on the arrays of ``ViewState``. Tile ``j`` of a ring of ``r`` tiles lies in
+cell ``j % r``; the ring of a window holds the tiles ``(head - r, head]``. Functions on a whole
+entity are inlined by hand of numba: calls would count references to every array of the tuples,
+which costs a third of the speed (320 against 495 thousand events a second, 9 features).
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numba
 import numpy as np
+import numpy.typing as npt
 
 from dataflows.windows.layout import (
     COUNT,
@@ -29,11 +34,59 @@ from dataflows.windows.layout import (
     SUM_STAT,
 )
 
-NEVER = np.int64(2**62)
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+NEVER = 2**62
+
+
+class State(NamedTuple):
+    """The arrays of ``ViewState``, one row per entity.
+
+    Attributes:
+        cells: float64[n, width], the tiles, see ``layout``.
+        heads: int64[n, W], newest tile of each window's ring.
+        decay_at: int64[n], next hop boundary at which a tile that holds something leaves.
+        stamped_at: int64[n], stamp of the newest row; -1 for an entity never updated.
+        row_of: int64[n], the entity's newest row in the output of this call; -1 for none.
+    """
+
+    cells: Floats
+    heads: Ints
+    decay_at: Ints
+    stamped_at: Ints
+    row_of: Ints
+
+
+class Shape(NamedTuple):
+    """The arrays of ``Layout``."""
+
+    windows: Ints
+    groups: Ints
+    features: Ints
+
+
+class Batch(NamedTuple):
+    """The columns of ``Pending``, in the order in which they are to be run."""
+
+    slots: Ints
+    is_update: Bools
+    effective_us: Ints
+    event_us: Ints
+    values: Floats
+
+
+class Output(NamedTuple):
+    """Rows: entity, stamp, float64[n, F] features (NaN is null)."""
+
+    slots: Ints
+    stamps_us: Ints
+    values: Floats
 
 
 @numba.njit(cache=True)
-def _clear_cell(cells, start, group):
+def _clear_cell(cells: Floats, start: int, group: Ints) -> None:
     """Make one tile of one group empty."""
     for k in range(group[GROUP_WIDTH]):
         cells[start + k] = 0.0
@@ -44,7 +97,7 @@ def _clear_cell(cells, start, group):
 
 
 @numba.njit(cache=True)
-def clear_rows(cells, first, last, windows, groups):
+def clear_rows(cells: Floats, first: int, last: int, windows: Ints, groups: Ints) -> None:
     """Make the state of the entities ``first..last-1`` empty."""
     for slot in range(first, last):
         for g in range(groups.shape[0]):
@@ -55,7 +108,7 @@ def clear_rows(cells, first, last, windows, groups):
 
 
 @numba.njit(cache=True)
-def _align(cells, heads, time_us, windows, groups):
+def _align(cells: Floats, heads: Ints, time_us: int, windows: Ints, groups: Ints) -> None:
     """Move the rings of one entity on to ``time_us``, dropping the tiles that left."""
     for w in range(windows.shape[0]):
         tiles, hop_us = windows[w, 0], windows[w, 1]
@@ -76,7 +129,7 @@ def _align(cells, heads, time_us, windows, groups):
 
 
 @numba.njit(cache=True)
-def _next_decay(cells, heads, windows, groups):
+def _next_decay(cells: Floats, heads: Ints, windows: Ints, groups: Ints) -> int:
     """The first hop boundary at which a tile that is not empty leaves its window."""
     soonest = NEVER
     for g in range(groups.shape[0]):
@@ -94,7 +147,9 @@ def _next_decay(cells, heads, windows, groups):
 
 
 @numba.njit(cache=True)
-def _add(cells, heads, event_time_us, values, windows, groups):
+def _add(
+    cells: Floats, heads: Ints, event_time_us: int, values: Floats, windows: Ints, groups: Ints
+) -> int:
     """Add one event to its tiles; return the first boundary at which one of them leaves."""
     leaves = NEVER
     for g in range(groups.shape[0]):
@@ -131,8 +186,8 @@ def _add(cells, heads, event_time_us, values, windows, groups):
     return leaves
 
 
-@numba.njit(cache=True)
-def _group_statistics(cells, heads, group, windows, out):
+@numba.njit(cache=True, inline="always")
+def _group_statistics(cells: Floats, heads: Ints, group: Ints, windows: Ints, out: Floats) -> None:
     """Fold the ring of one group, oldest tile first, into ``out`` (one place per statistic)."""
     tiles = windows[group[GROUP_WINDOW], 0]
     width = group[GROUP_WIDTH]
@@ -165,13 +220,15 @@ def _group_statistics(cells, heads, group, windows, out):
     out[LAST_STAT] = last
 
 
-@numba.njit(cache=True)
-def _values(cells, heads, windows, groups, features, statistics, out):
+@numba.njit(cache=True, inline="always")
+def _compute(state: State, slot: int, shape: Shape, statistics: Floats, out: Floats) -> None:
     """The features of one entity whose rings are aligned."""
-    for g in range(groups.shape[0]):
-        _group_statistics(cells, heads, groups[g], windows, statistics[g])
-    for f in range(features.shape[0]):
-        held, function = statistics[features[f, 0]], features[f, 1]
+    for g in range(shape.groups.shape[0]):
+        _group_statistics(
+            state.cells[slot], state.heads[slot], shape.groups[g], shape.windows, statistics[g]
+        )
+    for f in range(shape.features.shape[0]):
+        held, function = statistics[shape.features[f, 0]], shape.features[f, 1]
         if function == COUNT:
             out[f] = held[N_STAT]
         elif held[N_STAT] == 0:
@@ -189,84 +246,118 @@ def _values(cells, heads, windows, groups, features, statistics, out):
 
 
 @numba.njit(cache=True)
-def _room(n, slots, stamps, values):
-    """The three output arrays with room for row ``n``, grown when they are full."""
-    if n < slots.shape[0]:
-        return slots, stamps, values
-    size = max(64, 2 * slots.shape[0])
-    new_slots = np.empty(size, np.int64)
-    new_stamps = np.empty(size, np.int64)
-    new_values = np.empty((size, values.shape[1]))
-    new_slots[:n], new_stamps[:n], new_values[:n] = slots[:n], stamps[:n], values[:n]
-    return new_slots, new_stamps, new_values
+def _grown(out: Output, used: int) -> Output:
+    """The output with room for at least one row more."""
+    if used < out.slots.shape[0]:
+        return out
+    size = max(64, 2 * out.slots.shape[0])
+    slots = np.empty(size, np.int64)
+    stamps_us = np.empty(size, np.int64)
+    values = np.empty((size, out.values.shape[1]))
+    slots[:used], stamps_us[:used] = out.slots[:used], out.stamps_us[:used]
+    values[:used] = out.values[:used]
+    return Output(slots, stamps_us, values)
+
+
+@numba.njit(cache=True, inline="always")
+def _emit(
+    state: State,
+    slot: int,
+    stamp_us: int,
+    shape: Shape,
+    statistics: Floats,
+    used: Ints,
+    out: Output,
+) -> Output:
+    """Write the row of an entity at a stamp; a second cause with the same stamp shares the row."""
+    if state.stamped_at[slot] != stamp_us or state.row_of[slot] < 0:
+        out = _grown(out, used[0])
+        out.slots[used[0]], out.stamps_us[used[0]] = slot, stamp_us
+        state.row_of[slot] = used[0]
+        state.stamped_at[slot] = stamp_us
+        used[0] += 1
+    _compute(state, slot, shape, statistics, out.values[state.row_of[slot]])
+    return out
+
+
+@numba.njit(cache=True, inline="always")
+def _decay(
+    state: State,
+    slot: int,
+    until_us: int,
+    shape: Shape,
+    statistics: Floats,
+    used: Ints,
+    out: Output,
+) -> Output:
+    """Write a row at every hop boundary up to ``until_us`` at which something left a window."""
+    cells, heads = state.cells[slot], state.heads[slot]
+    while state.decay_at[slot] <= until_us:
+        boundary_us = state.decay_at[slot]
+        _align(cells, heads, boundary_us, shape.windows, shape.groups)
+        out = _emit(state, slot, boundary_us, shape, statistics, used, out)
+        state.decay_at[slot] = _next_decay(cells, heads, shape.windows, shape.groups)
+    return out
+
+
+@numba.njit(cache=True, inline="always")
+def _update(state: State, slot: int, stamp_us: int, batch: Batch, row: int, shape: Shape) -> None:
+    """Add one event to an entity, its rings aligned to the stamp from which on it counts."""
+    cells, heads = state.cells[slot], state.heads[slot]
+    _align(cells, heads, stamp_us, shape.windows, shape.groups)
+    leaves = _add(cells, heads, batch.event_us[row], batch.values[row], shape.windows, shape.groups)
+    state.decay_at[slot] = min(state.decay_at[slot], leaves)
+    if state.decay_at[slot] <= stamp_us:
+        state.decay_at[slot] = _next_decay(cells, heads, shape.windows, shape.groups)
+
+
+@numba.njit(cache=True, inline="always")
+def _read(
+    state: State, slot: int, at_us: int, ttl_us: int, shape: Shape, statistics: Floats, out: Floats
+) -> None:
+    """What is known of an entity at a moment; ``out`` stays as it is if nothing, or too old."""
+    stamped_at = state.stamped_at[slot]
+    if stamped_at < 0 or (ttl_us != 0 and at_us - stamped_at > ttl_us):
+        return
+    _align(state.cells[slot], state.heads[slot], at_us, shape.windows, shape.groups)
+    _compute(state, slot, shape, statistics, out)
 
 
 @numba.njit(cache=True)
 def advance(
-    cells, heads, decay_at, stamped_at, row_of, windows, groups, features, ttl_us,
-    slot, is_update, effective_us, event_us, event_values, watermark_us,
-):  # fmt: skip
+    state: State, shape: Shape, ttl_us: int, batch: Batch, watermark_us: int
+) -> tuple[Output, Floats]:
     """Run updates and reads in the given order, then all decay up to the watermark.
 
-    Returns (slots, stamps, values) of the rows that came into being, several per entity, in no
-    particular order, and the values that the reads saw, in the order of the reads.
+    Returns the rows that came into being, several per entity, in no particular order, and
+    float64[reads, F], what the reads saw, in the order of the reads (NaN is null).
     """
-    n_reads = slot.shape[0] - is_update.sum()
-    read_values = np.full((n_reads, features.shape[0]), np.nan)
-    out_slots = np.empty(slot.shape[0] + 16, np.int64)
-    out_stamps = np.empty(slot.shape[0] + 16, np.int64)
-    out_values = np.empty((slot.shape[0] + 16, features.shape[0]))
-    statistics = np.empty((groups.shape[0], 6))
-    n_out = 0
+    rows, n_features = batch.slots.shape[0], shape.features.shape[0]
+    reads = np.full((rows - batch.is_update.sum(), n_features), np.nan)
+    out = Output(
+        np.empty(rows + 16, np.int64),
+        np.empty(rows + 16, np.int64),
+        np.empty((rows + 16, n_features)),
+    )
+    statistics = np.empty((shape.groups.shape[0], 6))
+    used = np.zeros(1, np.int64)
     read = 0
-    for i in range(slot.shape[0] + decay_at.shape[0]):
-        if i < slot.shape[0]:
-            s, until_us = slot[i], effective_us[i]
-            if is_update[i]:
-                # Its moment may have been settled when all was silent: then it is one step later
-                # than what was handed out, and together with others that come as it does.
-                until_us = max(until_us, stamped_at[s] - (row_of[s] >= 0))
+    for row in range(rows):
+        slot, at_us = batch.slots[row], batch.effective_us[row]
+        if batch.is_update[row]:
+            # Its moment may have been settled when all was silent: then it is one step later
+            # than what was handed out, and together with others that come as it does.
+            at_us = max(at_us, state.stamped_at[slot] - (state.row_of[slot] >= 0))
+            out = _decay(state, slot, at_us, shape, statistics, used, out)
+            _update(state, slot, at_us + 1, batch, row, shape)
+            out = _emit(state, slot, at_us + 1, shape, statistics, used, out)
         else:
-            s, until_us = i - slot.shape[0], watermark_us
-        while decay_at[s] <= until_us:
-            boundary_us = decay_at[s]
-            _align(cells[s], heads[s], boundary_us, windows, groups)
-            out_slots, out_stamps, out_values = _room(n_out, out_slots, out_stamps, out_values)
-            _values(cells[s], heads[s], windows, groups, features, statistics, out_values[n_out])
-            # An update just before the boundary has the same stamp: one row for both.
-            if not (stamped_at[s] == boundary_us and row_of[s] >= 0):
-                out_slots[n_out], out_stamps[n_out] = s, boundary_us
-                row_of[s] = n_out
-                n_out += 1
-            else:
-                out_values[row_of[s]] = out_values[n_out]
-            stamped_at[s] = boundary_us
-            decay_at[s] = _next_decay(cells[s], heads[s], windows, groups)
-        if i >= slot.shape[0]:
-            continue
-        if not is_update[i]:
-            fresh = ttl_us == 0 or until_us - stamped_at[s] <= ttl_us
-            if stamped_at[s] >= 0 and fresh:
-                _align(cells[s], heads[s], until_us, windows, groups)
-                _values(
-                    cells[s], heads[s], windows, groups, features, statistics, read_values[read]
-                )
+            out = _decay(state, slot, at_us, shape, statistics, used, out)
+            _read(state, slot, at_us, ttl_us, shape, statistics, reads[read])
             read += 1
-            continue
-        stamp = until_us + 1
-        _align(cells[s], heads[s], stamp, windows, groups)
-        leaves = _add(cells[s], heads[s], event_us[i], event_values[i], windows, groups)
-        decay_at[s] = min(decay_at[s], leaves)
-        if decay_at[s] <= stamp:
-            decay_at[s] = _next_decay(cells[s], heads[s], windows, groups)
-        out_slots, out_stamps, out_values = _room(n_out, out_slots, out_stamps, out_values)
-        row = row_of[s] if stamped_at[s] == stamp and row_of[s] >= 0 else n_out
-        _values(cells[s], heads[s], windows, groups, features, statistics, out_values[row])
-        if row == n_out:
-            out_slots[n_out], out_stamps[n_out] = s, stamp
-            row_of[s] = n_out
-            n_out += 1
-        stamped_at[s] = stamp
-    for k in range(n_out):
-        row_of[out_slots[k]] = -1
-    return out_slots[:n_out], out_stamps[:n_out], out_values[:n_out], read_values
+    for slot in range(state.decay_at.shape[0]):
+        out = _decay(state, slot, watermark_us, shape, statistics, used, out)
+    n = used[0]
+    for k in range(n):
+        state.row_of[out.slots[k]] = -1
+    return Output(out.slots[:n], out.stamps_us[:n], out.values[:n]), reads

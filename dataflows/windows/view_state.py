@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from contracts.plan import View
+from contracts.plan import Aggregate, View
 from dataflows.windows import kernel
 from dataflows.windows.layout import Layout, make_layout
 
@@ -123,26 +123,22 @@ class ViewState:
         due = self._due(watermark_us, updates_before_us)
         order = np.lexsort((due.ranks, due.is_update, due.effective_us))
         due = due.take(order)
-        count = len(self.keys)
-        slots, stamps_us, values, read_values = kernel.advance(
-            self._cells,
-            self._heads,
-            self._decay_at[:count],
-            self._stamped_at,
-            self._row_of,
-            self.layout.windows,
-            self.layout.groups,
-            self.layout.features,
+        layout = self.layout
+        out, read_values = kernel.advance(
+            kernel.State(
+                self._cells,
+                self._heads,
+                self._decay_at[: len(self.keys)],
+                self._stamped_at,
+                self._row_of,
+            ),
+            kernel.Shape(layout.windows, layout.groups, layout.features),
             self.view.ttl_us,
-            due.slots,
-            due.is_update,
-            due.effective_us,
-            due.event_us,
-            due.values,
+            kernel.Batch(due.slots, due.is_update, due.effective_us, due.event_us, due.values),
             watermark_us,
         )
-        order = np.lexsort((slots, stamps_us))
-        rows = Rows(slots[order], stamps_us[order], values[order])
+        order = np.lexsort((out.slots, out.stamps_us))
+        rows = Rows(out.slots[order], out.stamps_us[order], out.values[order])
         return rows, Reads(due.ranks[~due.is_update], read_values)
 
     def dump(self) -> dict[str, Any]:
@@ -204,3 +200,13 @@ class ViewState:
             (self._cells, self._heads, self._decay_at, self._stamped_at), old, strict=True
         ):
             new[: len(held)] = held
+
+
+def warm_up() -> None:
+    """Compile the kernel (seconds, once on a machine), so that no record has to wait for it."""
+    aggregate = Aggregate("n", "int64", "x", "count", window_us=2, hop_us=1)
+    state = ViewState(View("warm_up", "", ("k",), ("string",), (aggregate,), 0, ""))
+    one = np.zeros(1, np.int64)
+    slots = state.slots([b"k"])
+    state.hold(Pending(slots, one, one, np.ones(1, np.bool_), one, np.ones((1, 1))))
+    state.advance(1, 1)
