@@ -26,6 +26,11 @@ from cli.score import score
 from cli.serve import serve
 
 _INTERRUPTED = 130
+# A flight, for the examples.
+_KEYS = "carrier=UA dest=IAH origin=EWR tailnum=N14228"
+_REQUEST = (
+    "distance=1400 sched_elapsed_minutes=244 hour_sin=0.98 hour_cos=0.2 day_of_week=1 month=1"
+)
 
 
 class Verb(NamedTuple):
@@ -41,10 +46,10 @@ VERBS = (
     Verb("run", run, "headwater run --until-end"),
     Verb("serve", serve, "HEADWATER_SCORER_ADDRESS=127.0.0.1:50051 headwater serve"),
     Verb("produce", produce, "headwater produce flights.arrived arrivals.ndjson"),
-    Verb("features", features, "headwater features late_arrival tailnum=N14228 origin=EWR"),
+    Verb("features", features, f"headwater features late_arrival {_KEYS}"),
     Verb("replay", replay, "headwater replay"),
     Verb("demo", demo, "headwater demo --output build/demo"),
-    Verb("score", score, "headwater score late_arrival tailnum=N14228 origin=EWR distance=1400"),
+    Verb("score", score, f"headwater score late_arrival {_KEYS} {_REQUEST}"),
 )
 
 app = typer.Typer(
@@ -82,7 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         result = app(words, standalone_mode=False, prog_name="headwater")
-    except Exception as error:  # noqa: BLE001 - whatever it is, people get one line
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 - people get one line, of Bytewax's panics too
         if _tracebacks.get():
             traceback.print_exc()
         _say(explain(error))
