@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,8 @@ def _run(repository: Repository, request: dict[str, Any], error: Path) -> None:
     try:
         run_flow(repository, settings, shop.places(out), until_end=request["until_end"])
         code = 0
-    except BaseException as problem:
-        error.write_text(repr(problem))
+    except BaseException:
+        error.write_text(traceback.format_exc())
         raise
     finally:
         os._exit(code)

@@ -95,6 +95,23 @@ def _wait_for_events(out: Path, events: int, pid: int) -> bool:
     return True
 
 
+def test_killed_before_it_began(
+    first_run: tuple[Path, Path], new_log: Path, tmp_path: Path, runner: Runner
+) -> None:
+    """Killed again and again while it sets up its state, a run still can start and end well."""
+    out = tmp_path / "out"
+    for number in range(12):
+        pid = runner.start(new_log, out, 1)
+        time.sleep(number * 0.004)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        code, error = runner.ended()
+        assert code in (0, -signal.SIGKILL), error
+    runner.start(new_log, out, 1)
+    assert runner.ended() == (0, "")
+    assert shop.digests(out) == shop.digests(first_run[1])
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_kills_leave_no_trace(
     first_run: tuple[Path, Path], new_log: Path, tmp_path: Path, runner: Runner, seed: int

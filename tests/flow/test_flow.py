@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,8 @@ def test_a_model_predicts_before_it_learns(first_run: tuple[Path, Path]) -> None
     out = first_run[1]
     path = out / "examples" / "late_order" / "examples" / "*.parquet"
     query = f"SELECT score FROM read_parquet('{path}') ORDER BY event_timestamp"
-    scores = [row[0] for row in duckdb.connect().execute(query).fetchall()]
+    with closing(duckdb.connect()) as connection:
+        scores = [row[0] for row in connection.execute(query).fetchall()]
     assert scores[0] == 0.5
     assert any(abs(score - 0.5) > 0.01 for score in scores)
     assert not any(math.isnan(score) for score in scores)
