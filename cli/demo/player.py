@@ -43,11 +43,37 @@ class Served:
     latency_ms: float
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How to play.
+
+    Attributes:
+        days: how many days (UTC) before the end of the data the play begins.
+        waiting_days: for how many of them the player waits for the watermark before it scores.
+        time_lapse: how much faster than the world it plays the others.
+    """
+
+    days: int
+    waiting_days: int
+    time_lapse: float
+
+
 class Player:
     """One client of one scorer and one producer to one log."""
 
-    def __init__(self, log: Path, address: str, model: str, online_us: Callable[[], int]) -> None:
-        """``online_us`` tells up to which event time the online store is complete."""
+    def __init__(
+        self,
+        log: Path,
+        address: str,
+        model: str,
+        online_us: Callable[[], int],
+        check: Callable[[], None],
+    ) -> None:
+        """``online_us`` tells up to which event time the online store is complete.
+
+        ``check`` raises DemoError when the dataflow has ended.
+        """
+        self._check = check
         self._log = log
         self._address = address
         self._model = model
@@ -56,23 +82,28 @@ class Player:
             self._inputs = [field.name for field in client.model(model).inputs]
 
     def play(
-        self, steps: Iterable[Step], wait_before_us: int, on_step: Callable[[Step], None]
+        self, steps: Iterable[Step], paced_from_us: int, pace: Pace, on_step: Callable[[Step], None]
     ) -> list[Served]:
-        """Play the steps in order; those before ``wait_before_us`` wait for the watermark.
+        """Play the steps in order: waiting before ``paced_from_us``, at their pace from there on.
 
         Raises:
             DemoError: the dataflow does not come to the watermark.
         """
-        return asyncio.run(self._play(steps, wait_before_us, on_step))
+        return asyncio.run(self._play(steps, paced_from_us, pace, on_step))
 
     async def _play(
-        self, steps: Iterable[Step], wait_before_us: int, on_step: Callable[[Step], None]
+        self, steps: Iterable[Step], paced_from_us: int, pace: Pace, on_step: Callable[[Step], None]
     ) -> list[Served]:
         served: list[Served] = []
+        began: float | None = None
         async with AsyncScorerClient(self._address) as client:
             for step in steps:
+                waits = step.at_us < paced_from_us
+                if not waits:
+                    began = time.monotonic() if began is None else began
+                    due = began + (step.at_us - paced_from_us) / 1e6 / pace.time_lapse
+                    await asyncio.sleep(max(0.0, due - time.monotonic()))
                 append_lines(self._log, {**step.updates, SCHEDULED_TOPIC: step.scheduled})
-                waits = step.at_us < wait_before_us
                 if waits:
                     await self._wait(step.at_us)
                 calls = [self._score(client, flight, step.at_us, waits) for flight in step.flights]
@@ -85,6 +116,7 @@ class Player:
         while self._online_us() < until_us:
             if time.monotonic() > deadline:
                 raise DemoError("the dataflow does not get on; see run.log in the demo's folder")
+            self._check()
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _score(

@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from cli.demo import report as reports
 from cli.demo.comparison import compare
 from cli.demo.flight_log import Counts, FlightLog, Step
-from cli.demo.flights import SCHEDULED_TOPIC, FlightFiles, flight_records
-from cli.demo.player import Player, Served
+from cli.demo.flights import DEPARTED_TOPIC, SCHEDULED_TOPIC, FlightFiles, flight_records
+from cli.demo.player import Pace, Player, Served
 from cli.demo.processes import Process, free_address, wait_until
 from contracts.model_repository import ModelRepository
 from contracts.settings import DataflowSettings
@@ -29,10 +31,7 @@ MODEL = "late_arrival"
 STATIC = "late_arrival_static"
 US_PER_DAY = 86_400_000_000
 # The last flights of December 31 in New York leave on January 1 in UTC: 2 days and 29 hours.
-PLAY_DAYS = 4
-WAITING_DAYS = 2
-# How much faster than the world the rest is played.
-TIME_LAPSE = 5_000.0
+LAST_DAYS = Pace(days=4, waiting_days=2, time_lapse=5_000.0)
 STARTUP_SECONDS_MAX = 120.0
 CATCH_UP_SECONDS_MAX = 900.0
 POLL_SECONDS = 0.05
@@ -53,6 +52,7 @@ class History:
     play_from_us: int
     last_us: int
     flights: int
+    left_early: frozenset[str]
     counts: Counts
 
 
@@ -105,19 +105,21 @@ class Stage:
             return False
 
 
-def run_demo(output: Path, repo: Path, files: FlightFiles, console: Console) -> reports.Report:
+def run_demo(
+    output: Path, repo: Path, files: FlightFiles, console: Console, pace: Pace = LAST_DAYS
+) -> reports.Report:
     """Everything, into a fresh ``output`` folder; raise DemoError."""
     begun = time.monotonic()
     with _progress(console) as advance:
         stage = Stage(output, repo, advance)
         apply = stage.start("apply")
-        history = _publish(files, stage)
+        history = _publish(files, stage, pace)
         apply.finish(STARTUP_SECONDS_MAX)
         run, serve = stage.start("run"), stage.start("serve")
         try:
             speed = _catch_up(run, history, stage)
             wait_until(stage.is_serving, serve, STARTUP_SECONDS_MAX, POLL_SECONDS)
-            served = _play(history, stage)
+            served = _play(run, history, stage, pace)
             wait_until(
                 lambda: stage.online_us() >= history.last_us, run, STARTUP_SECONDS_MAX, POLL_SECONDS
             )
@@ -132,16 +134,23 @@ def run_demo(output: Path, repo: Path, files: FlightFiles, console: Console) -> 
     return report
 
 
-def _publish(files: FlightFiles, stage: Stage) -> History:
+def _publish(files: FlightFiles, stage: Stage, pace: Pace) -> History:
     stage.advance("Publishing the history", 0, 1)
     records = flight_records(files)
     scheduled_us = records[SCHEDULED_TOPIC]["event_timestamp"]
-    play_from_us = (scheduled_us[-1].as_py() // US_PER_DAY - PLAY_DAYS + 1) * US_PER_DAY
+    play_from_us = (scheduled_us[-1].as_py() // US_PER_DAY - pace.days + 1) * US_PER_DAY
     last_us = max(table["event_timestamp"][-1].as_py() for table in records.values())
     log = FlightLog(records)
     counts = log.write(stage.log, until_us=play_from_us)
     stage.advance("Publishing the history", 1, 1)
-    return History(log, play_from_us, last_us, len(scheduled_us), counts)
+    early = _left_early(records)
+    return History(log, play_from_us, last_us, len(scheduled_us), early, counts)
+
+
+def _left_early(records: dict[str, pa.Table]) -> frozenset[str]:
+    """Flights that had left when they were scheduled to: their delay was known by then."""
+    left = records[DEPARTED_TOPIC].filter(pc.field("dep_delay") < 0)
+    return frozenset(left["flight_id"].to_pylist())
 
 
 def _catch_up(run: Process, history: History, stage: Stage) -> float:
@@ -159,16 +168,16 @@ def _catch_up(run: Process, history: History, stage: Stage) -> float:
     return worker.events / worker.seconds
 
 
-def _play(history: History, stage: Stage) -> list[Served]:
-    player = Player(stage.log, stage.address, MODEL, stage.online_us)
-    wait_before_us = history.play_from_us + WAITING_DAYS * US_PER_DAY
+def _play(run: Process, history: History, stage: Stage, pace: Pace) -> list[Served]:
+    player = Player(stage.log, stage.address, MODEL, stage.online_us, run.check)
+    paced_from_us = history.play_from_us + pace.waiting_days * US_PER_DAY
 
     def on_step(step: Step) -> None:
         done = step.at_us - history.play_from_us
-        stage.advance("Playing the last days", done, PLAY_DAYS * US_PER_DAY)
+        stage.advance("Playing the last days", done, pace.days * US_PER_DAY)
 
     steps = history.log.play_steps(history.play_from_us)
-    return player.play(steps, wait_before_us, on_step)
+    return player.play(steps, paced_from_us, pace, on_step)
 
 
 def _report(
@@ -190,6 +199,9 @@ def _report(
         flights=history.flights,
         events_per_second=round(speed, 1),
         auc=reports.area(outcomes[MODEL], outcomes[STATIC]),
+        auc_before_departure=reports.area(
+            *(outcomes[model].without(history.left_early) for model in (MODEL, STATIC))
+        ),
         online_examples=len(outcomes[MODEL].labels),
         versions_published=sum(len(stage.models.versions(m)) for m in stage.models.models()),
         versions_served=len({one.version for one in served}),

@@ -118,6 +118,7 @@ class FileLogPartition(StatefulSourcePartition[SourceBatch, Position]):
         if self._is_idle and self._file.has_record():
             self._is_idle = False
             self._silent_since = None
+            self._alignment.at(self._stream.number, self._stream.newest_us)
             self._look_at = now + _WAKE_SECONDS
             return [self._stream.awake()]
         chunk = self._file.read(self._context.settings.batch_bytes, self._until)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataflows.watermark import NOT_YET
-
 
 class Alignment:
     """Partitions wait for the slowest one that still has something to read.
@@ -26,5 +24,5 @@ class Alignment:
 
     def may_read(self, newest_us: int) -> bool:
         """Whether one that has come to ``newest_us`` is near enough to the slowest."""
-        slowest_us = min(list(self._newest_us.values()), default=NOT_YET)
-        return newest_us <= slowest_us + self._distance_us or newest_us == NOT_YET
+        slowest_us = min(list(self._newest_us.values()), default=newest_us)
+        return newest_us <= slowest_us + self._distance_us

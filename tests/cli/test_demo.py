@@ -1,0 +1,99 @@
+"""The demo's whole path on four real days: history, dataflow, scorer, player, report, replay."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.dataset as ds
+import pytest
+from rich.console import Console
+
+from cli.demo.flights import files_in
+from cli.demo.player import Pace
+from cli.demo.stage import run_demo
+
+ROOT = Path(__file__).parents[2]
+SLICE = ROOT / "tests" / "data" / "flights2013"
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a demo of which a day was played waiting, and a day at a pace."""
+    folder = tmp_path_factory.mktemp("demo") / "demo"
+    pace = Pace(days=2, waiting_days=1, time_lapse=20_000.0)
+    run_demo(folder, ROOT / "feature_repo", files_in(SLICE), Console(stderr=True), pace)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(output: Path) -> dict[str, Any]:
+    """``report.json``."""
+    content: dict[str, Any] = json.loads((output / "report.json").read_text())
+    return content
+
+
+def test_everything_was_read_and_learned(report: dict[str, Any]) -> None:
+    """Every record is an event, every arrival a learned example (the last may still wait)."""
+    assert report["flights"] == 3335
+    assert report["events"] == report["flights"] + 2664 + 2628 + 288
+    assert report["online_examples"] >= 2628 - 5
+
+
+def test_served_vectors_are_the_dataflows_own(report: dict[str, Any]) -> None:
+    """Waiting for the watermark everything is equal; without it nothing is worse than stale."""
+    waited, all_ = report["waited"], report["served_vs_dataflow"]
+    assert waited["compared"] > 500
+    assert waited["equal"] == waited["compared"]
+    assert all_["compared"] == report["scores"]
+    assert all_["different"] == 0
+
+
+def test_the_model_was_swapped_while_it_served(report: dict[str, Any]) -> None:
+    """The client saw several versions, and each is River to the ninth digit."""
+    assert report["versions_served"] >= 2
+    assert report["onnx_parity_max_abs_diff"] <= 1e-9
+
+
+def test_a_picture_stands_beside_the_report(output: Path) -> None:
+    """The rolling AUC is drawn."""
+    assert (output / "auc.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_feast_joins_what_the_dataflow_joined(output: Path, tmp_path: Path) -> None:
+    """Feast's point-in-time join over the offline files equals the examples, row by row."""
+    answer = tmp_path / "joined.parquet"
+    script = Path(__file__).with_name("feast_join.py")
+    repo = output / "feature_repo"
+    subprocess.run(
+        [sys.executable, "-W", "ignore", str(script), str(repo), str(answer)],
+        check=True,
+        timeout=110,
+    )
+    joined = ds.dataset(answer).to_table().to_pandas()
+    assert len(joined) > 3000
+    for name in (column for column in joined.columns if column.startswith("ours__")):
+        ours, theirs = joined[name], joined[name.removeprefix("ours__")].astype("float64")
+        same = (ours == theirs) | (ours.isna() & theirs.isna())
+        assert same.all(), joined[~same][["flight_id", name, name.removeprefix("ours__")]].head()
+
+
+def test_replay_rebuilds_the_same(output: Path) -> None:
+    """What a replay builds from the log has the digest of what the live run left behind."""
+    repo = output / "feature_repo"
+    command = [sys.executable, "-m", "cli.main"]
+    subprocess.run([*command, "run", "--repo", str(repo), "--until-end"], check=True, timeout=110)
+    replayed = subprocess.run(
+        [*command, "replay", "--repo", str(repo)],
+        check=True,
+        timeout=110,
+        capture_output=True,
+        text=True,
+    )
+    verdicts = {line.split()[0]: line for line in replayed.stdout.splitlines()[1:]}
+    assert set(verdicts) == {"online", "offline", "examples", "models"}
+    for line in verdicts.values():
+        assert "as before" in line, replayed.stdout
