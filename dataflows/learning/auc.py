@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,7 +35,17 @@ def exact_auc(labels: NDArray[np.bool_], scores: NDArray[np.float64]) -> float |
     pairs = len(positives) * len(negatives)
     if pairs == 0:
         return None
-    # Sorted needles walk the sorted haystack in order, which is what makes this fast.
-    below = int(np.searchsorted(negatives, positives, side="left").sum())
-    not_above = int(np.searchsorted(negatives, positives, side="right").sum())
-    return (below + not_above) / (2 * pairs)
+    return int(_halves(positives, negatives)) / (2 * pairs)
+
+
+@numba.njit(cache=True)
+def _halves(positives: NDArray[np.float64], negatives: NDArray[np.float64]) -> int:
+    """Twice the number of pairs in the right order, ties counting once; both are ascending."""
+    halves = below = not_above = 0
+    for positive in positives:
+        while below < len(negatives) and negatives[below] < positive:
+            below += 1
+        while not_above < len(negatives) and negatives[not_above] <= positive:
+            not_above += 1
+        halves += below + not_above
+    return halves

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from dataflows.learning.online import Floats, Online
 from dataflows.learning.records import (
     Learned,
     LearnerCounts,
@@ -16,45 +17,85 @@ from dataflows.learning.records import (
     Scored,
 )
 from dataflows.learning.scoreboard import Scoreboard
+from dataflows.learning.vectors import Vectors
+
+# Key, time of prediction, of label, truth, slot of the vector, base rate, last label.
+Answered = tuple[str, int, int, bool, int, float, float]
 
 
 @dataclass
 class Gathering:
-    """Lists that grow; a row of ``outcomes`` is a row of ``Outcomes``."""
+    """Lists that grow.
+
+    Attributes:
+        steps: what the estimator has yet to do, as ``Online`` has it.
+        answered: predictions whose label came, one for each step that learns.
+        outcomes: what became of those already learned from.
+        released: slots that nobody needs once the call is over.
+        newest: slot of the newest prediction, -1 for none.
+    """
 
     versions: list[NewVersion] = field(default_factory=list)
     refused: list[RefusedVersion] = field(default_factory=list)
     counts: LearnerCounts = field(default_factory=LearnerCounts)
-    # Key, time of prediction, of label, truth, score, base rate, last label.
-    outcomes: list[tuple[str, int, int, bool, float, float, float]] = field(default_factory=list)
-    _on_scoreboard: int = 0
+    steps: list[int] = field(default_factory=list)
+    answered: list[Answered] = field(default_factory=list)
+    outcomes: list[Outcomes] = field(default_factory=list)
+    released: list[int] = field(default_factory=list)
+    newest: int = -1
 
-    def put_on(self, scoreboard: Scoreboard) -> None:
-        """Add the outcomes gathered since the last time to the scoreboard."""
-        scoreboard.add([outcome[3:] for outcome in self.outcomes[self._on_scoreboard :]])
-        self._on_scoreboard = len(self.outcomes)
+    def run(self, online: Online, vectors: Vectors, scoreboard: Scoreboard) -> None:
+        """Let the estimator catch up, and count what it has learned from."""
+        if not self.steps:
+            return
+        keys, predicted_us, labelled_us, labels, slots, rates, lasts = (
+            zip(*self.answered, strict=True) if self.answered else [()] * 7
+        )
+        truths = np.array(labels, dtype=np.bool_)
+        steps = np.array(self.steps, dtype=np.int64)
+        online.run(vectors.rows, vectors.scores, steps, truths)
+        self.steps.clear()
+        self.answered.clear()
+        if not slots:
+            return
+        outcomes = Outcomes(
+            keys=list(keys),
+            prediction_times_us=np.array(predicted_us, dtype=np.int64),
+            label_times_us=np.array(labelled_us, dtype=np.int64),
+            labels=truths,
+            scores=vectors.scores[np.array(slots, dtype=np.int64)],
+            baseline_rates=np.array(rates, dtype=np.float64),
+            baseline_lasts=np.array(lasts, dtype=np.float64),
+        )
+        scoreboard.add(truths, outcomes.scores, outcomes.baseline_rates, outcomes.baseline_lasts)
+        self.outcomes.append(outcomes)
+        self.counts.learned += len(slots)
+        self.released.extend(slots)
 
-    def learned(self, predictions: Predictions, scores: list[float]) -> Learned:
+    def learned(self, predictions: Predictions, scores: Floats) -> Learned:
         """Everything as columns; ``scores`` has one number per row of ``predictions``."""
-        columns = list(zip(*self.outcomes, strict=True)) or [()] * 7
-        self.counts.learned = len(self.outcomes)
         return Learned(
             predictions=Scored(
-                predictions.keys,
-                predictions.times_us,
-                predictions.features,
-                np.array(scores, dtype=np.float64),
+                predictions.keys, predictions.times_us, predictions.features, scores
             ),
-            outcomes=Outcomes(
-                keys=list(columns[0]),
-                prediction_times_us=np.array(columns[1], dtype=np.int64),
-                label_times_us=np.array(columns[2], dtype=np.int64),
-                labels=np.array(columns[3], dtype=np.bool_),
-                scores=np.array(columns[4], dtype=np.float64),
-                baseline_rates=np.array(columns[5], dtype=np.float64),
-                baseline_lasts=np.array(columns[6], dtype=np.float64),
-            ),
+            outcomes=_in_one(self.outcomes),
             versions=self.versions,
             refused=self.refused,
             counts=self.counts,
         )
+
+
+def _in_one(parts: list[Outcomes]) -> Outcomes:
+    if len(parts) == 1:
+        return parts[0]
+    no_times = np.empty(0, dtype=np.int64)
+    no_numbers = np.empty(0, dtype=np.float64)
+    return Outcomes(
+        keys=[key for part in parts for key in part.keys],
+        prediction_times_us=np.concatenate([no_times, *(p.prediction_times_us for p in parts)]),
+        label_times_us=np.concatenate([no_times, *(p.label_times_us for p in parts)]),
+        labels=np.concatenate([np.empty(0, dtype=np.bool_), *(p.labels for p in parts)]),
+        scores=np.concatenate([no_numbers, *(p.scores for p in parts)]),
+        baseline_rates=np.concatenate([no_numbers, *(p.baseline_rates for p in parts)]),
+        baseline_lasts=np.concatenate([no_numbers, *(p.baseline_lasts for p in parts)]),
+    )

@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from dataflows.learning.compiled_online import online
 from dataflows.learning.export import check_exportable
 from dataflows.learning.gathering import Gathering
+from dataflows.learning.online import Floats, Slots
 from dataflows.learning.order import check_rows
 from dataflows.learning.publication import Progress, make_version
 from dataflows.learning.records import (
@@ -26,16 +28,16 @@ from dataflows.learning.records import (
     Predictions,
 )
 from dataflows.learning.scoreboard import Scoreboard
-from dataflows.learning.stepping import learning_step
+from dataflows.learning.vectors import Vectors
 
-PARITY_ROWS_MAX = 256
-_STATE_FORMAT = 1
+PARITY_ROWS_MAX = 64
+_STATE_FORMAT = 2
 _NEVER_US = np.iinfo(np.int64).max
 _ALWAYS_US = np.iinfo(np.int64).min
-_FROM_SPEC = frozenset({"spec", "_names", "_defaults", "_learn"})  # not part of the saved state
+_NOT_SAVED = frozenset({"spec", "_defaults", "_online", "_vectors"})
 
-# Of a prediction that waits: its time, vector, score, base rate and last label at that moment.
-_Waiting = tuple[int, dict[str, float], float, float, float]
+# Of a prediction that waits: its time, its vector's slot, base rate and last label at that moment.
+_Waiting = tuple[int, int, float, float]
 
 
 class LearnerStateError(ValueError):
@@ -45,7 +47,8 @@ class LearnerStateError(ValueError):
 class Learner:
     """One model that learns as its labels come.
 
-    Memory: one entry per prediction younger than the label timeout, and the scoreboard.
+    Memory: one entry per prediction younger than the label timeout, at the most there ever were,
+    and the scoreboard.
 
     Raises:
         UnsupportedEstimatorError: the spec's estimator cannot be exported.
@@ -53,13 +56,13 @@ class Learner:
 
     def __init__(self, spec: LearnerSpec) -> None:
         self.spec = spec
-        self._names = spec.schema.names
         self._defaults = np.asarray(spec.schema.defaults, dtype=np.float64)
         self._estimator: Any = spec.make_learner()
         check_exportable(self._estimator)
-        self._learn = learning_step(self._estimator)
+        self._online = online(self._estimator, spec.schema.names)
+        self._vectors = Vectors(len(spec.schema.fields))
         self._waiting: OrderedDict[str, _Waiting] = OrderedDict()
-        self._last_row: list[float] | None = None
+        self._last_row = np.empty((0, len(spec.schema.fields)), dtype=np.float64)  # or one row
         self._early: dict[str, float] = {}  # labels of the time below that found no prediction
         self._early_us = _ALWAYS_US
         self._scoreboard = Scoreboard()
@@ -96,10 +99,14 @@ class Learner:
         """
         check_rows(self.spec, predictions, labels, self._watermark_us, watermark_us)
         gathering = Gathering()
-        scores = self._run(predictions, labels, gathering)
+        slots = self._run(predictions, labels, gathering)
         self._pass(watermark_us, gathering)
         self._watermark_us = watermark_us
-        gathering.put_on(self._scoreboard)
+        gathering.run(self._online, self._vectors, self._scoreboard)
+        scores = self._vectors.scores[slots]
+        if len(slots):
+            self._last_row = self._vectors.rows[slots[-1:]]
+        self._vectors.release(gathering.released)
         return gathering.learned(predictions, scores)
 
     def finish(self, watermark_us: int) -> Learned:
@@ -109,7 +116,7 @@ class Learner:
         """
         nothing = np.empty(0, dtype=np.int64)
         learned = self.advance(
-            Predictions([], nothing, np.empty((0, len(self._names)))),
+            Predictions([], nothing, np.empty((0, len(self.spec.schema.fields)))),
             Labels([], nothing, np.empty(0)),
             watermark_us,
         )
@@ -120,12 +127,14 @@ class Learner:
 
     def dumps(self) -> bytes:
         """The state as bytes, for ``loads``; the spec is not in it."""
-        state = {name: value for name, value in vars(self).items() if name not in _FROM_SPEC}
-        # One array is smaller and quicker than a dictionary per row.
+        self._online.settle()
+        state = {name: value for name, value in vars(self).items() if name not in _NOT_SAVED}
+        slots = [slot for _, slot, _, _ in self._waiting.values()]
         state["_waiting"] = (
             list(self._waiting),
             [(time_us, *rest) for time_us, _, *rest in self._waiting.values()],
-            np.array([list(waiting[1].values()) for waiting in self._waiting.values()]),
+            self._vectors.rows[slots],
+            self._vectors.scores[slots],
         )
         envelope = (_STATE_FORMAT, self.spec.name, self.spec.schema.fingerprint, state)
         return pickle.dumps(envelope, protocol=5)
@@ -148,53 +157,52 @@ class Learner:
                 "replay the log, or give the changed model a new name"
             )
         learner = cls(spec)
-        keys, heads, rows = values.pop("_waiting")
+        keys, heads, rows, scores = values.pop("_waiting")
         vars(learner).update(values)
-        learner._learn = learning_step(learner._estimator)
-        for key, (time_us, *rest), row in zip(keys, heads, rows.tolist(), strict=True):
-            vector = dict(zip(learner._names, row, strict=True))
-            learner._waiting[key] = (time_us, vector, *rest)
+        learner._online = online(learner._estimator, spec.schema.names)
+        slots = learner._vectors.put(rows)
+        learner._vectors.scores[slots] = scores
+        for key, (time_us, *rest), slot in zip(keys, heads, slots.tolist(), strict=True):
+            learner._waiting[key] = (time_us, slot, *rest)
         return learner
 
-    def _run(self, predictions: Predictions, labels: Labels, gathering: Gathering) -> list[float]:
-        """Both inputs merged, a label before a prediction of the same time; gives the scores."""
+    def _run(self, predictions: Predictions, labels: Labels, gathering: Gathering) -> Slots:
+        """Both inputs merged, a label before a prediction of the same time; gives the slots."""
         features = predictions.features
-        rows = np.where(np.isfinite(features), features, self._defaults).tolist()
+        slots = self._vectors.put(np.where(np.isfinite(features), features, self._defaults))
         label_rows = zip(labels.keys, labels.times_us.tolist(), labels.values.tolist(), strict=True)
         label = next(label_rows, None)
-        scores: list[float] = []
-        for key, time_us, row in zip(
-            predictions.keys, predictions.times_us.tolist(), rows, strict=True
+        for key, time_us, slot in zip(
+            predictions.keys, predictions.times_us.tolist(), slots.tolist(), strict=True
         ):
             while label is not None and label[1] <= time_us:
                 self._take_label(*label, gathering)
                 label = next(label_rows, None)
-            scores.append(self._predict(key, time_us, row, gathering))
+            self._predict(key, time_us, slot, gathering)
         while label is not None:
             self._take_label(*label, gathering)
             label = next(label_rows, None)
-        gathering.counts.predictions = len(scores)
+        gathering.counts.predictions = len(slots)
         gathering.counts.labels = len(labels.keys)
-        return scores
+        return slots
 
-    def _predict(self, key: str, time_us: int, row: list[float], gathering: Gathering) -> float:
+    def _predict(self, key: str, time_us: int, slot: int, gathering: Gathering) -> None:
         if time_us >= self._boundary_us or time_us > self._deadline_us:
             self._pass(time_us, gathering)
-        self._last_row = row
-        x = dict(zip(self._names, row, strict=False))  # `advance` has checked the length
-        score = float(self._estimator.predict_proba_one(x).get(True, 0.0))
+        gathering.newest = slot
+        gathering.steps.append(slot)
         if key in self._waiting:
             gathering.counts.repeated_predictions += 1
-            return score
+            gathering.released.append(slot)
+            return
         learned = self._labels_learned
         rate = self._labels_true / learned if learned else 0.5
         if not self._waiting:
             self._deadline_us = time_us + self.spec.label_timeout_us
-        self._waiting[key] = (time_us, x, score, rate, self._label_last)
+        self._waiting[key] = (time_us, slot, rate, self._label_last)
         if time_us == self._early_us and key in self._early:
             gathering.counts.unmatched_labels -= 1
             self._take_label(key, time_us, self._early.pop(key), gathering)
-        return score
 
     def _take_label(self, key: str, time_us: int, value: float, gathering: Gathering) -> None:
         if time_us >= self._boundary_us or time_us > self._deadline_us:
@@ -209,10 +217,10 @@ class Learner:
                 self._early, self._early_us = {}, time_us
             self._early.setdefault(key, value)
             return
-        prediction_time_us, x, score, rate, last = waiting
+        prediction_time_us, slot, rate, last = waiting
         truth = value != 0.0
-        gathering.outcomes.append((key, prediction_time_us, time_us, truth, score, rate, last))
-        self._learn(x, truth)
+        gathering.steps.append(~slot)
+        gathering.answered.append((key, prediction_time_us, time_us, truth, slot, rate, last))
         self._labels_learned += 1
         self._labels_true += truth
         self._label_last = 1.0 if truth else 0.0
@@ -241,19 +249,15 @@ class Learner:
             self._deadline_us = self._waiting[key][0] + timeout_us
             if self._deadline_us >= time_us:
                 return
-            del self._waiting[key]
+            gathering.released.append(self._waiting.pop(key)[1])
             gathering.counts.expired_predictions += 1
         self._deadline_us = _NEVER_US
 
     def _publish(self, boundary_us: int, gathering: Gathering) -> None:
-        gathering.put_on(self._scoreboard)
+        gathering.run(self._online, self._vectors, self._scoreboard)
+        self._online.settle()
         self._boundary_us = _NEVER_US
-        held_out = [
-            list(waiting[1].values())
-            for waiting in islice(reversed(self._waiting.values()), PARITY_ROWS_MAX)
-        ]
-        if not held_out and self._last_row is not None:
-            held_out = [self._last_row]
+        held_out = self._held_out(gathering)
         progress = Progress(
             version=self._version + 1,
             boundary_us=boundary_us,
@@ -268,3 +272,11 @@ class Learner:
             gathering.versions.append(made)
         else:
             gathering.refused.append(made)
+
+    def _held_out(self, gathering: Gathering) -> Floats:
+        """The newest vectors not learned from; if there are none, the newest one."""
+        newest = islice(reversed(self._waiting.values()), PARITY_ROWS_MAX)
+        slots = [slot for _, slot, _, _ in newest]
+        if not slots and gathering.newest >= 0:
+            slots = [gathering.newest]
+        return self._vectors.rows[slots] if slots else self._last_row

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dataflows.learning.export import to_onnx
 from dataflows.learning.parity import PARITY_TOLERANCE, parity
@@ -26,20 +26,19 @@ class Progress:
 
 
 def make_version(
-    spec: LearnerSpec, estimator: Any, held_out: Sequence[Sequence[float]], progress: Progress
+    spec: LearnerSpec, estimator: Any, held_out: NDArray[np.float64], progress: Progress
 ) -> NewVersion | RefusedVersion:
     """Export and compare; refused if the two differ by more than ``PARITY_TOLERANCE``.
 
     Args:
         spec: of the learner.
         estimator: River's, as it is now; it is not changed.
-        held_out: rows to compare on, without missing values.
+        held_out: rows to compare on, ``[n, d]`` without missing values.
         progress: what to write beside the model.
     """
     names = spec.schema.names
-    rows = np.array(held_out, dtype=np.float64).reshape(len(held_out), len(names))
     onnx_bytes = to_onnx(estimator, names)
-    result = parity(estimator, onnx_bytes, names, rows)
+    result = parity(estimator, onnx_bytes, names, held_out)
     if not result.holds:
         reason = (
             f"model {spec.name} version {progress.version}: ONNX differs from River by "

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,34 +25,42 @@ class Scoreboard:
 
     def __init__(self) -> None:
         self.outcomes = 0
-        self._losses = [0.0, 0.0, 0.0]
-        self._hits = [0, 0, 0]
+        self._losses = np.zeros(3, dtype=np.float64)
+        self._hits = np.zeros(3, dtype=np.int64)
         self._labels = np.zeros(AUC_OUTCOMES_MAX, dtype=np.bool_)
         self._scores = np.zeros(AUC_OUTCOMES_MAX, dtype=np.float64)
         self._rates = np.zeros(AUC_OUTCOMES_MAX, dtype=np.float64)
         self._lasts = np.zeros(AUC_OUTCOMES_MAX, dtype=np.float32)  # 0, 0.5 and 1 fit exactly
 
-    def add(self, rows: Sequence[tuple[bool, float, float, float]]) -> None:
+    def add(
+        self,
+        labels: NDArray[np.bool_],
+        scores: NDArray[np.float64],
+        rates: NDArray[np.float64],
+        lasts: NDArray[np.float64],
+    ) -> None:
         """Add outcomes: the truth, then P(True) of the model, the rate and the last label.
 
-        Rows whose score is NaN count for nobody.
+        All have shape ``[k]``. Rows whose score is NaN count for nobody.
         """
-        if any(row[1] != row[1] for row in rows):
-            rows = [row for row in rows if row[1] == row[1]]
-        if not rows:
-            return
-        labels, *columns = zip(*rows, strict=True)
-        for place, column in enumerate(columns):
-            self._add_sums(place, labels, column)
-        scores, rates, lasts = columns
+        if np.isnan(scores).any():
+            known = ~np.isnan(scores)
+            labels, scores, rates, lasts = (
+                labels[known],
+                scores[known],
+                rates[known],
+                lasts[known],
+            )
+        for place, column in enumerate((scores, rates, lasts)):
+            _add_sums(labels, column, self._losses[place:], self._hits[place:])
         # AUC does not depend on order, so a ring need not be unrolled.
-        places = np.arange(self.outcomes, self.outcomes + len(rows))[-AUC_OUTCOMES_MAX:]
+        places = np.arange(self.outcomes, self.outcomes + len(labels))[-AUC_OUTCOMES_MAX:]
         places %= AUC_OUTCOMES_MAX
         self._labels[places] = labels[-AUC_OUTCOMES_MAX:]
         self._scores[places] = scores[-AUC_OUTCOMES_MAX:]
         self._rates[places] = rates[-AUC_OUTCOMES_MAX:]
         self._lasts[places] = lasts[-AUC_OUTCOMES_MAX:]
-        self.outcomes += len(rows)
+        self.outcomes += len(labels)
 
     def report(self) -> dict[str, float | None]:
         """The metrics by name; None where one is not defined (no outcomes, or one class only).
@@ -67,19 +75,21 @@ class Scoreboard:
         columns: tuple[NDArray[np.floating], ...] = (self._scores, self._rates, self._lasts)
         for place, (name, column) in enumerate(zip(_NAMES, columns, strict=True)):
             total = self.outcomes
-            report[f"{name}log_loss"] = self._losses[place] / total if total else None
-            report[f"{name}accuracy"] = self._hits[place] / total if total else None
+            report[f"{name}log_loss"] = float(self._losses[place]) / total if total else None
+            report[f"{name}accuracy"] = int(self._hits[place]) / total if total else None
             report[f"{name}auc"] = exact_auc(labels, column[:size].astype(np.float64))
         return report
 
-    def _add_sums(self, place: int, labels: Sequence[bool], scores: Sequence[float]) -> None:
-        loss, hits, log = self._losses[place], self._hits[place], math.log
-        for label, score in zip(labels, scores, strict=True):
-            hits += (score > 0.5) == label
-            # Comparing is three times cheaper than calling min and max.
-            if score < _PROBABILITY_MIN:
-                score = _PROBABILITY_MIN
-            elif score > _PROBABILITY_MAX:
-                score = _PROBABILITY_MAX
-            loss -= log(score if label else 1 - score)
-        self._losses[place], self._hits[place] = loss, hits
+
+@numba.njit(cache=True)
+def _add_sums(
+    labels: NDArray[np.bool_],
+    scores: NDArray[np.float64],
+    losses: NDArray[np.float64],
+    hits: NDArray[np.int64],
+) -> None:
+    """Add to the first cell of both, one after the other."""
+    for label, score in zip(labels, scores):  # noqa: B905 (numba knows no strict)
+        hits[0] += (score > 0.5) == label
+        bounded = min(max(score, _PROBABILITY_MIN), _PROBABILITY_MAX)
+        losses[0] -= math.log(bounded if label else 1.0 - bounded)

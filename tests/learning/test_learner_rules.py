@@ -68,9 +68,9 @@ def test_boundaries_without_new_examples_are_skipped() -> None:
 
 
 def test_held_out_rows_are_those_that_wait() -> None:
-    """Parity is measured on at most 256 vectors, of predictions still without a label."""
+    """Parity is measured on at most 64 vectors, of predictions still without a label."""
     rows = [late_row(1) for _ in range(300)]
-    for waiting, expected in ((300, 256), (21, 20)):
+    for waiting, expected in ((300, 64), (21, 20)):
         learner = Learner(spec())
         learner.advance(predictions(rows[:waiting]), labels([("0", 5, 1.0)]), 6)
         (version,) = learner.finish(6).versions

@@ -13,6 +13,12 @@ from dataflows.learning.scoreboard import AUC_OUTCOMES_MAX, Scoreboard
 Row = tuple[bool, float, float, float]
 
 
+def add(board: Scoreboard, rows: list[Row]) -> None:
+    """Rows as columns."""
+    labels, scores, rates, lasts = np.array(rows, dtype=np.float64).T
+    board.add(labels == 1.0, scores, rates, lasts)
+
+
 def outcomes(count: int) -> list[Row]:
     """Truth, score, base rate and last label, with scores that get worse over time."""
     generator = np.random.default_rng(3)
@@ -29,7 +35,7 @@ def test_auc_is_that_of_the_latest_outcomes(size: int) -> None:
     rows = outcomes(45_000)
     board = Scoreboard()
     for start in range(0, len(rows), size):
-        board.add(rows[start : start + size])
+        add(board, rows[start : start + size])
     report = board.report()
     latest = np.array(rows[-AUC_OUTCOMES_MAX:])
     for place, name in enumerate(("auc", "baseline_rate_auc", "baseline_last_auc"), start=1):
@@ -50,7 +56,7 @@ def test_a_score_that_is_no_number_counts_for_nobody() -> None:
     """A NaN of River's does not spoil the sums."""
     clean, spoilt = Scoreboard(), Scoreboard()
     rows = outcomes(50)
-    clean.add(rows)
-    spoilt.add([*rows[:20], (True, math.nan, 0.5, 1.0), *rows[20:]])
-    spoilt.add([(True, math.nan, 0.5, 1.0)])
+    add(clean, rows)
+    add(spoilt, [*rows[:20], (True, math.nan, 0.5, 1.0), *rows[20:]])
+    add(spoilt, [(True, math.nan, 0.5, 1.0)])
     assert spoilt.report() == clean.report()
