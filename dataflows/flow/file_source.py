@@ -113,14 +113,10 @@ class FileLogPartition(StatefulSourcePartition[SourceBatch, Position]):
         now = self._context.monotonic()
         if now < self._look_at or self._bytes_left <= 0:
             return []
-        if not self._is_idle and not self._alignment.may_read(self._stream.newest_us):
+        if self._is_idle:
+            return self._look(now)
+        if not self._alignment.may_read(self._stream.newest_us):
             return []
-        if self._is_idle and self._file.has_record():
-            self._is_idle = False
-            self._silent_since = None
-            self._alignment.at(self._stream.number, self._stream.newest_us)
-            self._look_at = now + _WAKE_SECONDS
-            return [self._stream.awake()]
         chunk = self._file.read(self._context.settings.batch_bytes, self._until)
         if chunk is None:
             self._look_at = now + _POLL_SECONDS
@@ -148,14 +144,23 @@ class FileLogPartition(StatefulSourcePartition[SourceBatch, Position]):
         """Close the file."""
         self._file.close()
 
-    def _nothing_new(self, now: float) -> Iterable[SourceBatch]:
-        if self._is_idle:
+    def _look(self, now: float) -> Iterable[SourceBatch]:
+        """Whether the silence is over; what there is will be read by a later call."""
+        if not self._file.has_record():
+            self._look_at = now + _POLL_SECONDS
             return []
+        self._is_idle = False
+        self._alignment.at(self._stream.number, self._stream.newest_us)
+        self._look_at = now + _WAKE_SECONDS
+        return [self._stream.awake()]
+
+    def _nothing_new(self, now: float) -> Iterable[SourceBatch]:
         if self._silent_since is None:
             self._silent_since = now
         idle_at = self._silent_since + self._context.settings.idle_timeout_seconds
         if self._until is None and now < idle_at:
             return []
         self._is_idle = True
+        self._silent_since = None
         self._alignment.leave(self._stream.number)
         return [self._stream.idle()]
