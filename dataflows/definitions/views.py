@@ -44,6 +44,8 @@ def compile_view(
     join_keys, types = _join_keys(view, topic, entities, where)
     aggregates = _aggregates(view, topic, where)
     names = [aggregate.feature for aggregate in aggregates]
+    if not names:
+        raise DefinitionError(f"{where} has no features; add aggregations, or fields to its schema")
     if len(set(names)) < len(names):
         raise DefinitionError(f"{where} has two features of one name; give Aggregation a name")
     declared = {field.name for field in view.features}

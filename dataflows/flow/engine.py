@@ -133,6 +133,7 @@ def _run(flow: Any, settings: DataflowSettings, state: Path) -> None:
         new.rename(recovery)
     # A run makes millions of small tuples and hundreds of thousands of objects stand from the
     # imports: without this the collector takes a tenth of the time, looking at the latter.
+    thresholds = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(200_000, 20, 100)
     try:
@@ -146,13 +147,18 @@ def _run(flow: Any, settings: DataflowSettings, state: Path) -> None:
         )
     except Exception as error:
         raise _root(error) from error
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
 
 
 def _root(error: BaseException) -> BaseException:
-    """The error that made the flow stop, out of Bytewax's wrapping."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
+    """The error that made the flow stop, out of Bytewax's wrapping: our own if there is one."""
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    ours = (e for e in chain if type(e).__module__.split(".")[0] in ("dataflows", "contracts"))
+    return next(ours, chain[-1])
 
 
 def _check_identity(

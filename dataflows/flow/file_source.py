@@ -107,6 +107,8 @@ class FileLogPartition(StatefulSourcePartition[SourceBatch, Position]):
 
     def next_batch(self) -> Iterable[SourceBatch]:
         """At most one batch; raise StopIteration at the end, or when asked to stop."""
+        if self._stream.failure is not None:
+            raise self._stream.failure
         if self._context.stop.is_set() or (self._until is not None and self._is_idle):
             self._alignment.leave(self._stream.number)
             raise StopIteration()

@@ -279,7 +279,10 @@ class DeadLetterPart(StatefulSinkPartition[DeadLetter, int]):
 def _newest_origins(writer: LogWriter) -> dict[int, int]:
     newest: dict[int, int] = {}
     for line in writer.lines():
-        letter = json.loads(line)
+        try:
+            letter = json.loads(line)
+        except ValueError:
+            continue  # torn by a crash: its origin is the newest, and comes again
         partition = letter["partition"]
         newest[partition] = max(newest.get(partition, -1), letter["offset"])
     return newest

@@ -28,7 +28,13 @@ class Position:
 
 
 class PartitionStream:
-    """Turns the records of one partition into batches. Holds no file and no clock of its own."""
+    """Turns the records of one partition into batches. Holds no file and no clock of its own.
+
+    Attributes:
+        newest_us: the newest event time so far.
+        failure: set once too many records are bad; to be raised before the next batch, so that
+            these records still reach the dead letters.
+    """
 
     def __init__(
         self,
@@ -43,16 +49,18 @@ class PartitionStream:
         self.number = number
         self.partition = partition
         self.newest_us = newest_us
+        self.failure: TooManyBadRecordsError | None = None
         self._decoder = RecordDecoder(topic)
         self._bad_share_max = bad_share_max
         self._bad_window_records = bad_window_records
-        self._seen = 0
-        self._bad = 0
+        self._recent = np.empty(0, np.bool_)
 
     def batch(self, records: bytes, offsets: Ints) -> SourceBatch:
-        """Decode records that begin at ``offsets``; raise TooManyBadRecordsError."""
+        """Decode records that begin at ``offsets``."""
         decoded = self._decoder.decode(records, len(offsets))
-        self._check_share(len(offsets), len(decoded.bad))
+        is_bad = np.ones(len(offsets), np.bool_)
+        is_bad[decoded.index] = False
+        self._look_at_share(is_bad)
         event_us = decoded.event_us
         delay_us = self.topic.watermark_delay_us
         newest_before = np.empty(len(event_us), np.int64)
@@ -93,15 +101,17 @@ class PartitionStream:
         none = np.empty(0, np.int64)
         return SourceBatch(self.topic.name, clock, none, none, none)
 
-    def _check_share(self, records: int, bad: int) -> None:
-        self._seen += records
-        self._bad += bad
-        if self._seen < self._bad_window_records:
-            return
-        if self._bad > self._bad_share_max * self._seen:
-            raise TooManyBadRecordsError(
-                f"{self._bad} of the last {self._seen} records of {self.topic.name}/"
-                f"{self.partition} are bad; see {self.topic.name}.dlq, mend the producer or the "
-                "format in definitions.py, or raise HEADWATER_BAD_RECORD_SHARE_MAX"
-            )
-        self._seen = self._bad = 0
+    def _look_at_share(self, is_bad: npt.NDArray[np.bool_]) -> None:
+        """Note if any window of consecutive records holds too many bad ones."""
+        recent = np.concatenate([self._recent, is_bad])
+        window = self._bad_window_records
+        if len(recent) >= window:
+            counts = np.concatenate([[0], np.cumsum(recent)])
+            worst = int((counts[window:] - counts[:-window]).max())
+            if worst > self._bad_share_max * window:
+                self.failure = TooManyBadRecordsError(
+                    f"{worst} of {window} records of {self.topic.name}/{self.partition} are bad; "
+                    f"see {self.topic.name}.dlq, mend the producer or the format in "
+                    "definitions.py, or raise HEADWATER_BAD_RECORD_SHARE_MAX"
+                )
+        self._recent = recent[-(window - 1) :] if window > 1 else recent[:0]

@@ -13,6 +13,7 @@ so a Feast process whose ``TZ`` is not UTC shows (and writes) times shifted by i
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ from contracts.feature_schema import ValueType
 from contracts.plan import View
 
 _BUSY_SECONDS = 5.0
+_RETRY_SECONDS = 0.01
 
 
 class OnlineStoreError(Exception):
@@ -63,11 +65,24 @@ class SqliteOnlineWriter:
         try:
             # Readers go on while we write, and a commit costs no wait for the disk; a power cut
             # can lose the last commits, which the dataflow then writes again.
-            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._switch_to_wal()
             self._connection.execute("PRAGMA synchronous=NORMAL")
         except sqlite3.Error as error:
             self._connection.close()
             raise self._failure(error) from error
+
+    def _switch_to_wal(self) -> None:
+        # SQLite does not wait here as it does elsewhere when another connection is switching too.
+        deadline = time.monotonic() + self._busy_seconds
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_RETRY_SECONDS)
+            else:
+                return
 
     def ensure_table(self, view: View) -> None:
         """Make the view's table if it is missing, and our column in it. Commits at once.
@@ -92,7 +107,7 @@ class SqliteOnlineWriter:
                 self._connection.execute(f"ALTER TABLE {table} ADD COLUMN event_us INTEGER")
         except sqlite3.Error as error:
             raise self._failure(error) from error
-        self._upserts[view] = _upsert(table, [a.feature for a in view.aggregates])
+        self._upserts[view] = _upsert(table, view)
 
     def write(
         self,
@@ -129,10 +144,14 @@ class SqliteOnlineWriter:
             return 0
         if view not in self._upserts:
             self.ensure_table(view)
-        cells = [_encode(a.dtype, values[:, i]) for i, a in enumerate(view.aggregates)]
+        stamps, seconds = stamps_us.tolist(), (stamps_us // 1_000_000).tolist()
+        columns: list[Sequence[object]] = []
+        for place in _statement_order(view):
+            cells = _encode(view.aggregates[place].dtype, values[:, place])
+            columns += (keys, stamps, cells, seconds)
         # In the order of the key the B-tree is walked once from left to right: filling an empty
         # table takes half the time.
-        rows = sorted(zip(keys, stamps_us.tolist(), *cells, strict=True))
+        rows = sorted(zip(*columns, strict=True))
         try:
             if not self._open:
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -189,14 +208,17 @@ def _quoted(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
-def _upsert(table: str, features: Sequence[str]) -> str:
-    """One statement for all features of an entity: ?1 key, ?2 stamp, then a value per feature."""
-    names = [feature.replace("'", "''") for feature in features]
-    # The primary key orders rows by name: inserting in that order appends.
-    places = sorted((name, place) for place, name in enumerate(names, start=3))
-    rows = ", ".join(f"(?1, '{name}', ?{place}, ?2 / 1000000, ?2)" for name, place in places)
+def _statement_order(view: View) -> list[int]:
+    """Places of the features by name: the primary key has that order, so inserting appends."""
+    return sorted(range(len(view.aggregates)), key=lambda place: view.aggregates[place].feature)
+
+
+def _upsert(table: str, view: View) -> str:
+    """One statement for all features of an entity: key, stamp, value and second of each."""
+    names = [view.aggregates[place].feature.replace("'", "''") for place in _statement_order(view)]
+    rows = ", ".join(f"(?, ?, ?, ?, '{name}')" for name in names)
     return (
-        f"INSERT INTO {table} AS old (entity_key, feature_name, value, event_ts, event_us)"
+        f"INSERT INTO {table} AS old (entity_key, event_us, value, event_ts, feature_name)"
         f" VALUES {rows} ON CONFLICT (entity_key, feature_name) DO UPDATE SET"
         " value = excluded.value, value_text = NULL, vector_value = NULL,"
         " event_ts = excluded.event_ts, created_ts = NULL, event_us = excluded.event_us"

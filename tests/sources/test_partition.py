@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -80,11 +80,20 @@ def test_ranks_and_dead_letters_have_their_offsets() -> None:
 
 
 def test_too_many_bad_records_stop_loudly() -> None:
-    """More bad records than the share allows, once a window is full, stop and say what to do."""
+    """More bad records than the share allows, in any full window, are a failure that says why."""
     stream = _stream(window=10)
     _batch(stream, [None] * 9)
-    with pytest.raises(TooManyBadRecordsError, match=r"9 of .*HEADWATER_BAD_RECORD_SHARE_MAX"):
-        _batch(stream, [1])
+    assert stream.failure is None
+    _batch(stream, [1] * 30)
+    assert isinstance(stream.failure, TooManyBadRecordsError)
+    assert re.search(r"9 of 10 .*HEADWATER_BAD_RECORD_SHARE_MAX", str(stream.failure))
+
+
+def test_a_burst_of_bad_records_inside_a_batch_stops_too() -> None:
+    """Many good records around it do not hide a window full of bad ones."""
+    stream = _stream(window=10)
+    _batch(stream, [*range(1000), *[None] * 6, *range(2000, 3000)])
+    assert stream.failure is not None
 
 
 def test_as_many_bad_records_as_allowed_go_on() -> None:
