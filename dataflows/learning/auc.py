@@ -30,22 +30,29 @@ def exact_auc(labels: NDArray[np.bool_], scores: NDArray[np.float64]) -> float |
         )
     if np.isnan(scores).any():
         raise ValueError("scores must not be NaN: drop such rows before asking for the AUC")
-    positives = np.sort(scores[labels])
-    negatives = np.sort(scores[~labels])
-    pairs = len(positives) * len(negatives)
-    if pairs == 0:
-        return None
-    return int(_halves(positives, negatives)) / (2 * pairs)
+    order = np.argsort(scores)
+    return auc_in_order(labels[order], scores[order])
+
+
+def auc_in_order(labels: NDArray[np.bool_], scores: NDArray[np.float64]) -> float | None:
+    """``exact_auc`` of rows whose scores ascend already; that is not checked."""
+    positives = int(np.count_nonzero(labels))
+    pairs = positives * (len(labels) - positives)
+    return int(_halves(labels, scores)) / (2 * pairs) if pairs else None
 
 
 @numba.njit(cache=True)
-def _halves(positives: NDArray[np.float64], negatives: NDArray[np.float64]) -> int:
-    """Twice the number of pairs in the right order, ties counting once; both are ascending."""
-    halves = below = not_above = 0
-    for positive in positives:
-        while below < len(negatives) and negatives[below] < positive:
-            below += 1
-        while not_above < len(negatives) and negatives[not_above] <= positive:
-            not_above += 1
-        halves += below + not_above
+def _halves(labels: NDArray[np.bool_], scores: NDArray[np.float64]) -> int:
+    """Twice the number of pairs in the right order, ties counting once."""
+    halves = negatives_below = row = 0
+    while row < len(scores):
+        score, positives, negatives = scores[row], 0, 0
+        while row < len(scores) and scores[row] == score:
+            if labels[row]:
+                positives += 1
+            else:
+                negatives += 1
+            row += 1
+        halves += positives * (2 * negatives_below + negatives)
+        negatives_below += negatives
     return halves

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from dataflows.learning.auc import exact_auc
+from dataflows.learning.auc import auc_in_order
 
 AUC_OUTCOMES_MAX = 20_000
 _NAMES = ("", "baseline_rate_", "baseline_last_")
 _PROBABILITY_MIN = 1e-15  # River's LogLoss clamps to this, so that one sure error is not infinite
 _PROBABILITY_MAX = 1 - 1e-15
+_NO_ORDER = np.empty(0, dtype=np.int64)
 
 
 class Scoreboard:
     """Log loss and accuracy since the beginning, AUC over the latest 20,000 outcomes.
 
-    Sums are taken row by row, so how the rows are split into calls changes no bit. Takes 440 KB
-    when full.
+    Sums are taken row by row, so how the rows are split into calls changes no bit. Takes 920 KB
+    when full, and 440 KB of a saved state.
     """
 
     def __init__(self) -> None:
@@ -31,6 +33,7 @@ class Scoreboard:
         self._scores = np.zeros(AUC_OUTCOMES_MAX, dtype=np.float64)
         self._rates = np.zeros(AUC_OUTCOMES_MAX, dtype=np.float64)
         self._lasts = np.zeros(AUC_OUTCOMES_MAX, dtype=np.float32)  # 0, 0.5 and 1 fit exactly
+        self._orders = [_NO_ORDER] * 3  # in which the columns ascended when last reported
 
     def add(
         self,
@@ -77,8 +80,19 @@ class Scoreboard:
             total = self.outcomes
             report[f"{name}log_loss"] = float(self._losses[place]) / total if total else None
             report[f"{name}accuracy"] = int(self._hits[place]) / total if total else None
-            report[f"{name}auc"] = exact_auc(labels, column[:size].astype(np.float64))
+            order = self._orders[place] = _ascending(column[:size], self._orders[place])
+            report[f"{name}auc"] = auc_in_order(labels[order], column[order].astype(np.float64))
         return report
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_orders": [_NO_ORDER] * 3}
+
+
+def _ascending(scores: NDArray[np.floating], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """An order in which the scores ascend, found from that of some of them a while ago."""
+    order = np.concatenate([order, np.arange(len(order), len(scores))])
+    # Most of it is in order, and the stable sort is the one that makes use of it.
+    return order[np.argsort(scores[order], kind="stable")]
 
 
 @numba.njit(cache=True)
