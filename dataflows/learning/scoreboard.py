@@ -33,7 +33,9 @@ class Scoreboard:
         self._scores = np.zeros(AUC_OUTCOMES_MAX, dtype=np.float64)
         self._rates = np.zeros(AUC_OUTCOMES_MAX, dtype=np.float64)
         self._lasts = np.zeros(AUC_OUTCOMES_MAX, dtype=np.float32)  # 0, 0.5 and 1 fit exactly
-        self._orders = [_NO_ORDER] * 3  # in which the columns ascended when last reported
+        # Sorting is most of a report, so it goes on from the report before.
+        self._orders = [_NO_ORDER] * 3
+        self._reported = 0
 
     def add(
         self,
@@ -75,24 +77,49 @@ class Scoreboard:
         size = min(self.outcomes, AUC_OUTCOMES_MAX)
         report: dict[str, float | None] = {"outcomes": self.outcomes, "auc_outcomes": size}
         labels = self._labels[:size]
-        columns: tuple[NDArray[np.floating], ...] = (self._scores, self._rates, self._lasts)
+        columns = (self._scores, self._rates, self._lasts.astype(np.float64))
+        fresh = np.arange(max(self._reported, self.outcomes - size), self.outcomes)
+        fresh %= AUC_OUTCOMES_MAX
         for place, (name, column) in enumerate(zip(_NAMES, columns, strict=True)):
             total = self.outcomes
             report[f"{name}log_loss"] = float(self._losses[place]) / total if total else None
             report[f"{name}accuracy"] = int(self._hits[place]) / total if total else None
-            order = self._orders[place] = _ascending(column[:size], self._orders[place])
-            report[f"{name}auc"] = auc_in_order(labels[order], column[order].astype(np.float64))
+            added = fresh[np.argsort(column[fresh])]
+            order = self._orders[place] = _merged(column[:size], self._orders[place], added)
+            report[f"{name}auc"] = auc_in_order(labels[order], column[order])
+        self._reported = self.outcomes
         return report
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_orders": [_NO_ORDER] * 3}
+        return vars(self) | {"_orders": [_NO_ORDER] * 3, "_reported": 0}
 
 
-def _ascending(scores: NDArray[np.floating], order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """An order in which the scores ascend, found from that of some of them a while ago."""
-    order = np.concatenate([order, np.arange(len(order), len(scores))])
-    # Most of it is in order, and the stable sort is the one that makes use of it.
-    return order[np.argsort(scores[order], kind="stable")]
+@numba.njit(cache=True)
+def _merged(
+    scores: NDArray[np.float64], order: NDArray[np.int64], added: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """All places in the order of their scores.
+
+    Args:
+        scores: shape ``[n]``.
+        order: places in the order of their scores, before those added were written.
+        added: places whose scores are new, in the order of these.
+    """
+    is_added = np.zeros(len(scores), dtype=np.bool_)
+    is_added[added] = True
+    merged = np.empty(len(scores), dtype=np.int64)
+    end = taken = 0
+    for place in order:
+        if is_added[place]:
+            continue
+        while taken < len(added) and scores[added[taken]] < scores[place]:
+            merged[end] = added[taken]
+            end += 1
+            taken += 1
+        merged[end] = place
+        end += 1
+    merged[end:] = added[taken:]
+    return merged
 
 
 @numba.njit(cache=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -29,6 +30,26 @@ def outcomes(count: int) -> list[Row]:
     return list(zip(truths, scores.tolist(), rates.tolist(), lasts.tolist(), strict=True))
 
 
+def expected_aucs(rows: list[Row]) -> dict[str, float | None]:
+    """The three, from the rows themselves."""
+    latest = np.array(rows[-AUC_OUTCOMES_MAX:], dtype=np.float64)
+    names = ("auc", "baseline_rate_auc", "baseline_last_auc")
+    return {name: exact_auc(latest[:, 0] == 1.0, latest[:, i]) for i, name in enumerate(names, 1)}
+
+
+@pytest.mark.parametrize("size", [7, 999, 20_000, 23_000])
+def test_reports_on_the_way_change_nothing(size: int) -> None:
+    """Each report is right, whatever was reported before, saved boards included."""
+    rows = outcomes(700 if size == 7 else 45_000)
+    board = Scoreboard()
+    for start in range(0, len(rows), size):
+        add(board, rows[start : start + size])
+        report = board.report()
+        assert report | expected_aucs(rows[: start + size]) == report
+        assert pickle.loads(pickle.dumps(board)).report() == report
+    assert board.report() == report
+
+
 @pytest.mark.parametrize("size", [1, 999, 20_000, 45_000])
 def test_auc_is_that_of_the_latest_outcomes(size: int) -> None:
     """However the rows come, AUC is over the latest 20,000 and the rest over all of them."""
@@ -37,9 +58,7 @@ def test_auc_is_that_of_the_latest_outcomes(size: int) -> None:
     for start in range(0, len(rows), size):
         add(board, rows[start : start + size])
     report = board.report()
-    latest = np.array(rows[-AUC_OUTCOMES_MAX:])
-    for place, name in enumerate(("auc", "baseline_rate_auc", "baseline_last_auc"), start=1):
-        assert report[name] == exact_auc(latest[:, 0] == 1.0, latest[:, place])
+    assert report | expected_aucs(rows) == report
     assert report["outcomes"] == 45_000
     assert report["auc_outcomes"] == AUC_OUTCOMES_MAX
     assert report["accuracy"] == sum((row[1] > 0.5) == row[0] for row in rows) / 45_000
