@@ -33,6 +33,7 @@ COMPILED: dict[str, Callable[[], Any]] = {
     "no_gradient": lambda: Standard() | Logistic(SGD(1), clip_gradient=0),
     "intercept": lambda: Standard() | Logistic(SGD(2.0), intercept_lr=1, intercept_init=-3),
     "fixed_intercept": lambda: Standard() | Logistic(SGD(3.0), intercept_lr=0, l2=1e-9),
+    "sure": lambda: Logistic(SGD(1.0), intercept_init=18.5),
     "weighted": lambda: Standard() | Logistic(SGD(0.5), optim.losses.Log(0.1, 7)),
 }
 NOT_COMPILED: dict[str, Callable[[], Any]] = {

@@ -120,6 +120,18 @@ def test_waiting_predictions_are_given_up_in_time() -> None:
     assert learner.waiting == 0
 
 
+def test_vectors_are_given_up_with_their_predictions() -> None:
+    """Learned, expired or repeated: the place of a vector is used again."""
+    learner = Learner(spec(timeout_us=5))
+    for time_us in range(0, 2000, 2):
+        rows = [late_row(time_us)] * 3
+        keys = [f"learned {time_us}", f"expired {time_us}", f"expired {time_us}"]
+        truths = labels([(keys[0], time_us + 1, 1.0)])
+        learner.advance(predictions(rows, keys), truths, time_us + 2)
+    assert learner.waiting <= 3
+    assert len(learner._vectors.scores) <= 30
+
+
 def test_labels_that_fit_nothing_are_counted() -> None:
     """Unknown, repeated and NaN labels change nothing but the counts."""
     entries = [("0", 5, 1.0), ("0", 6, 0.0), ("stranger", 6, 1.0), ("1", 6, math.nan)]
