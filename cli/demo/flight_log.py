@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,12 +134,15 @@ def append_lines(directory: Path, lines: Mapping[str, bytes]) -> None:
     Raises:
         FileNotFoundError: a topic is not there; write the log first.
     """
-    for topic, text in lines.items():
-        path = _partition_file(directory, topic)
+    paths = {topic: _partition_file(directory, topic) for topic in lines}
+    for path in paths.values():
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist; write the log before appending to it")
-        with path.open("ab") as file:
-            file.write(text)
+    with ExitStack() as stack:
+        files = {t: stack.enter_context(p.open("ab", buffering=0)) for t, p in paths.items()}
+        # All are open before the first is written, so that the topics get theirs at one moment.
+        for topic, text in lines.items():
+            files[topic].write(text)
 
 
 def encode_lines(table: pa.Table) -> pa.LargeStringArray:

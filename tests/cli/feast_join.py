@@ -28,12 +28,16 @@ def join(repo: Path) -> pd.DataFrame:
         for feature in projection.features
     ]
     joined = spine
-    for view in dict.fromkeys(name.split(":")[0] for name in features):
-        wanted = [name for name in features if name.startswith(f"{view}:")]
-        found = store.get_historical_features(spine, wanted, full_feature_names=True).to_df()
-        columns = ["flight_id", *(name.replace(":", "__") for name in wanted)]
-        # Feast's local store drops rows without a match: they come back as null.
-        joined = joined.merge(found[columns], on="flight_id", how="left")
+    for projection in service.feature_view_projections:
+        view = store.get_stream_feature_view(projection.name)
+        wanted = [name for name in features if name.startswith(f"{projection.name}:")]
+        # Feast's local store answers only one of several rows with one key and time, and drops
+        # rows without a match: both are made good here.
+        on = [*view.join_keys, "event_timestamp"]
+        asked = spine[on].dropna().drop_duplicates()
+        found = store.get_historical_features(asked, wanted, full_feature_names=True).to_df()
+        columns = [*on, *(name.replace(":", "__") for name in wanted)]
+        joined = joined.merge(found[columns], on=on, how="left")
     for name in features:
         column = name.replace(":", "__")
         joined[f"ours__{column}"] = (
