@@ -29,7 +29,15 @@ SCHEMA = FeatureSchema(
     fields=(
         VectorField("amount", "request", "float64", 0.1),
         VectorField(
-            "card_1h:spent", "feature", "float64", -1.0, "card_1h", "spent", ("card",), ("int64",), 60.0
+            name="card_1h:spent",
+            kind="feature",
+            dtype="float64",
+            default=-1.0,
+            view="card_1h",
+            feature="spent",
+            join_keys=("card",),
+            join_key_types=("int64",),
+            ttl_seconds=60.0,
         ),
     ),
 )
@@ -216,7 +224,7 @@ def test_a_broken_channels_file_is_named_and_can_be_mended(repository: ModelRepo
     file = repository.root / "fraud" / "channels.json"
     for text in ("{", "[]", '{"champion": "x"}', '{"champion": 1}', '{"weights": {"champion": 2}}'):
         file.write_text(text)
-        with pytest.raises(CorruptChannelsError, match="channels.json"):
+        with pytest.raises(CorruptChannelsError, match=r"channels\.json"):
             repository.channels("fraud")
     repository.promote("fraud", "1", "mend", "ann", 1)
     assert repository.channels("fraud").champion == "1"
