@@ -94,8 +94,9 @@ class TableSink(FixedPartitionedSink[TableRows, Handle]):
         self._specs = dict(sorted(specs.items()))
         self._producers = producers
         self._context = context
-        # Compressing Parquet lets go of Python's lock: it costs the flow's thread next to nothing.
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="parquet")
+        # Compressing Parquet and waiting for the disk let go of the interpreter: they cost the
+        # flow's thread next to nothing. Two, so that one compresses while the other waits.
+        self._writer = ThreadPoolExecutor(2, thread_name_prefix="parquet")
 
     def list_parts(self) -> list[str]:
         """Names of the tables."""
