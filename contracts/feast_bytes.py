@@ -40,6 +40,8 @@ _FLOAT32 = struct.Struct("<f")
 _TAGGED_FLOAT64 = struct.Struct("<Bd")
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 
+Scalar = float | str | bool
+
 
 @lru_cache(maxsize=1024)
 def _key_layout(
@@ -134,7 +136,7 @@ def _key_value(kind: int, payload: bytes) -> str | int:
     raise ValueError(f"value type {kind} is neither string (2) nor int64 (4)")
 
 
-def encode_value(dtype: ValueType, value: float | str | bool | None) -> bytes:
+def encode_value(dtype: ValueType, value: Scalar | None) -> bytes:
     """Feast's bytes of one value; None and NaN give the null value ``b""``.
 
     Raises:
