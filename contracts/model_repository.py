@@ -151,6 +151,18 @@ class ModelRepository:
             raise CorruptVersionError(f"{onnx_file}: SHA-256 is not the one in manifest.json")
         return manifest, onnx
 
+    def identity(self, model: str, version: str) -> tuple[int, int]:
+        """Tells a version from another one of that number, as a replay may put in its place.
+
+        Raises:
+            ModelNotFoundError, VersionNotFoundError: there is none.
+        """
+        try:
+            status = self._version_folder(model, version).stat()
+        except FileNotFoundError as error:
+            raise VersionNotFoundError(f"model {model!r} has no version {version!r}") from error
+        return status.st_ino, status.st_mtime_ns
+
     def channels(self, model: str) -> Channels:
         """The model's channels; all None before the first ``set_channel``.
 

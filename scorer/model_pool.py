@@ -59,6 +59,7 @@ class ModelPool:
         self._pinned_max = pinned_max
         self._on_swap = on_swap
         self._champions: dict[str, LoadedModel] = {}
+        self._identities: dict[str, tuple[int, int]] = {}
         self._known: tuple[str, ...] = ()
         self._refused: dict[str, _Refusal] = {}
         self._pinned: OrderedDict[tuple[str, str], LoadedModel] = OrderedDict()
@@ -144,9 +145,13 @@ class ModelPool:
             if self._champions.pop(model, None) is not None:
                 _log.warning("model_withdrawn", model=model)
             return
+        identity = await asyncio.to_thread(self._repository.identity, model, wanted)
         if serving is not None and serving.manifest.version == wanted:
-            self._refused.pop(model, None)
-            return
+            if self._identities[model] == identity:
+                self._refused.pop(model, None)
+                return
+            # A replay put another repository in the place of the one that we know.
+            self._pinned.clear()
         refusal = self._refused.get(model)
         if refusal is not None and refusal.version == wanted:
             refusal.polls_left -= 1
@@ -160,6 +165,7 @@ class ModelPool:
             self._refuse(model, wanted, str(error))
             return
         self._champions[model] = loaded
+        self._identities[model] = identity
         self._refused.pop(model, None)
         self._on_swap(model, "swapped", time.perf_counter() - started)
         before = serving.manifest.version if serving else None

@@ -226,3 +226,23 @@ def test_a_schema_that_cannot_be_served_refuses_the_version() -> None:
     data = linear_onnx(WEIGHTS, 0.0)
     with pytest.raises(UnusableModelError, match="amount"):
         LoadedModel(manifest_for("1", data, schema_with(0, dtype="string")), data)
+
+
+def test_another_model_under_the_same_number_is_noticed(scorer_shop: Shop) -> None:
+    """A repository that a replay puts in the place of the old one serves, whatever its numbers."""
+    root = scorer_shop.repository.root
+    fresh = ModelRepository(root.with_name("fresh"))
+    onnx = linear_onnx(WEIGHTS, bias_of("9"))
+    fresh.publish(manifest_for("1", onnx), onnx)
+    fresh.promote(MODEL, "1", "replayed", "test", 0)
+
+    async def run() -> None:
+        expected = linear_score(VECTOR, bias_of("9"))
+        async with scorer_shop.client() as client, asyncio.timeout(30):
+            assert (await client.score(MODEL, [ROW], AT_NOON)).scores != [expected]
+            root.rename(root.with_name("old"))
+            fresh.root.rename(root)
+            while (await client.score(MODEL, [ROW], AT_NOON)).scores != pytest.approx([expected]):
+                await asyncio.sleep(0.01)
+
+    asyncio.run(run())
