@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 import typer
 
@@ -22,24 +21,12 @@ def serve(repo: RepoOption = None) -> None:
     # gRPC's core writes lines of its own; what matters of them is in our errors.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-    import structlog
-
     from contracts.settings import ScorerSettings
+    from scorer.logs import configure_logs
     from scorer.server import serve as serve_scores
 
-    last: Any = structlog.processors.JSONRenderer()
-    if sys.stderr.isatty():
-        last = structlog.dev.ConsoleRenderer()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            last,
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
     folder = require_repository(repo)
+    configure_logs()
     settings = ScorerSettings.for_repo(folder)
     asyncio.run(serve_scores(settings, folder, _announce))
 

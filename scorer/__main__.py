@@ -6,10 +6,9 @@ import asyncio
 import sys
 from pathlib import Path
 
-import structlog
-
 from contracts.settings import ScorerSettings, SettingsError
 from scorer.errors import ConfigurationError
+from scorer.logs import configure_logs
 from scorer.server import serve
 
 
@@ -19,15 +18,7 @@ def main() -> int:
         sys.stderr.write("usage: python -m scorer REPO_DIR\n")
         return 2
     repo_dir = Path(sys.argv[1])
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    configure_logs()
     try:
         settings = ScorerSettings.for_repo(repo_dir)
         asyncio.run(serve(settings, repo_dir, _announce))

@@ -1,0 +1,25 @@
+"""How the scorer logs: one JSON object a line on stderr, readable lines on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import structlog
+
+
+def configure_logs() -> None:
+    """Set structlog up for this process."""
+    last: Any = structlog.processors.JSONRenderer()
+    if sys.stderr.isatty():
+        last = structlog.dev.ConsoleRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            last,
+        ],
+        # Looked up anew for every line: whoever replaces stderr may close what it was.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+    )
