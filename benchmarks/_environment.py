@@ -1,10 +1,11 @@
-"""Where a figure was measured, and the file it goes to."""
+"""Where a figure was measured, how busy the machine was, and the file the figures go to."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 
 def describe(packages: Iterable[str]) -> dict[str, Any]:
-    """Machine, Python and the versions of the packages named."""
+    """Machine, Python, commit, and the versions of the packages named."""
     return {
         "machine": platform.machine(),
         "processor": _processor(),
@@ -20,7 +21,16 @@ def describe(packages: Iterable[str]) -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "packages": {package: version(package) for package in packages},
+        "git_commit": _git_commit(),
     }
+
+
+def load_average() -> list[float]:
+    """Runnable processes over the last 1, 5 and 15 minutes; above the cores, others were waiting.
+
+    To be asked before the measurement, which adds its own share.
+    """
+    return [round(load, 2) for load in os.getloadavg()]
 
 
 def write(path: Path, figures: dict[str, Any]) -> None:
@@ -36,3 +46,16 @@ def _processor() -> str:
         return platform.processor()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+def _git_commit() -> str:
+    """The commit of this code, ``-dirty`` behind it if files differ from it; empty if unknown."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    folder = Path(__file__).parent
+    try:
+        found = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip()
