@@ -222,6 +222,56 @@ class ModelRepository:
             self._change(model, "champion", version, "rollback", reason, actor, at_us)
             return version
 
+    def withdraw_after(self, model: str, version: int, reason: str, actor: str, at_us: int) -> None:
+        """Take back the versions above ``version`` that ``actor`` made; others stay.
+
+        For an actor that was set back to an earlier state and will make these versions again,
+        perhaps otherwise. A champion among them gives way to the newest version that stays.
+
+        Raises:
+            CorruptVersionError: a manifest cannot be read.
+        """
+        if not (self.root / model).is_dir():
+            return
+        with exclusive(self._folder(model) / ".lock"):
+            later = [v for v in self.versions(model) if int(v) > version]
+            gone = [v for v in later if self._maker(model, v) == actor]
+            kept = [v for v in self.versions(model) if v not in gone]
+            if self.channels(model).champion in gone:
+                newest = kept[-1] if kept else None
+                self._change(model, "champion", newest, "set", reason, actor, at_us)
+            for each in gone:
+                shutil.rmtree(self._folder(model) / each)
+
+    def take_over(self, other: ModelRepository, model: str, follower: str) -> None:
+        """Put another repository's audit of a model before our own, and keep its chosen champion.
+
+        Chosen is what anybody but ``follower`` set last; it is kept if we have that very version.
+
+        Raises:
+            ModelRepositoryError: the other repository cannot be read.
+        """
+        theirs = other.audit(model)
+        folder = self._folder(model)
+        with exclusive(folder / ".lock"):
+            entries = [*theirs, *self.audit(model)]
+            text = "".join(json.dumps(asdict(entry)) + "\n" for entry in entries)
+            replace_file(folder / "audit.ndjson", text.encode())
+            changes = [entry for entry in theirs if entry.channel == "champion"]
+            chosen = other.channels(model).champion
+            if not changes or changes[-1].actor == follower or chosen not in self.versions(model):
+                return
+            if self.load(model, chosen)[0].sha256 == other.load(model, chosen)[0].sha256:
+                last = changes[-1]
+                self._change(model, "champion", chosen, "set", last.reason, last.actor, last.at_us)
+
+    def _maker(self, model: str, version: str) -> str:
+        file = self._folder(model) / version / "manifest.json"
+        try:
+            return Manifest.from_json(file.read_bytes()).created_by
+        except (ManifestError, OSError) as error:
+            raise CorruptVersionError(f"{file}: {error}") from error
+
     def audit(self, model: str) -> list[AuditEntry]:
         """All changes of channels, oldest first; a line torn by a crash is left out.
 

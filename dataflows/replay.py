@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
+from contracts.model_repository import ModelRepository, ModelRepositoryError
 from contracts.settings import DataflowSettings
 from dataflows.definitions.repository import Repository
 from dataflows.flow.engine import (
@@ -18,8 +22,13 @@ from dataflows.flow.engine import (
 from dataflows.flow.run_context import Places
 from dataflows.stores.digest import digest_models, digest_parquet, digest_sqlite
 from dataflows.stores.swap import Swap, finish_swap, remove_store, run_swap
+from dataflows.versions import ACTOR
 
 _SUFFIX = ".replay"
+
+
+class ReplayInterruptedError(Exception):
+    """A signal ended the replay; nothing has changed."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +69,19 @@ def replay_all(repository: Repository, settings: DataflowSettings) -> Replayed:
     live = default_places(repository, settings)
     with exclusive_state(live.state):
         finish_swap(swap_journal(live.state))
-        before = digest(repository, live)
+        before = _digest_if_readable(repository, live)
         fresh = fresh_places(live)
         _clear(fresh)
         summary = run_locked(repository, settings, fresh, until_end=True)
+        if summary.was_stopped:
+            _clear(fresh)
+            raise ReplayInterruptedError(
+                "the replay was stopped before the end of the log; everything is as it was. Start "
+                "it again when there is time for all of it"
+            )
         after = digest(repository, fresh)
-        run_swap(_swap(repository, fresh, live), swap_journal(live.state))
+        _keep_decisions(live, fresh)
+        run_swap(_swap(fresh, live), swap_journal(live.state))
     return Replayed(summary, before, after)
 
 
@@ -83,6 +99,26 @@ def digest(repository: Repository, places: Places) -> Digest:
         examples=" ".join(examples),
         models=digest_models(places.models),
     )
+
+
+def _digest_if_readable(repository: Repository, places: Places) -> Digest:
+    """A replay is what mends stores that cannot be read: they must not be in its way."""
+    try:
+        return digest(repository, places)
+    except (OSError, ValueError, sqlite3.Error, pa.ArrowException, ModelRepositoryError):
+        return Digest("", "", "", "")
+
+
+def _keep_decisions(live: Places, fresh: Places) -> None:
+    """Carry over what people said of the models: the audit, and a champion that they chose."""
+    old, new = ModelRepository(live.models), ModelRepository(fresh.models)
+    for model in new.models():
+        if model not in old.models():
+            continue
+        try:
+            new.take_over(old, model, ACTOR)
+        except (ModelRepositoryError, OSError):
+            continue  # what cannot be read cannot be kept; the replay mends it
 
 
 def _digest_online(repository: Repository, places: Places) -> str:
@@ -114,11 +150,11 @@ def _clear(places: Places) -> None:
     remove_store(places.online)
 
 
-def _swap(repository: Repository, fresh: Places, live: Places) -> Swap:
+def _swap(fresh: Places, live: Places) -> Swap:
     folders = [
         (fresh.state, live.state),
         (fresh.examples, live.examples),
         (fresh.models, live.models),
         *((fresh.offline[name], live.offline[name]) for name in live.offline),
     ]
-    return Swap(tuple(folders), (fresh.online, live.online), repository.store.project)
+    return Swap(tuple(folders), (fresh.online, live.online))

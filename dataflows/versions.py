@@ -33,13 +33,32 @@ class VersionPublisher:
     def publish(self, model: str, new: NewVersion, offsets: Mapping[str, int]) -> None:
         """Publish one version; raise ModelRepositoryError if another one has its number."""
         manifest = self._manifest(model, new, offsets)
-        self._repository.publish(manifest, new.onnx)
-        champion = self._repository.channels(model).champion
-        # Replaying what is published already must not take the champion back.
-        if champion is None or int(champion) < new.version:
+        is_new = self._repository.publish(manifest, new.onnx)
+        if self._is_followed(model, new.version, is_new=is_new):
             reason = f"learned {new.examples} examples"
             at_us = self._wall_us()
             self._repository.set_channel(model, "champion", manifest.version, reason, ACTOR, at_us)
+
+    def withdraw_after(self, model: str, version: int) -> None:
+        """Take back what was published after ``version``: it will be learned again."""
+        reason = f"the dataflow resumes after version {version}"
+        self._repository.withdraw_after(model, version, reason, ACTOR, self._wall_us())
+
+    def _is_followed(self, model: str, version: int, *, is_new: bool) -> bool:
+        """Whether the champion is to become this version.
+
+        It follows the dataflow until somebody else sets it (a rollback must last), and again once
+        somebody has set it to the newest version.
+        """
+        champion = self._repository.channels(model).champion
+        if champion is None:
+            return True
+        if int(champion) >= version:
+            return False
+        changes = [e for e in self._repository.audit(model) if e.channel == "champion"]
+        if not changes or changes[-1].actor == ACTOR:
+            return True
+        return is_new and int(champion) == version - 1
 
     def _manifest(self, model: str, new: NewVersion, offsets: Mapping[str, int]) -> Manifest:
         schema = self._models[model].schema

@@ -6,10 +6,15 @@ import os
 from collections.abc import Callable
 from typing import NoReturn
 
+import prometheus_client
 import pytest
 from hypothesis import settings
 
 from contracts.settings import PREFIX, PROCESSES
+
+# Imported before any test imports Feast, which sets a variable that makes Prometheus add up what
+# all registries of a process count.
+_PROMETHEUS_FIRST = prometheus_client
 
 # Numba compiles during the first example, so single examples have no deadline: pytest-timeout
 # watches the whole test. CI repeats the same examples so that a red run can be run again.

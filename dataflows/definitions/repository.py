@@ -118,7 +118,7 @@ def _import_definitions(directory: Path) -> ModuleType:
             # Feast warns of every stream feature view that it is experimental.
             warnings.simplefilter("ignore", RuntimeWarning)
             spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = [f for f in traceback.extract_tb(sys.exc_info()[2]) if f.filename == str(path)]
         line = f", line {frames[-1].lineno}" if frames else ""
         raise DefinitionError(f"{path}{line}: {type(error).__name__}: {error}") from error

@@ -114,6 +114,7 @@ def _aggregates(view: StreamFeatureView, topic: Topic, where: str) -> tuple[Aggr
 
 def _latest(field: Field, topic: Topic, where: str) -> Aggregate:
     _check_column(field.name, topic, where)
+    _check_whole(field, Aggregation(column=field.name, function="last"), topic, where)
     return Aggregate(
         field.name, _value_type(field, where), field.name, "latest", window_us=0, hop_us=0
     )
@@ -134,6 +135,7 @@ def _aggregate(
     if name not in fields:
         raise DefinitionError(f"{here} is not in the schema; add Field(name={name!r}, ...)")
     window_us, hop_us = _window(window, aggregation.slide_interval, here)
+    _check_whole(fields[name], aggregation, topic, here)
     return Aggregate(
         name,
         _value_type(fields[name], here),
@@ -180,6 +182,22 @@ def _value_type(field: Field, where: str) -> feature_schema.ValueType:
             f"{where}: feature {field.name!r} has type {field.dtype}; use {hint} (double precision)"
         )
     return _VALUE_TYPES[field.dtype]
+
+
+def _check_whole(field: Field, aggregation: Aggregation, topic: Topic, where: str) -> None:
+    """An Int64 feature must be a whole number by its nature, or serving would round it."""
+    kinds = {column.name: column.dtype for column in topic.columns}
+    is_whole = kinds[aggregation.column] in ("int64", "bool") and aggregation.function in (
+        "sum",
+        "min",
+        "max",
+        "last",
+    )
+    if field.dtype == Int64 and aggregation.function != "count" and not is_whole:
+        raise DefinitionError(
+            f"{where}: {aggregation.function} of a {kinds[aggregation.column]} column need not be "
+            "whole; declare the feature as Float64"
+        )
 
 
 def _offline_path(view: StreamFeatureView, directory: Path, where: str) -> str:

@@ -6,18 +6,18 @@ import fcntl
 import gc
 import hashlib
 import json
-import shutil
 import signal
+import sqlite3
 import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from bytewax._bytewax import cluster_main, init_db_dir
+from bytewax._bytewax import cluster_main
 from bytewax.recovery import RecoveryConfig
 
 from contracts.settings import DataflowSettings
@@ -25,6 +25,7 @@ from dataflows.definitions.repository import Repository
 from dataflows.flow.build import build_flow
 from dataflows.flow.file_source import LogPartition, list_partitions
 from dataflows.flow.progress import clear_progress
+from dataflows.flow.recovery import open_recovery
 from dataflows.flow.run_context import Places, RunContext, Tally
 from dataflows.stores.swap import finish_swap
 from dataflows.windows.view_state import warm_up
@@ -36,10 +37,17 @@ class EngineError(Exception):
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did: the process's totals and seconds from its first record to its end."""
+    """What a run did.
+
+    Attributes:
+        tally: the process's totals.
+        seconds: from its first record to its end.
+        was_stopped: whether a signal ended it, perhaps before the end of the log.
+    """
 
     tally: Tally
     seconds: float
+    was_stopped: bool
 
 
 def default_places(repository: Repository, settings: DataflowSettings) -> Places:
@@ -83,6 +91,11 @@ def run_locked(
     places.state.mkdir(parents=True, exist_ok=True)
     partitions = list_partitions(folder, repository.plan)
     _check_identity(repository, settings, partitions, places.state)
+    if (places.state / "shards").exists() and not places.online.exists():
+        raise EngineError(
+            f"the online store {places.online} is gone, but the state says what it held; rebuild "
+            "it with `headwater replay`"
+        )
     ends = {p.number: p.path.stat().st_size for p in partitions} if until_end else None
     commit = _git_commit(repository.directory)
     context = RunContext(settings, places, ends, threading.Event(), git_commit=commit)
@@ -91,9 +104,10 @@ def run_locked(
     flow = build_flow(repository, partitions, context)
     with _stop_on_signals(context.stop):
         _run(flow, settings, places.state)
-    if not context.tally.events:
-        return Summary(context.tally, 0.0)
-    return Summary(context.tally, context.monotonic() - context.tally.started_at)
+    if context.failures:
+        raise context.failures[0]
+    seconds = context.monotonic() - context.tally.started_at if context.tally.events else 0.0
+    return Summary(context.tally, seconds, was_stopped=context.stop.is_set())
 
 
 def swap_journal(state: Path) -> Path:
@@ -124,13 +138,12 @@ def exclusive_state(state: Path) -> Iterator[None]:
 
 def _run(flow: Any, settings: DataflowSettings, state: Path) -> None:
     recovery = state / "recovery"
-    if not recovery.exists():
-        # Being killed in between must not leave a folder that nothing can resume from.
-        new = state / "recovery.new"
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir()
-        init_db_dir(new, 1)
-        new.rename(recovery)
+    try:
+        open_recovery(recovery)
+    except sqlite3.Error as error:
+        raise EngineError(
+            f"{recovery}: {error}; rebuild everything from the log with `headwater replay`"
+        ) from error
     # A run makes millions of small tuples and hundreds of thousands of objects stand from the
     # imports: without this the collector takes a tenth of the time, looking at the latter.
     thresholds = gc.get_threshold()
@@ -145,8 +158,15 @@ def _run(flow: Any, settings: DataflowSettings, state: Path) -> None:
             recovery_config=RecoveryConfig(recovery),
             worker_count_per_proc=settings.workers,
         )
-    except Exception as error:
-        raise _root(error) from error
+    except BaseException as error:
+        root = _root(error)
+        if type(root).__name__ == "PanicException":
+            # Bytewax's own recovery store could not be written or read; it only says so in Rust.
+            raise EngineError(
+                f"state folder {state}: {' '.join(str(root).split())[:300]}; is the disk full? "
+                "Make room and start again (nothing is lost), or rebuild it with `headwater replay`"
+            ) from error
+        raise root from error
     finally:
         gc.unfreeze()
         gc.set_threshold(*thresholds)
@@ -169,8 +189,11 @@ def _check_identity(
 ) -> None:
     """State only fits the plan, partitions and shards that it was made with."""
     plan = repository.plan
+    # Folders may move; what they hold stays the same.
+    views = tuple(replace(view, offline_path="") for view in plan.views)
+    learners = [repr(repository.models[model.name].learner()) for model in plan.models]
     parts = {
-        "definitions": repr((plan.project, plan.topics, plan.views, plan.models)),
+        "definitions": repr((plan.project, plan.topics, views, plan.models, learners)),
         "partitions": repr([partition.name for partition in partitions]),
         "HEADWATER_SHARDS": repr(settings.shards),
     }
@@ -181,7 +204,12 @@ def _check_identity(
         new.write_text(json.dumps(now))
         new.rename(path)
         return
-    then = json.loads(path.read_text())
+    try:
+        then = json.loads(path.read_text())
+    except ValueError as error:
+        raise EngineError(
+            f"{path} is damaged; rebuild everything from the log with `headwater replay`"
+        ) from error
     changed = [name for name in now if now[name] != then.get(name)]
     if changed:
         raise EngineError(

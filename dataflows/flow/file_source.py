@@ -129,8 +129,7 @@ class FileLogPartition(StatefulSourcePartition[SourceBatch, Position]):
         self._alignment.at(self._stream.number, self._stream.newest_us)
         if not self._context.tally.events:
             self._context.tally.started_at = now
-        self._context.tally.events += len(batch.ranks)
-        self._context.tally.bad += len(batch.dead)
+        self._context.tally.add(events=len(batch.ranks), bad=len(batch.dead))
         return [batch]
 
     def next_awake(self) -> datetime | None:
@@ -148,7 +147,7 @@ class FileLogPartition(StatefulSourcePartition[SourceBatch, Position]):
 
     def _look(self, now: float) -> Iterable[SourceBatch]:
         """Whether the silence is over; what there is will be read by a later call."""
-        if not self._file.has_record():
+        if not self._file.has_news():
             self._look_at = now + _POLL_SECONDS
             return []
         self._is_idle = False

@@ -44,7 +44,7 @@ class ShardLogic(StatefulBatchLogic[ShardInput, ShardOutput, ShardHandle]):
         output = self._shard.on_batch(values)
         if output is None:
             return (), False
-        self._context.tally.late += sum(output.late.values())
+        self._context.tally.add(late=sum(output.late.values()))
         return (output,), False
 
     def snapshot(self) -> ShardHandle:

@@ -32,7 +32,7 @@ class Places:
 
 @dataclass
 class Tally:
-    """Running totals of one process; plain integers, updated by the flow's thread."""
+    """Running totals of one process, added to by all its workers."""
 
     events: int = 0
     started_at: float = 0.0
@@ -43,6 +43,13 @@ class Tally:
     versions: int = 0
     labels: int = 0
     refused: list[str] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def add(self, **counts: int) -> None:
+        """Add to totals by name; one worker at a time, or additions would be lost."""
+        with self._lock:
+            for name, count in counts.items():
+                setattr(self, name, getattr(self, name) + count)
 
 
 @dataclass
@@ -53,6 +60,7 @@ class RunContext:
         until_end: partition number -> offset to stop at; None to follow the log for ever.
         stop: set to end gracefully at the next batch.
         monotonic: seconds that only go forward; for the idle rule and rates.
+        failures: what went wrong where nothing may be raised (while Bytewax closes a sink).
         wall_us: microseconds since 1970 UTC; for audit entries only.
     """
 
@@ -64,3 +72,4 @@ class RunContext:
     wall_us: Callable[[], int] = lambda: time.time_ns() // 1000
     tally: Tally = field(default_factory=Tally)
     git_commit: str = ""
+    failures: list[Exception] = field(default_factory=list)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,15 @@ from dataflows.watermark import NOT_YET
 VERSIONS_UNDER_WAY_MAX = 64
 
 
+@contextmanager
+def noting_failure(failures: list[Exception]) -> Iterator[None]:
+    """Keep an error for later: one raised while Bytewax closes a sink would abort the process."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is raised after the run
+        failures.append(error)
+
+
 class OnlineSink(DynamicSink[ShardOutput]):
     """Writes the last value of each entity of a batch, one transaction for all shards."""
 
@@ -50,6 +60,7 @@ class OnlinePartition(StatelessSinkPartition[ShardOutput]):
     def __init__(self, plan: Plan, project: str, context: RunContext, worker_index: int) -> None:
         self._views = {view.name: view for view in plan.views}
         self._tally = context.tally
+        self._failures = context.failures
         self._writer = SqliteOnlineWriter(context.places.online, project)
         for view in plan.views:
             self._writer.ensure_table(view)
@@ -64,16 +75,17 @@ class OnlinePartition(StatelessSinkPartition[ShardOutput]):
                 # The last row of each entity: the first one when read from behind.
                 _, from_behind = np.unique(slots[::-1], return_index=True)
                 last = len(slots) - 1 - from_behind
-                self._tally.online_rows += self._writer.write(
-                    self._views[name], new.keys, new.rows.stamps_us[last], new.rows.values[last]
-                )
+                stamps_us, values = new.rows.stamps_us[last], new.rows.values[last]
+                written = self._writer.write(self._views[name], new.keys, stamps_us, values)
+                self._tally.add(online_rows=written)
             self._shards[item.shard] = item.watermark_us
         self._writer.commit()
         self._progress.write(len(self._shards), min(self._shards.values()))
 
     def close(self) -> None:
         """Close the connection."""
-        self._writer.close()
+        with noting_failure(self._failures):
+            self._writer.close()
 
 
 @dataclass(frozen=True)
@@ -131,7 +143,7 @@ class TablePartition(StatefulSinkPartition[TableRows, Handle]):
             self._watermarks[item.producer] = item.watermark_us
             if item.batch is not None:
                 self._table.append(item.batch)
-                self._context.tally.offline_rows += item.batch.num_rows
+                self._context.tally.add(offline_rows=item.batch.num_rows)
         if len(self._watermarks) == self._missing:
             watermark_us = min(self._watermarks.values())
             if watermark_us > NOT_YET:
@@ -147,8 +159,9 @@ class TablePartition(StatefulSinkPartition[TableRows, Handle]):
 
     def close(self) -> None:
         """Show the open days to readers, and close."""
-        self._table.publish_open()
-        self._table.close()
+        with noting_failure(self._context.failures):
+            self._table.publish_open()
+            self._table.close()
 
 
 @dataclass(frozen=True)
@@ -184,6 +197,9 @@ class VersionSink(FixedPartitionedSink[NewVersions, int]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> VersionPartition:
         """The publisher of one model."""
+        if resume_state is not None:
+            # What was published after the epoch that is resumed comes again, perhaps otherwise.
+            self._publisher.withdraw_after(for_part, resume_state)
         return VersionPartition(self._publisher, self._writer, self._context, resume_state or 0)
 
 
@@ -200,6 +216,7 @@ class VersionPartition(StatefulSinkPartition[NewVersions, int]):
         self._publisher = publisher
         self._writer = writer
         self._tally = context.tally
+        self._failures = context.failures
         self._published = published
         self._under_way: list[Future[None]] = []
 
@@ -211,7 +228,7 @@ class VersionPartition(StatefulSinkPartition[NewVersions, int]):
                     self._writer.submit(self._publisher.publish, item.model, version, item.offsets)
                 )
                 self._published = version.version
-                self._tally.versions += 1
+                self._tally.add(versions=1)
             self._tally.refused += [f"{item.model}: {r.reason}" for r in item.refused]
         if len(self._under_way) > VERSIONS_UNDER_WAY_MAX:
             self._wait()
@@ -223,12 +240,14 @@ class VersionPartition(StatefulSinkPartition[NewVersions, int]):
 
     def close(self) -> None:
         """Wait for what is under way."""
-        self._wait()
+        with noting_failure(self._failures):
+            self._wait()
 
     def _wait(self) -> None:
-        for future in self._under_way:
+        # Taken out first: what failed once must not fail again when the sink is closed.
+        under_way, self._under_way = self._under_way, []
+        for future in under_way:
             future.result()
-        self._under_way = []
 
 
 class DeadLetterSink(FixedPartitionedSink[DeadLetter, int]):
@@ -254,19 +273,19 @@ class DeadLetterSink(FixedPartitionedSink[DeadLetter, int]):
 
 
 class DeadLetterPart(StatefulSinkPartition[DeadLetter, int]):
-    """Appends; what a crash made it append already is left out by its origin."""
+    """Appends what is not there yet: crashes and replays bring letters again."""
 
     def __init__(self, writer: LogWriter) -> None:
         self._writer = writer
         self._written = 0
-        self._newest = _newest_origins(writer)
+        self._known = {origin for line in writer.lines() if (origin := _origin(line)) is not None}
 
     def write_batch(self, values: list[DeadLetter]) -> None:
         """Append those that are not there yet."""
-        new = [v for v in values if v.offset > self._newest.get(v.partition, -1)]
-        for letter in new:
-            self._newest[letter.partition] = letter.offset
-        self._written += self._writer.append((str(v.partition), _as_json(v)) for v in new)
+        lines = [(str(letter.partition), _as_json(letter)) for letter in values]
+        new = [(key, line) for key, line in lines if _origin(line) not in self._known]
+        self._known.update(origin for _, line in new if (origin := _origin(line)) is not None)
+        self._written += self._writer.append(new)
 
     def snapshot(self) -> int:
         """How many this process has written; what counts stands in the topic itself."""
@@ -277,16 +296,14 @@ class DeadLetterPart(StatefulSinkPartition[DeadLetter, int]):
         self._writer.close()
 
 
-def _newest_origins(writer: LogWriter) -> dict[int, int]:
-    newest: dict[int, int] = {}
-    for line in writer.lines():
-        try:
-            letter = json.loads(line)
-        except ValueError:
-            continue  # torn by a crash: its origin is the newest, and comes again
-        partition = letter["partition"]
-        newest[partition] = max(newest.get(partition, -1), letter["offset"])
-    return newest
+def _origin(line: bytes) -> int | None:
+    """A number for the record that a letter is about; None for a line that is no letter."""
+    try:
+        letter = json.loads(line)
+        record = letter.get("record", letter.get("record_base64"))
+        return hash((letter["partition"], letter["offset"], record))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _as_json(letter: DeadLetter) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ def partition_files(directory: Path, topic: str) -> dict[int, Path]:
     """Partition number -> file, in order. A topic that nobody has written to has none."""
     found = {}
     for path in (directory / topic).glob("*.ndjson"):
-        if not path.stem.isdigit():
+        if not re.fullmatch(r"0|[1-9][0-9]{0,8}", path.stem) or not path.is_file():
             raise LogError(f"{path}: partitions are named 0.ndjson, 1.ndjson, ...; move it away")
         found[int(path.stem)] = path
     return dict(sorted(found.items()))
@@ -61,6 +62,7 @@ class PartitionFile:
             raise LogError(f"cannot open {path}: {error.strerror}") from error
         self._path = path
         self.offset = offset
+        self._looked_to = offset
         size = self.size()
         if size < offset:
             self._file.close()
@@ -73,9 +75,9 @@ class PartitionFile:
         """Bytes in the file now, a record still being written included."""
         return os.fstat(self._file.fileno()).st_size
 
-    def has_record(self) -> bool:
-        """Whether the next read may find something; a record still being written counts."""
-        return self.size() > self.offset
+    def has_news(self) -> bool:
+        """Whether anything was written since the last read."""
+        return self.size() > self._looked_to
 
     def read(self, bytes_max: int, until: int | None = None) -> Chunk | None:
         """Up to ``bytes_max`` of whole records (one record may be larger); None if there is none.
@@ -84,6 +86,8 @@ class PartitionFile:
         """
         size = bytes_max
         while True:
+            # A torn record at the end is looked at once, not again and again.
+            self._looked_to = self.size()
             room = size if until is None else min(size, until - self.offset)
             data = os.pread(self._file.fileno(), room, self.offset) if room > 0 else b""
             end = data.rfind(b"\n") + 1

@@ -22,7 +22,6 @@ class Swap:
 
     folders: tuple[tuple[Path, Path], ...]
     online: tuple[Path, Path]
-    project: str
 
 
 def run_swap(swap: Swap, journal: Path) -> None:
@@ -30,7 +29,6 @@ def run_swap(swap: Swap, journal: Path) -> None:
     content = {
         "folders": [[str(new), str(live)] for new, live in swap.folders],
         "online": [str(path) for path in swap.online],
-        "project": swap.project,
     }
     temporary = journal.with_suffix(".tmp")
     with temporary.open("w") as file:
@@ -51,7 +49,7 @@ def finish_swap(journal: Path) -> bool:
         _swap_folder(new, live)
     new_store, live_store = map(Path, content["online"])
     if new_store.exists():
-        _swap_tables(new_store, live_store, content["project"])
+        _swap_tables(new_store, live_store)
         remove_store(new_store)
     journal.unlink()
     for _, live in folders:
@@ -79,25 +77,38 @@ def _swap_folder(new: Path, live: Path) -> None:
     new.rename(live)
 
 
-def _swap_tables(new: Path, live: Path, project: str) -> None:
+def _swap_tables(new: Path, live: Path) -> None:
+    if not _is_database(live):
+        remove_store(live)
     live.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(live, timeout=30, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("ATTACH ? AS fresh", (str(new),))
         connection.execute("BEGIN IMMEDIATE")
-        prefix = f"{project}_"
-        for name in _tables(connection, "main"):
-            if name.startswith(prefix):
-                connection.execute(f"DELETE FROM main.{_quoted(name)}")
         for name, sql in _definitions(connection):
             if name not in _tables(connection, "main"):
                 connection.execute(sql)
+            connection.execute(f"DELETE FROM main.{_quoted(name)}")
             columns = ", ".join(_columns(connection, name))
             table = _quoted(name)
             connection.execute(
                 f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM fresh.{table}"
             )
         connection.execute("COMMIT")
+
+
+def _is_database(path: Path) -> bool:
+    """Whether SQLite can read the file; one that it cannot is of no use to anybody."""
+    if not path.exists():
+        return False
+    try:
+        with closing(sqlite3.connect(path, timeout=30)) as connection:
+            connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+    except sqlite3.DatabaseError as error:
+        if "locked" in str(error):
+            raise
+        return False
+    return True
 
 
 def _tables(connection: sqlite3.Connection, schema: str) -> list[str]:

@@ -138,8 +138,8 @@ class ViewState:
             watermark_us,
         )
         order = np.lexsort((out.slots, out.stamps_us))
-        rows = Rows(out.slots[order], out.stamps_us[order], out.values[order])
-        return rows, Reads(due.ranks[~due.is_update], read_values)
+        rows = Rows(out.slots[order], out.stamps_us[order], self._bounded(out.values[order]))
+        return rows, Reads(due.ranks[~due.is_update], self._bounded(read_values))
 
     def dump(self) -> dict[str, Any]:
         """Everything, as plain arrays and lists; ``load`` is its inverse."""
@@ -167,6 +167,15 @@ class ViewState:
         state._stamped_at[:count] = data["stamped_at"]
         state._parts = list(data["pending"])
         return state
+
+    def _bounded(self, values: Floats) -> Floats:
+        """Null where an integer feature has outgrown 64 bits: no store could hold it."""
+        whole = [i for i, a in enumerate(self.view.aggregates) if a.dtype == "int64"]
+        if whole:
+            too_large = np.abs(values[:, whole]) >= 2.0**63
+            if too_large.any():
+                values[:, whole] = np.where(too_large, np.nan, values[:, whole])
+        return values
 
     def _due(self, watermark_us: int, updates_before_us: int) -> Pending:
         if not self._parts:
