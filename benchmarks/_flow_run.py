@@ -26,6 +26,16 @@ from dataflows.sources.file_log import PartitionFile, partition_files
 from dataflows.windows.view_state import warm_up
 
 PARSING_ROUNDS = 3
+TALLIED = (
+    "events",
+    "bad",
+    "late",
+    "online_rows",
+    "offline_rows",
+    "versions",
+    "labels",
+    "refused",
+)
 
 
 def run(repository: Repository, settings: DataflowSettings) -> dict[str, Any]:
@@ -40,7 +50,7 @@ def run(repository: Repository, settings: DataflowSettings) -> dict[str, Any]:
         "cpu_seconds": time.process_time() - cpu,
         "seconds": time.perf_counter() - wall,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        **asdict(summary.tally),
+        **{name: getattr(summary.tally, name) for name in TALLIED},
         "models": [model.name for model in repository.plan.models],
         "offline": {name: str(path) for name, path in places.offline.items()},
         "digest": asdict(digest(repository, places)),
