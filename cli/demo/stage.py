@@ -30,8 +30,8 @@ from scorer.client import ScorerClient
 MODEL = "late_arrival"
 STATIC = "late_arrival_static"
 US_PER_DAY = 86_400_000_000
-# The last flights of December 31 in New York leave on January 1 in UTC: 2 days and 29 hours.
-LAST_DAYS = Pace(days=4, waiting_days=2, time_lapse=3_000.0)
+# The last flights of December 31 in New York leave on January 1 in UTC: one day and 29 hours.
+LAST_DAYS = Pace(days=3, waiting_days=1, time_lapse=6_000.0)
 STARTUP_SECONDS_MAX = 120.0
 CATCH_UP_SECONDS_MAX = 900.0
 POLL_SECONDS = 0.05
