@@ -6,8 +6,8 @@ same server, so that both share the process, the connection and the moment. Ever
 round is compared with the logistic regression in numpy.
 
 The load is a closed loop: each of n callers asks again as soon as it has its answer. The callers
-are one Python process on the same machine and take about as much of it as the scorer, so the rates
-are those of the two together; the scorer's own CPU time for a request stands beside them.
+are one Python process on the same machine and take their share of it, so the rates are those of the
+two together; the CPU time of either for a request stands beside them.
 """
 
 from __future__ import annotations
