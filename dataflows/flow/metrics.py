@@ -16,6 +16,16 @@ from dataflows.flow.engine import EngineError
 from dataflows.flow.progress import Progress, read_progress
 from dataflows.watermark import NOT_YET
 
+_COUNTERS = (
+    (names.EVENTS, "Good records read.", "events"),
+    (names.BAD_RECORDS, "Records sent to dead-letter topics.", "bad"),
+    (names.LATE_EVENTS, "Events older than their partition's watermark.", "late"),
+    (names.ONLINE_ROWS, "Rows written to the online store.", "online_rows"),
+    (names.OFFLINE_ROWS, "Rows written to the offline tables.", "offline_rows"),
+    (names.LABELS, "Predictions that got their label.", "labels"),
+    (names.MODEL_VERSIONS, "Model versions published.", "versions"),
+)
+
 
 def current_progress(state: Path) -> list[Progress]:
     """What all workers last said; empty before the first word, and while a run begins anew."""
@@ -43,18 +53,8 @@ class ProgressCollector(Collector):
         if not workers:
             return
         # Counts are those of the process, and each worker tells all of them as it last saw them.
-        yield _counter(names.EVENTS, "Records decoded.", max(w.events for w in workers))
-        yield _counter(
-            names.BAD_RECORDS, "Records sent to dead letters.", max(w.bad for w in workers)
-        )
-        yield _counter(
-            names.LATE_EVENTS, "Events older than the watermark.", max(w.late for w in workers)
-        )
-        yield _counter(
-            names.ONLINE_ROWS,
-            "Rows written to the online store.",
-            max(w.online_rows for w in workers),
-        )
+        for name, text, field in _COUNTERS:
+            yield _counter(name, text, max(getattr(worker, field) for worker in workers))
         watermark_us = min(w.online_watermark_us for w in workers)
         if watermark_us > NOT_YET:
             gauge = GaugeMetricFamily(

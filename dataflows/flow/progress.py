@@ -24,6 +24,9 @@ class Progress:
         bad: records set aside as dead letters.
         late: rows that came after their partition's watermark, counted per view.
         online_rows: entity rows written to the online store.
+        offline_rows: rows written to the offline tables, examples and outcomes.
+        labels: predictions that got their label.
+        versions: model versions published.
         seconds: since the process read its first record.
     """
 
@@ -34,6 +37,9 @@ class Progress:
     bad: int
     late: int
     online_rows: int
+    offline_rows: int
+    labels: int
+    versions: int
     seconds: float
 
 
@@ -56,6 +62,9 @@ class ProgressFile:
             bad=tally.bad,
             late=tally.late,
             online_rows=tally.online_rows,
+            offline_rows=tally.offline_rows,
+            labels=tally.labels,
+            versions=tally.versions,
             seconds=round(self._context.monotonic() - tally.started_at, 3),
         )
         temporary = self._path.with_suffix(".tmp")

@@ -31,13 +31,16 @@ def _registry(state: Path) -> CollectorRegistry:
 
 def test_totals_and_watermark_of_all_workers(tmp_path: Path) -> None:
     """Counts are the process's latest, and the watermark is that of the slowest worker."""
-    _say(tmp_path, 0, Progress(1, 8, 5_000_000, 100, 3, 2, 50, 1.0))
-    _say(tmp_path, 1, Progress(1, 8, 4_500_000, 90, 3, 1, 40, 0.9))
+    _say(tmp_path, 0, Progress(1, 8, 5_000_000, 100, 3, 2, 50, 60, 7, 4, 1.0))
+    _say(tmp_path, 1, Progress(1, 8, 4_500_000, 90, 3, 1, 40, 50, 6, 3, 0.9))
     registry = _registry(tmp_path)
     assert registry.get_sample_value(names.EVENTS) == 100
     assert registry.get_sample_value(names.BAD_RECORDS) == 3
     assert registry.get_sample_value(names.LATE_EVENTS) == 2
     assert registry.get_sample_value(names.ONLINE_ROWS) == 50
+    assert registry.get_sample_value(names.OFFLINE_ROWS) == 60
+    assert registry.get_sample_value(names.LABELS) == 7
+    assert registry.get_sample_value(names.MODEL_VERSIONS) == 4
     assert registry.get_sample_value(names.WATERMARK, {"stage": "online"}) == 4.5
 
 
@@ -46,14 +49,14 @@ def test_nothing_known_is_nothing_shown(tmp_path: Path) -> None:
     registry = _registry(tmp_path)
     assert current_progress(tmp_path) == []
     assert registry.get_sample_value(names.EVENTS) is None
-    _say(tmp_path, 0, Progress(1, 16, NOT_YET, 1, 0, 0, 0, 0.1))
+    _say(tmp_path, 0, Progress(1, 16, NOT_YET, 1, 0, 0, 0, 0, 0, 0, 0.1))
     assert registry.get_sample_value(names.EVENTS) == 1
     assert registry.get_sample_value(names.WATERMARK, {"stage": "online"}) is None
 
 
 def test_the_endpoint_lives_as_long_as_the_run(tmp_path: Path) -> None:
     """The address answers inside the context, is free behind it, and a taken one is named."""
-    _say(tmp_path, 0, Progress(1, 16, 0, 7, 0, 0, 0, 0.1))
+    _say(tmp_path, 0, Progress(1, 16, 0, 7, 0, 0, 0, 0, 0, 0, 0.1))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
