@@ -206,11 +206,11 @@ def _check_identity(
         return
     try:
         then = json.loads(path.read_text())
-    except ValueError as error:
+        changed = [name for name in now if now[name] != then.get(name)]
+    except (ValueError, AttributeError) as error:
         raise EngineError(
             f"{path} is damaged; rebuild everything from the log with `headwater replay`"
         ) from error
-    changed = [name for name in now if now[name] != then.get(name)]
     if changed:
         raise EngineError(
             f"{' and '.join(changed)} changed since the state in {state} was made; rebuild "

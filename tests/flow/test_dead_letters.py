@@ -75,8 +75,18 @@ def test_another_record_at_that_place(
 
 @pytest.mark.parametrize(
     "line",
-    [b"rubbish", b"", b"[]", b"3", b"null", b'{"a": 1}', b"\xff\xfe", b'{"partition": 0}']
-    + [b'{"partition": [0], "offset": {}}', b'{"partition": 0, "offset": 0, "record": []}'],
+    [
+        b"rubbish",
+        b"",
+        b"[]",
+        b"3",
+        b"null",
+        b'{"a": 1}',
+        b"\xff\xfe",
+        b'{"partition": 0}',
+        b'{"partition": [0], "offset": {}}',
+        b'{"partition": 0, "offset": 0, "record": []}',
+    ],
 )
 def test_foreign_lines(topic: Path, write: Callable[[list[DeadLetter]], None], line: bytes) -> None:
     """Lines that are no letters of ours stay where they are and hide no letter."""

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import shutil
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pytest
 
+from contracts.plan import Aggregate, View
+from dataflows.definitions.errors import DefinitionError
 from dataflows.definitions.repository import Repository, load_repository
 from dataflows.flow.engine import EngineError, run_flow
+from dataflows.sources.file_log import LogError
 from dataflows.sources.partition import TooManyBadRecordsError
+from dataflows.windows.view_state import Pending, ViewState
 from tests.flow import shop
 from tests.flow.conftest import Run
 from tests.flow.log_oracle import ViewOracle, known_records
 
+ROOT = Path(__file__).parents[2]
 VIEWS = ("user_orders", "user_shop", "shop_orders", "user_visits")
 VARIANTS: dict[str, dict[str, Any]] = {
     "small batches": {"batch_bytes": 700},
@@ -172,3 +182,134 @@ def test_other_shards_are_refused(copied_run: tuple[Path, Path], run: Run) -> No
     log, out = copied_run
     with pytest.raises(EngineError, match=r"^HEADWATER_SHARDS changed"):
         run(log, out, shards=4)
+
+
+def test_a_lost_online_store_is_noticed(copied_run: tuple[Path, Path], run: Run) -> None:
+    """State without the online store that it filled would leave old values out for ever."""
+    log, out = copied_run
+    for path in out.glob("online.db*"):
+        path.unlink()
+    with pytest.raises(EngineError, match=r"online\.db is gone.*`headwater replay`"):
+        run(log, out)
+    assert not (out / "online.db").exists()
+
+
+@pytest.mark.parametrize("garbage", ["", "{", "[]", "3", "\x00"])
+def test_a_damaged_identity_is_refused(
+    copied_run: tuple[Path, Path], run: Run, garbage: str
+) -> None:
+    """State that does not say what it was made with is refused, naming the file."""
+    log, out = copied_run
+    (out / "state" / "identity.json").write_text(garbage)
+    with pytest.raises(EngineError, match=r"identity\.json is damaged.*`headwater replay`"):
+        run(log, out)
+
+
+def test_another_learner_is_refused(copied_run: tuple[Path, Path], tmp_path: Path) -> None:
+    """What the old learner learned does not become the new one's."""
+    log, out = copied_run
+    changed = shop.DEFINITIONS.replace("optim.SGD(0.01)", "optim.SGD(0.02)")
+    repository = load_repository(shop.make_repository(tmp_path / "repository", changed))
+    settings = shop.settings(repository.directory, log, out)
+    with pytest.raises(EngineError, match=r"^definitions changed"):
+        run_flow(repository, settings, shop.places(out), until_end=True)
+
+
+def test_a_repository_may_move(copied_run: tuple[Path, Path], tmp_path: Path) -> None:
+    """The same definitions in another folder go on with the state."""
+    log, out = copied_run
+    moved = load_repository(shop.make_repository(tmp_path / "elsewhere" / "moved"))
+    settings = shop.settings(moved.directory, log, out)
+    summary = run_flow(moved, settings, shop.places(out), until_end=True)
+    assert summary.tally.events == 0
+
+
+@pytest.mark.parametrize("name", ["00.ndjson", "01.ndjson", "a.ndjson", "-1.ndjson"])
+def test_an_oddly_named_partition_is_refused(
+    new_log: Path, tmp_path: Path, run: Run, name: str
+) -> None:
+    """A file that may be a partition, but is not named as one, is not left out in silence."""
+    shutil.copy(new_log / "orders" / "0.ndjson", new_log / "orders" / name)
+    with pytest.raises(LogError, match=rf"orders/{name}: partitions are named 0\.ndjson"):
+        run(new_log, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("function", "column", "feature"),
+    [
+        ("mean", "amount", "spent"),
+        ("avg", "shop", "spent"),
+        ("mean", "shop", "spent"),
+        *((function, "amount", "spent") for function in ("sum", "min", "max", "last")),
+    ],
+)
+def test_an_int64_feature_that_need_not_be_whole(
+    tmp_path: Path, function: str, column: str, feature: str
+) -> None:
+    """A feature that would be rounded when served is refused, with the type to declare."""
+    with pytest.raises(DefinitionError, match=r"user_orders.*whole; declare .* as Float64"):
+        _load_with_int64(tmp_path, function, column, feature)
+
+
+@pytest.mark.parametrize(
+    ("function", "column"),
+    [("count", "amount"), ("count", "shop"), ("last", "shop"), ("sum", "shop"), ("max", "shop")],
+)
+def test_an_int64_feature_that_is_whole(tmp_path: Path, function: str, column: str) -> None:
+    """Counts of anything, and sums, extremes and last values of bigints, may be Int64."""
+    plan = _load_with_int64(tmp_path, function, column, "spent").plan
+    aggregates = {a.feature: a for a in plan.view("user_orders").aggregates}
+    assert (aggregates["spent"].dtype, aggregates["spent"].function) == ("int64", function)
+
+
+def _load_with_int64(folder: Path, function: str, column: str, feature: str) -> Repository:
+    old = 'Aggregation(column="amount", function="sum", name="spent")'
+    new = f'Aggregation(column="{column}", function="{function}", name="{feature}")'
+    definitions = shop.DEFINITIONS.replace(old, new).replace(
+        f'"{feature}": Float64', f'"{feature}": Int64'
+    )
+    assert definitions.count(new) == 1
+    return load_repository(shop.make_repository(folder / "repository", definitions))
+
+
+def test_an_int64_beyond_64_bits_is_null() -> None:
+    """Rows and reads of an integer that no store could hold are null; doubles are as they are."""
+    aggregates = (
+        Aggregate("whole", "int64", "x", "sum", 0, 0),
+        Aggregate("real", "float64", "x", "sum", 0, 0),
+    )
+    state = ViewState(View("v", "t", ("k",), ("string",), aggregates, 0, ""))
+    times = np.arange(1, 7)
+    is_update = np.array([True, False, True, False, True, False])
+    added = np.array([[2.0**62], [0.0], [2.0**62], [0.0], [-(2.0**62)], [0.0]])
+    slots = state.slots([b"a"] * 6)
+    state.hold(Pending(slots, times, times, is_update, times, added))
+    rows, reads = state.advance(100, 100)
+    wanted = [[2.0**62, 2.0**62], [math.nan, 2.0**63], [2.0**62, 2.0**62]]
+    np.testing.assert_array_equal(rows.values, wanted)
+    np.testing.assert_array_equal(reads.values, wanted)
+
+
+def test_an_error_while_publishing_ends_in_order(new_log: Path, tmp_path: Path) -> None:
+    """An error in a sink that is being closed is one line and exit code 1, not an abort."""
+    folder = shop.make_repository(tmp_path / "repository")
+    path = folder / "data" / "models" / "late_order" / "channels.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("garbage")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HEADWATER_")}
+    environment |= {
+        "PYTHONPATH": str(ROOT),
+        "HEADWATER_LOG_URL": new_log.as_uri(),
+        "HEADWATER_SHARDS": "3",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-m", "cli.main", "run", "--until-end", "--repo", str(folder)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ended.returncode == 1, ended.stderr
+    assert str(path) in ended.stderr
+    assert "Traceback" not in ended.stderr
