@@ -66,7 +66,8 @@ def _tell_live(state: Path, console: Console, stop: threading.Event) -> None:
 def _tell_plainly(state: Path, console: Console, stop: threading.Event) -> None:
     told = ""
     while not stop.wait(_PLAIN_SECONDS):
-        line = progress_line(state) or "starting"
+        # At the end of a replay the folder moves away.
+        line = progress_line(state) or told or "starting"
         if line != told:
             console.file.write(f"{line}\n")
             told = line
