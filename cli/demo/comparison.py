@@ -90,6 +90,7 @@ class _History:
     def __init__(self, schema: FeatureSchema, offline: dict[str, Path]) -> None:
         self._schema = schema
         self._offline = offline
+        self._tables: dict[str, pa.Table] = {}
         self._rows: dict[tuple[str, str], list[tuple[int, tuple[float, ...]]]] = {}
 
     def unexplained(self, served: Served, expected: tuple[float, ...]) -> list[str]:
@@ -117,10 +118,18 @@ class _History:
         rows = self._of(fields, key)
         return any(stamp_us <= served.at_us and values == got for stamp_us, values in rows)
 
+    def _table(self, view: str, columns: list[str]) -> pa.Table:
+        """All rows of a view, read once: a folder has a file a day."""
+        if view not in self._tables:
+            names = [*columns, "event_timestamp"]
+            self._tables[view] = ds.dataset(self._offline[view]).to_table(columns=names)
+        return self._tables[view]
+
     def _of(self, fields: list[VectorField], key: str) -> list[tuple[int, tuple[float, ...]]]:
         view, join_key = fields[0].view, fields[0].join_keys[0]
         if (view, key) not in self._rows:
-            table = ds.dataset(self._offline[view]).to_table(filter=pc.field(join_key) == key)
+            table = self._table(view, [join_key, *(f.feature for f in fields)])
+            table = table.filter(pc.equal(table[join_key], key))
             columns = [
                 pc.fill_null(table[f.feature].cast(pa.float64()), f.default).to_pylist()
                 for f in fields

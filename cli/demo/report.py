@@ -202,7 +202,7 @@ def draw(online: Outcomes, static: Outcomes, path: Path) -> None:
         days, values = _rolling(outcomes, scores)
         axes.plot(days, values, label=label, color=colour)
     axes.set_ylabel(f"AUC of the last {ROLLING_DAYS} days")
-    axes.set_title("Late by more than 15 minutes? Predicted at departure, learned at arrival")
+    axes.set_title("Late by over 15 minutes? Predicted at scheduled departure, learned at arrival")
     axes.set_ylim(0.45, 1.0)
     axes.grid(visible=True, alpha=0.3)
     axes.legend(loc="upper left", ncols=3)
