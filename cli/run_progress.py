@@ -1,4 +1,4 @@
-"""How far a run is, told while it runs: a live line on a terminal, plain lines elsewhere."""
+"""How far a run is, told while it runs: a live bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dataflows.flow.metrics import current_progress
 from dataflows.watermark import NOT_YET
@@ -58,9 +59,14 @@ def _shown(time_us: int) -> str:
 
 
 def _tell_live(state: Path, console: Console, stop: threading.Event) -> None:
-    with console.status("starting") as status:
+    # How many records lie ahead is not known, so the bar shows that it goes on, not how far.
+    columns = (BarColumn(bar_width=20), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("starting", total=None)
         while not stop.wait(_LIVE_SECONDS):
-            status.update(progress_line(state) or "starting")
+            line = progress_line(state)
+            if line is not None:
+                progress.update(task, description=line)
 
 
 def _tell_plainly(state: Path, console: Console, stop: threading.Event) -> None:
