@@ -17,12 +17,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from contracts.file_log import PartitionFile, partition_files
 from contracts.settings import DataflowSettings
 from dataflows.definitions.repository import Repository, load_repository
 from dataflows.flow.engine import default_places, run_flow
 from dataflows.replay import digest
-from dataflows.sources.decoding import RecordDecoder
-from dataflows.sources.file_log import PartitionFile, partition_files
+from dataflows.sources.decoding import make_decoder
 from dataflows.windows.view_state import warm_up
 
 PARSING_ROUNDS = 3
@@ -69,11 +69,11 @@ def _parse_once(repository: Repository, settings: DataflowSettings) -> dict[str,
     events, bad, size = 0, 0, 0
     cpu, wall = time.process_time(), time.perf_counter()
     for topic in repository.plan.topics:
-        decoder = RecordDecoder(topic)
+        decoder = make_decoder(topic)
         for path in partition_files(log, topic.name).values():
             file = PartitionFile(path, 0)
             while (chunk := file.read(settings.batch_bytes)) is not None:
-                decoded = decoder.decode(chunk.records, len(chunk.offsets))
+                decoded = decoder.decode(chunk)
                 events += len(decoded.event_us)
                 bad += len(decoded.bad)
                 size += len(chunk.records)

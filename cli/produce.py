@@ -16,7 +16,7 @@ from cli.failures import CommandError
 from cli.repository_option import RepoOption, require_repository
 
 if TYPE_CHECKING:
-    from dataflows.sources.file_log import LogWriter
+    from contracts.file_log import FileLogWriter
 
 _TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 _PLAIN_SECONDS = 5.0
@@ -38,8 +38,8 @@ def produce(
     records of one key stay in order. The first line that is not a JSON object ends it with exit 1:
     what stands before that line has been written, and the message says how much that is.
     """
+    from contracts.file_log import FileLogWriter
     from contracts.settings import ClientSettings
-    from dataflows.sources.file_log import LogWriter
 
     if not _TOPIC.fullmatch(topic):
         raise typer.BadParameter(f"topic {topic!r}: use letters, digits, dots, - and _")
@@ -49,7 +49,7 @@ def produce(
         raise CommandError("HEADWATER_LOG_URL must be file:///DIR; kafka:// cannot be written yet")
     key_field = _key_field(folder, topic)
     try:
-        writer = LogWriter(log.folder, topic)
+        writer = FileLogWriter(log.folder, topic)
     except OSError as error:
         raise CommandError(f"cannot write the log in {log.folder}: {error.strerror}") from error
     try:
@@ -81,7 +81,7 @@ def _key_field(folder: Path, topic: str) -> str | None:
 def _append(
     stream: BinaryIO,
     source: str,
-    writer: LogWriter,
+    writer: FileLogWriter,
     topic: str,
     key_field: str | None,
     size_bytes: int | None,

@@ -8,6 +8,8 @@ from typing import Literal
 from contracts.feature_schema import FeatureSchema, ValueType
 
 ColumnType = Literal["string", "int64", "float64", "bool", "timestamp"]
+RecordFormat = Literal["json", "avro", "protobuf"]
+Framing = Literal["none", "schema-registry"]
 AggregateFunction = Literal["count", "sum", "mean", "min", "max", "last", "latest"]
 
 
@@ -22,13 +24,18 @@ class Column:
 
 @dataclass(frozen=True)
 class Topic:
-    """A stream of JSON records.
+    """A stream of records.
 
     Attributes:
         columns: the fields that are read; others are ignored.
         timestamp_field: column with the event time.
         watermark_delay_us: how far (microseconds) behind the newest event one may be on time.
         key_field: column whose hash chooses the partition when producing.
+        format: how a record is written.
+        schema: of Avro the schema as JSON, of Protobuf the message class (``module.Message``);
+            empty for JSON.
+        framing: whether five bytes stand before a record: zero, and the number of its schema in
+            a schema registry (of Protobuf also the place of its message in the file).
     """
 
     name: str
@@ -36,6 +43,9 @@ class Topic:
     timestamp_field: str
     watermark_delay_us: int
     key_field: str
+    format: RecordFormat = "json"
+    schema: str = ""
+    framing: Framing = "none"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "HEADWATER_"
@@ -67,6 +67,13 @@ def _checked_log_url(url: str) -> str:
     return url
 
 
+def _checked_http_url(url: str) -> str:
+    parts = urlsplit(url)
+    if url and (parts.scheme not in ("http", "https") or not parts.hostname):
+        raise ValueError(f"not an address of the web: {url!r}")
+    return url.rstrip("/")
+
+
 def _checked_address(address: str) -> str:
     if address:
         split_address(address)
@@ -83,6 +90,28 @@ _Folder = Annotated[Path, Field(description="a folder")]
 _Address = Annotated[str, AfterValidator(_checked_address), Field(description="host:port")]
 _AddressOrNone = Annotated[
     str, AfterValidator(_checked_address), Field(description="host:port, or empty for none")
+]
+
+
+_HttpUrlOrNone = Annotated[
+    str,
+    AfterValidator(_checked_http_url),
+    Field(description="http://host:port or https://host:port, or empty for none"),
+]
+_Protocol = Annotated[
+    Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
+    Field(description="one of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL"),
+]
+_Mechanism = Annotated[
+    Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"],
+    Field(description="one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512"),
+]
+_TopicOrNone = Annotated[
+    str,
+    Field(
+        pattern=r"^([A-Za-z0-9._-]{1,249})?$",
+        description="up to 249 letters, digits, dots, - and _; or empty for none",
+    ),
 ]
 
 
@@ -103,6 +132,17 @@ class Settings(BaseSettings):
 
     Attributes:
         log_url: the log; by default the files in the repository's ``data/log``.
+        kafka_security_protocol: how brokers are spoken to.
+        kafka_sasl_mechanism: how a client says who it is, with the SASL protocols.
+        kafka_sasl_username: who it is.
+        kafka_sasl_password: its password.
+        kafka_ssl_ca_file: certificates (PEM) of those who sign the brokers'; empty for the
+            system's own.
+        kafka_ssl_cert_file: our certificate (PEM), for brokers that want one; empty for none.
+        kafka_ssl_key_file: its private key (PEM).
+        kafka_ssl_key_password: of the private key; empty for none.
+        kafka_timeout_seconds: longest wait for a broker's answer to one question.
+        prediction_topic: topic of what was scored; empty for no such log.
     """
 
     model_config = SettingsConfigDict(
@@ -110,6 +150,16 @@ class Settings(BaseSettings):
     )
 
     log_url: _LogUrlText = "file:///data/log"
+    kafka_security_protocol: _Protocol = "PLAINTEXT"
+    kafka_sasl_mechanism: _Mechanism = "PLAIN"
+    kafka_sasl_username: str = ""
+    kafka_sasl_password: SecretStr = SecretStr("")
+    kafka_ssl_ca_file: str = ""
+    kafka_ssl_cert_file: str = ""
+    kafka_ssl_key_file: str = ""
+    kafka_ssl_key_password: SecretStr = SecretStr("")
+    kafka_timeout_seconds: float = _positive_seconds(30.0, at_most=3_600)
+    prediction_topic: _TopicOrNone = "predictions"
 
     @classmethod
     def for_repo(cls, repo: Path, **given: Any) -> Self:
@@ -176,6 +226,12 @@ class DataflowSettings(Settings):
         alignment_seconds: how far apart in event time two partitions may be read.
         bad_record_window: number of latest records of a partition that the next one looks at.
         bad_record_share_max: share of bad ones among them above which the flow stops.
+        outage_seconds: how long Kafka or the online store may be gone before the flow ends with
+            an error; it waits until then, and loses nothing either way.
+        kafka_group: consumer group whose offsets show the lag; empty is ``headwater-PROJECT``.
+        kafka_fetch_bytes: most that one fetch takes from a partition.
+        schema_registry_url: where schemas of framed records are looked up; empty for nowhere,
+            then every framed record is taken to have the schema of its definition.
     """
 
     state_dir: _Folder = Path("state")
@@ -192,6 +248,10 @@ class DataflowSettings(Settings):
     alignment_seconds: float = _positive_seconds(86_400.0, at_most=3_155_760_000)
     bad_record_window: int = _count(1_000, at_most=1_000_000)
     bad_record_share_max: float = Field(0.5, ge=0, le=1, description="a number from 0 to 1")
+    outage_seconds: float = _seconds(600.0, at_most=31_536_000)
+    kafka_group: str = ""
+    kafka_fetch_bytes: int = _count(2 * 1024 * 1024, at_most=256 * 1024 * 1024)
+    schema_registry_url: _HttpUrlOrNone = ""
 
 
 class ScorerSettings(Settings):
@@ -207,6 +267,8 @@ class ScorerSettings(Settings):
         request_bytes_max: size of one request.
         default_deadline_seconds: for requests that come without a deadline.
         grace_seconds: time for requests under way to finish after SIGTERM.
+        prediction_buffer_max: scored requests that wait to be written to the prediction log;
+            past it they are dropped, and counted.
     """
 
     scorer_address: _Address = "127.0.0.1:50051"
@@ -218,6 +280,7 @@ class ScorerSettings(Settings):
     request_bytes_max: int = _count(4 * 1024 * 1024, at_most=1024 * 1024 * 1024)
     default_deadline_seconds: float = _positive_seconds(1.0, at_most=3_600)
     grace_seconds: float = _seconds(5.0, at_most=3_600)
+    prediction_buffer_max: int = _count(10_000, at_most=10_000_000)
 
 
 class ClientSettings(Settings):

@@ -35,13 +35,14 @@ def split_ranks(ranks: Ints) -> tuple[list[int], list[int]]:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """A record set aside: where it stood, what it was, and why."""
+    """A record set aside: where it stood, what it was, why, and when Kafka says it was written."""
 
     topic: str
     partition: int
     offset: int
     record: bytes
     reason: str
+    time_ms: int | None = None
 
 
 @dataclass(frozen=True)

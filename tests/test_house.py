@@ -13,6 +13,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from contracts.settings import PREFIX, PROCESSES
 
@@ -219,5 +220,6 @@ def test_env_example_lists_exactly_the_settings() -> None:
     assert len(re.findall(rf"^#?{PREFIX}\w+=", text, flags=re.MULTILINE)) == len(fields)
     for name, default in fields.items():
         in_the_repository = isinstance(default, Path) or "://" in str(default)
-        expected = f"/data/{Path(str(default)).name}" if in_the_repository else str(default)
+        plain = default.get_secret_value() if isinstance(default, SecretStr) else str(default)
+        expected = f"/data/{Path(plain).name}" if in_the_repository else plain
         assert shown[name].endswith(expected), name

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
+from contracts.file_log import PartitionFile, ensure_topic, partition_files
 from contracts.plan import Plan
 from dataflows.batches import SourceBatch
 from dataflows.flow.run_context import RunContext
 from dataflows.sources.alignment import Alignment
-from dataflows.sources.file_log import PartitionFile, ensure_topic, partition_files
 from dataflows.sources.partition import PartitionStream, Position
 from dataflows.watermark import NOT_YET
 

@@ -18,12 +18,12 @@ from bytewax.outputs import (
     StatelessSinkPartition,
 )
 
+from contracts.file_log import FileLogWriter
 from contracts.plan import Plan
 from dataflows.batches import DeadLetter, ShardOutput
 from dataflows.flow.progress import ProgressFile
 from dataflows.flow.run_context import RunContext
 from dataflows.learning.records import NewVersion, RefusedVersion
-from dataflows.sources.file_log import LogWriter
 from dataflows.stores.day_table import DayTable, Handle, TableSpec
 from dataflows.stores.sqlite_writer import SqliteOnlineWriter
 from dataflows.versions import VersionPublisher
@@ -269,13 +269,13 @@ class DeadLetterSink(FixedPartitionedSink[DeadLetter, int]):
         """The dead letters of one topic."""
         folder = self._context.settings.log.folder
         assert folder is not None, "only the file log is built with this sink"
-        return DeadLetterPart(LogWriter(folder, f"{for_part}.dlq"))
+        return DeadLetterPart(FileLogWriter(folder, f"{for_part}.dlq"))
 
 
 class DeadLetterPart(StatefulSinkPartition[DeadLetter, int]):
     """Appends what is not there yet: crashes and replays bring letters again."""
 
-    def __init__(self, writer: LogWriter) -> None:
+    def __init__(self, writer: FileLogWriter) -> None:
         self._writer = writer
         self._written = 0
         self._known = {origin for line in writer.lines() if (origin := _origin(line)) is not None}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from contracts.log import Chunk
 from contracts.plan import Column, Topic
 
 Ints = npt.NDArray[np.int64]
@@ -55,8 +56,21 @@ class Decoded:
     bad: list[BadRecord]
 
 
-class RecordDecoder:
+class RecordDecoder(Protocol):
     """Decodes the records of one topic. Not safe for threads."""
+
+    def decode(self, chunk: Chunk) -> Decoded:
+        """All records of a chunk, the bad ones set aside."""
+        ...
+
+
+def make_decoder(topic: Topic) -> RecordDecoder:
+    """The decoder for the topic's format and framing."""
+    return JsonDecoder(topic)
+
+
+class JsonDecoder:
+    """Decodes JSON objects. Not safe for threads."""
 
     def __init__(self, topic: Topic) -> None:
         self._topic = topic
@@ -65,16 +79,17 @@ class RecordDecoder:
         self._decoder: Any = msgspec.json.Decoder(struct)
         self._names = [column.name for column in topic.columns]
 
-    def decode(self, records: bytes, count: int) -> Decoded:
-        """Decode ``count`` records, one a line, each ended by a newline.
+    def decode(self, chunk: Chunk) -> Decoded:
+        """Decode a chunk of objects.
 
         The whole batch is tried first; if that fails its halves are, down to the bad records.
         """
-        whole = self._whole(records, count)
+        count = len(chunk.starts)
+        whole = self._whole(chunk.records, count)
         if whole is not None:
             return whole[1]
         sifted = _Sifted([], [], [])
-        self._sift(records.split(b"\n")[:-1], 0, sifted)
+        self._sift([chunk.record(i) for i in range(count)], 0, sifted)
         return self._columns(sifted.rows, np.array(sifted.index, dtype=np.int64), sifted.bad)
 
     def _whole(self, records: bytes, count: int) -> tuple[list[Any], Decoded] | None:
@@ -92,7 +107,9 @@ class RecordDecoder:
     def _sift(self, lines: list[bytes], first: int, sifted: _Sifted) -> None:
         """Put lines, the first of which is number ``first``, with the good or with the bad."""
         if len(lines) > 1:
-            whole = self._whole(b"\n".join(lines) + b"\n", len(lines))
+            # A record of Kafka may be spread over lines; to JSON one white space is like the other.
+            joined = b"\n".join(line.replace(b"\n", b"\r") for line in lines) + b"\n"
+            whole = self._whole(joined, len(lines))
             if whole is not None:
                 sifted.rows.extend(whole[0])
                 sifted.index.extend(range(first, first + len(lines)))

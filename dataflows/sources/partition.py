@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from contracts.log import Chunk
 from contracts.plan import Topic
 from dataflows.batches import DeadLetter, SourceBatch, ranks_of
-from dataflows.sources.decoding import RecordDecoder
+from dataflows.sources.decoding import make_decoder
 from dataflows.watermark import NOT_YET, PartitionClock
 
 Ints = npt.NDArray[np.int64]
@@ -50,14 +51,15 @@ class PartitionStream:
         self.partition = partition
         self.newest_us = newest_us
         self.failure: TooManyBadRecordsError | None = None
-        self._decoder = RecordDecoder(topic)
+        self._decoder = make_decoder(topic)
         self._bad_share_max = bad_share_max
         self._bad_window_records = bad_window_records
         self._recent = np.empty(0, np.bool_)
 
-    def batch(self, records: bytes, offsets: Ints) -> SourceBatch:
-        """Decode records that begin at ``offsets``."""
-        decoded = self._decoder.decode(records, len(offsets))
+    def batch(self, chunk: Chunk) -> SourceBatch:
+        """Decode the records of a chunk."""
+        offsets, times_ms = chunk.offsets, chunk.times_ms
+        decoded = self._decoder.decode(chunk)
         is_bad = np.ones(len(offsets), np.bool_)
         is_bad[decoded.index] = False
         self._look_at_share(is_bad)
@@ -78,7 +80,12 @@ class PartitionStream:
             columns=decoded.columns,
             dead=tuple(
                 DeadLetter(
-                    self.topic.name, self.partition, int(offsets[b.index]), b.record, b.reason
+                    self.topic.name,
+                    self.partition,
+                    int(offsets[b.index]),
+                    b.record,
+                    b.reason,
+                    None if times_ms is None else int(times_ms[b.index]),
                 )
                 for b in decoded.bad
             ),

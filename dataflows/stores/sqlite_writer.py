@@ -24,13 +24,10 @@ import numpy.typing as npt
 from contracts.feast_bytes import encode_float64_column, encode_int64_column, encode_value
 from contracts.feature_schema import ValueType
 from contracts.plan import View
+from dataflows.stores.online_writer import OnlineStoreError
 
 _BUSY_SECONDS = 5.0
 _RETRY_SECONDS = 0.01
-
-
-class OnlineStoreError(Exception):
-    """The online store cannot be written; the text says what to do."""
 
 
 class SqliteOnlineWriter:

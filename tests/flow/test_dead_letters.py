@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from contracts.file_log import FileLogWriter
 from dataflows.batches import DeadLetter
 from dataflows.flow.sinks import DeadLetterPart
-from dataflows.sources.file_log import LogWriter
 from tests.flow import shop
 from tests.flow.conftest import Run
 
@@ -33,7 +33,7 @@ def write(tmp_path: Path) -> Callable[[list[DeadLetter]], None]:
     """Writes letters as a process of its own does."""
 
     def write_batch(letters: list[DeadLetter]) -> None:
-        part = DeadLetterPart(LogWriter(tmp_path, "orders.dlq"))
+        part = DeadLetterPart(FileLogWriter(tmp_path, "orders.dlq"))
         part.write_batch(letters)
         part.close()
 
@@ -54,7 +54,7 @@ def test_letters_that_come_again(topic: Path, write: Callable[[list[DeadLetter]]
     assert len(before.splitlines()) == len(LETTERS)
     write(LETTERS[::-1])
     assert topic.read_bytes() == before
-    part = DeadLetterPart(LogWriter(topic.parents[1], "orders.dlq"))
+    part = DeadLetterPart(FileLogWriter(topic.parents[1], "orders.dlq"))
     part.write_batch(LETTERS[:2])
     part.write_batch(LETTERS)
     assert part.snapshot() == 0

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.plan import Column, Topic
-from dataflows.sources.decoding import Decoded, RecordDecoder
+from dataflows.sources.decoding import Decoded, make_decoder
+from tests.sources.chunks import chunk_of
 
 TOPIC = Topic(
     "orders",
@@ -85,7 +86,7 @@ _LINES = st.sampled_from(
 
 
 def _decode(lines: list[bytes]) -> Decoded:
-    return RecordDecoder(TOPIC).decode(b"".join(line + b"\n" for line in lines), len(lines))
+    return make_decoder(TOPIC).decode(chunk_of(lines))
 
 
 def test_values_come_as_their_types() -> None:

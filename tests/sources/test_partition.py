@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from dataflows.batches import SourceBatch, split_ranks
 from dataflows.sources.alignment import Alignment
 from dataflows.sources.partition import PartitionStream, TooManyBadRecordsError
 from dataflows.watermark import NOT_YET, PartitionClock, WatermarkTable
+from tests.sources.chunks import chunk_of
 
 BASE_US = 1_356_998_400_000_000
 
@@ -23,21 +23,19 @@ def _stream(delay_us: int = 0, newest_us: int = NOT_YET, window: int = 1000) -> 
     return PartitionStream(topic, 3, 1, newest_us, 0.5, window)
 
 
-def _records(times: list[int | None]) -> tuple[bytes, np.ndarray[tuple[int], np.dtype[np.int64]]]:
-    """The bytes of a batch (None is a bad record) and where each record begins."""
-    lines = [
-        b"bad\n"
+def _records(times: list[int | None]) -> list[bytes]:
+    """The records of a batch; None is a bad one."""
+    return [
+        b"bad"
         if t is None
-        else b'{"at":"%s"}\n'
+        else b'{"at":"%s"}'
         % datetime.fromtimestamp((BASE_US + t) / 1e6, UTC).isoformat("T", "microseconds").encode()
         for t in times
     ]
-    sizes = [len(line) for line in lines]
-    return b"".join(lines), np.cumsum([0, *sizes[:-1]])[: len(lines)].astype(np.int64)
 
 
 def _batch(stream: PartitionStream, times: list[int | None]) -> SourceBatch:
-    return stream.batch(*_records(times))
+    return stream.batch(chunk_of(_records(times)))
 
 
 @given(
@@ -68,14 +66,15 @@ def test_effective_times_are_those_of_a_plain_loop(
 
 def test_ranks_and_dead_letters_have_their_offsets() -> None:
     """Good and bad records of a batch are known by the offset at which each begins."""
-    records, offsets = _records([5, None, 7, None])
-    batch = _stream().batch(records, offsets + 1000)
+    chunk = chunk_of(_records([5, None, 7, None]), 1000)
+    offsets = chunk.offsets
+    batch = _stream().batch(chunk)
     numbers, positions = split_ranks(batch.ranks)
     assert numbers == [3, 3]
-    assert positions == [(offsets + 1000).tolist()[i] for i in (0, 2)]
+    assert positions == [offsets.tolist()[i] for i in (0, 2)]
     assert [(d.topic, d.partition, d.offset, d.record) for d in batch.dead] == [
-        ("t", 1, int(offsets[1]) + 1000, b"bad"),
-        ("t", 1, int(offsets[3]) + 1000, b"bad"),
+        ("t", 1, int(offsets[1]), b"bad"),
+        ("t", 1, int(offsets[3]), b"bad"),
     ]
 
 

@@ -17,7 +17,8 @@ import pytest
 
 from contracts.feast_bytes import encode_value, entity_key
 from contracts.plan import View
-from dataflows.stores.sqlite_writer import OnlineStoreError, SqliteOnlineWriter
+from dataflows.stores.online_writer import OnlineStoreError
+from dataflows.stores.sqlite_writer import SqliteOnlineWriter
 from scorer.errors import StoreUnavailableError
 from scorer.online_store import Found, Wanted
 from scorer.sqlite_reader import SqliteReader

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataflows.sources import file_log
-from dataflows.sources.file_log import LogError, LogWriter, PartitionFile, partition_files
+from contracts import file_log
+from contracts.file_log import FileLogWriter, PartitionFile, partition_files
+from contracts.log import LogError
 
 
 def _partition(folder: Path, content: bytes) -> Path:
@@ -122,7 +123,7 @@ def test_one_key_stays_in_one_partition_in_order(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
     for name in "012":
         (tmp_path / "t" / f"{name}.ndjson").touch()
-    writer = LogWriter(tmp_path, "t")
+    writer = FileLogWriter(tmp_path, "t")
     records = [(f"k{i % 7}", f"{i % 7} {i}".encode()) for i in range(70)]
     assert writer.append(records[:30]) == 30
     assert writer.append(records[30:]) == 40

@@ -5,34 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
 import numpy as np
-import numpy.typing as npt
 
-# A longer line is not a record but a file that is no log.
-RECORD_BYTES_MAX = 16 * 1024 * 1024
-
-
-class LogError(Exception):
-    """The log cannot be read or written; the message says where and what to do."""
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Whole records read from a partition.
-
-    Attributes:
-        records: the bytes, every record ended by a newline.
-        offsets: int64[n], where in the file each record begins.
-        next_offset: where the next read begins.
-    """
-
-    records: bytes
-    offsets: npt.NDArray[np.int64]
-    next_offset: int
+from contracts.log import RECORD_BYTES_MAX, Chunk, LogError
 
 
 def partition_files(directory: Path, topic: str) -> dict[int, Path]:
@@ -63,6 +41,7 @@ class PartitionFile:
         self._path = path
         self.offset = offset
         self._looked_to = offset
+        self._is_at_end = False
         size = self.size()
         if size < offset:
             self._file.close()
@@ -92,8 +71,10 @@ class PartitionFile:
             data = os.pread(self._file.fileno(), room, self.offset) if room > 0 else b""
             end = data.rfind(b"\n") + 1
             if end > 0:
+                self._is_at_end = False
                 return self._chunk(data[:end])
             if len(data) < size:
+                self._is_at_end = True
                 return None
             if size > RECORD_BYTES_MAX:
                 raise LogError(
@@ -108,14 +89,21 @@ class PartitionFile:
         offsets[0] = self.offset
         offsets[1:] = newlines[:-1] + (self.offset + 1)
         self.offset += len(records)
-        return Chunk(records, offsets, self.offset)
+        return Chunk(records, offsets - offsets[0], offsets, self.offset)
+
+    def is_at_end(self, until: int | None = None) -> bool:
+        """Whether the last read found no whole record; a torn one at the end is none."""
+        return self._is_at_end
+
+    def committed(self, offset: int) -> None:
+        """Nobody watches a file."""
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
 
-class LogWriter:
+class FileLogWriter:
     """Appends records to a topic's partitions. Each ``append`` is one write per partition."""
 
     def __init__(self, directory: Path, topic: str) -> None:

@@ -1,0 +1,61 @@
+"""What the dataflow asks of an online store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from contracts.plan import View
+
+
+class OnlineStoreError(Exception):
+    """The online store cannot be written; the message says what to do."""
+
+
+class OnlineStoreGoneError(OnlineStoreError):
+    """The store does not answer now; writing the same again later may do."""
+
+
+class OnlineWriter(Protocol):
+    """Writes current feature values. Not safe for threads.
+
+    All staged rows stay staged when ``commit`` raises OnlineStoreGoneError: calling it again writes
+    them. Any other error is final.
+    """
+
+    def ensure_table(self, view: View) -> None:
+        """Make ready whatever the store needs before rows of the view can be written."""
+        ...
+
+    def write(
+        self,
+        view: View,
+        keys: Sequence[bytes],
+        stamps_us: npt.NDArray[np.int64],
+        values: npt.NDArray[np.float64],
+    ) -> int:
+        """Stage one row per entity of a view and return how many.
+
+        Args:
+            view: whose values these are.
+            keys: n serialized entity keys (Feast's version 3, without the project), distinct.
+            stamps_us: int64[n], event time, microseconds since 1970 UTC.
+            values: float64[n, F], column i is ``view.aggregates[i]``; NaN is null.
+        """
+        ...
+
+    def commit(self) -> None:
+        """Make everything staged visible.
+
+        Raises:
+            OnlineStoreGoneError: the store does not answer; everything stays staged.
+            OnlineStoreError: anything else.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of connections and files."""
+        ...
