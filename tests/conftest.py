@@ -1,16 +1,25 @@
-"""What all tests share: hypothesis profiles, a clean environment, the rule on missing services."""
+"""What all tests share: hypothesis profiles, a clean environment, real Kafka and Redis."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn
 
 import prometheus_client
 import pytest
 from hypothesis import settings
+from kafka import KafkaAdminClient
 
 from contracts.settings import PREFIX, PROCESSES
+from tests.services.kafka import KafkaBroker
+from tests.services.outside import OutsideKafka, OutsideRedis
+from tests.services.provision import MissingServiceError, java_program, kafka_jars, redis_program
+from tests.services.redis import KEEP_NOTHING, RedisServer
+
+# Below the time that pytest-timeout gives a test with all that it waits for.
+JARS_SECONDS_MAX = 90.0
 
 # Imported before any test imports Feast, which sets a variable that makes Prometheus add up what
 # all registries of a process count.
@@ -31,7 +40,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(f"{PREFIX}{name.upper()}", raising=False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def without_service() -> Callable[[str], NoReturn]:
     """To be called with what is missing: skips, or fails with HEADWATER_REQUIRE_SERVICES=1."""
 
@@ -41,3 +50,127 @@ def without_service() -> Callable[[str], NoReturn]:
         pytest.skip(f"{what} is missing on this machine")
 
     return give_up
+
+
+@pytest.fixture(scope="session")
+def _kafka_to_be_had(without_service: Callable[[str], NoReturn]) -> None:
+    try:
+        java_program()
+        kafka_jars(JARS_SECONDS_MAX)
+    except MissingServiceError as missing:
+        without_service(f"Kafka ({missing})")
+
+
+@pytest.fixture(scope="session")
+def _redis_to_be_had(without_service: Callable[[str], NoReturn]) -> None:
+    try:
+        redis_program()
+    except MissingServiceError as missing:
+        without_service(f"Redis ({missing})")
+
+
+@pytest.fixture(scope="session")
+def kafka_broker(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[KafkaBroker | OutsideKafka]:
+    """Kafka for all tests: the one of KAFKA_BOOTSTRAP_SERVERS, or our own. Never to be stopped."""
+    outside = OutsideKafka.named_in(os.environ)
+    if outside is not None:
+        yield outside
+        return
+    request.getfixturevalue("_kafka_to_be_had")
+    broker = KafkaBroker(tmp_path_factory.mktemp("kafka"))
+    broker.start()
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture(scope="session")
+def redis_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RedisServer | OutsideRedis]:
+    """Redis for all tests: the one of REDIS_URL, or our own. Never to be stopped or flushed."""
+    outside = OutsideRedis.named_in(os.environ)
+    if outside is not None:
+        yield outside
+        return
+    request.getfixturevalue("_redis_to_be_had")
+    server = RedisServer(tmp_path_factory.mktemp("redis"), *KEEP_NOTHING)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def new_kafka_broker(
+    _kafka_to_be_had: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., KafkaBroker]]:
+    """Makes and starts a broker of the test's own, which it may stop, kill and start again.
+
+    ``new_kafka_broker(listeners=None, scram_users=None, **properties)``: see KafkaBroker. A
+    property without a dot in it may be written with underscores: ``message_max_bytes="1000"``.
+    """
+    started: list[KafkaBroker] = []
+
+    def make(
+        listeners: Mapping[str, str] | None = None,
+        scram_users: Mapping[str, str] | None = None,
+        **properties: str,
+    ) -> KafkaBroker:
+        broker = KafkaBroker(
+            tmp_path_factory.mktemp("kafka"),
+            listeners=listeners,
+            scram_users=scram_users,
+            properties={
+                name if "." in name else name.replace("_", "."): value
+                for name, value in properties.items()
+            },
+        )
+        started.append(broker)
+        broker.start()
+        return broker
+
+    yield make
+    for broker in started:
+        broker.kill()
+
+
+@pytest.fixture
+def new_redis_server(
+    _redis_to_be_had: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., RedisServer]]:
+    """Makes and starts a Redis of the test's own; keeps its data when it is stopped or killed.
+
+    ``new_redis_server(*arguments)``: options of redis-server, ``"--maxmemory", "10mb"``.
+    """
+    started: list[RedisServer] = []
+
+    def make(*arguments: str) -> RedisServer:
+        server = RedisServer(tmp_path_factory.mktemp("redis"), *arguments)
+        started.append(server)
+        server.start()
+        return server
+
+    yield make
+    for server in started:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def new_topic(kafka_broker: KafkaBroker | OutsideKafka) -> Iterator[Callable[..., str]]:
+    """Makes a topic that nobody else has on ``kafka_broker``: ``new_topic(partitions=1)``."""
+    admin = KafkaAdminClient(bootstrap_servers=kafka_broker.bootstrap_servers)
+
+    def make(partitions: int = 1) -> str:
+        name = f"test-{uuid.uuid4().hex}"
+        admin.create_topics({name: {"num_partitions": partitions}}, wait_for_metadata=True)
+        return name
+
+    yield make
+    admin.close()
+
+
+@pytest.fixture
+def redis_project() -> str:
+    """The name of a Feast project that nobody else has in Redis."""
+    return f"test_{uuid.uuid4().hex}"

@@ -1,0 +1,126 @@
+"""Gets what real services need: Kafka's jars through Maven, redis-server from the distribution."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SERVICES = ROOT / "build" / "services"
+POM = Path(__file__).with_name("pom.xml")
+JAVA_VERSION_MIN = 17
+INSTALL_SECONDS_MAX = 600.0
+
+
+class MissingServiceError(Exception):
+    """A service is not to be had on this machine; the message says what to install."""
+
+
+def kafka_jars(seconds_max: float = INSTALL_SECONDS_MAX) -> Path:
+    """The folder with the jars of a broker, got once and kept in build/services.
+
+    Raises:
+        MissingServiceError: Java or Maven is missing, or Maven cannot get the jars.
+    """
+    version = ElementTree.parse(POM).findtext("properties/kafka.version")
+    jars = SERVICES / f"kafka-{version}" / "lib"
+    java_program()
+    if not jars.is_dir():
+        _copy_jars(jars, seconds_max)
+    return jars
+
+
+def java_program() -> str:
+    """The path of a Java that runs Kafka 4.
+
+    Raises:
+        MissingServiceError: there is none, or it is too old.
+    """
+    wanted = f"Java {JAVA_VERSION_MIN} or newer (Debian: apt-get install openjdk-17-jre-headless)"
+    java = shutil.which("java")
+    if java is None:
+        raise MissingServiceError(f"Kafka needs {wanted}, and there is no java here")
+    # One JVM option less to think of: -version answers on stderr in every release.
+    answer = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60)
+    match = re.search(r'version "(\d+)', answer.stderr)
+    if match is None or int(match[1]) < JAVA_VERSION_MIN:
+        found = answer.stderr.partition("\n")[0]
+        raise MissingServiceError(f"Kafka needs {wanted}, and {java} is {found}")
+    return java
+
+
+def _copy_jars(jars: Path, seconds_max: float) -> None:
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise MissingServiceError("Kafka's jars come through Maven (Debian: apt-get install maven)")
+    jars.parent.mkdir(parents=True, exist_ok=True)
+    # Renamed when complete: a folder that is there has all its jars.
+    with tempfile.TemporaryDirectory(dir=jars.parent) as folder:
+        copied = Path(folder) / "lib"
+        command = [maven, "-B", "-q", "-f", str(POM), "dependency:copy-dependencies"]
+        command += ["-DincludeScope=runtime", f"-DoutputDirectory={copied}"]
+        _run(command, "Maven cannot get Kafka's jars", seconds_max)
+        try:
+            copied.rename(jars)
+        except OSError:
+            if not jars.is_dir():  # another process was first
+                raise
+
+
+def redis_program() -> str:
+    """The path of redis-server.
+
+    Raises:
+        MissingServiceError: it is not installed.
+    """
+    program = shutil.which("redis-server")
+    if program is None:
+        raise MissingServiceError(
+            "redis-server is not installed (Debian: apt-get install redis-server), "
+            "or run 'make services' as root"
+        )
+    return program
+
+
+def install_redis() -> str:
+    """The path of redis-server, installed from the distribution if it must be and can be.
+
+    Raises:
+        MissingServiceError: it is missing, and we are not root on a machine with apt-get.
+    """
+    if shutil.which("redis-server") is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        install = ["apt-get", "install", "-y", "--no-install-recommends", "redis-server"]
+        # Its own daemon would take the port and stay: ours is started by us.
+        quiet = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+        try:
+            _run(install, "apt-get cannot install redis-server", INSTALL_SECONDS_MAX, quiet)
+        except MissingServiceError:
+            _run(["apt-get", "update"], "apt-get update fails", INSTALL_SECONDS_MAX, quiet)
+            _run(install, "apt-get cannot install redis-server", INSTALL_SECONDS_MAX, quiet)
+    return redis_program()
+
+
+def _run(
+    command: list[str], failure: str, seconds_max: float, variables: dict[str, str] | None = None
+) -> None:
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=seconds_max,
+            env=os.environ | (variables or {}),
+        )
+    except subprocess.TimeoutExpired:
+        raise MissingServiceError(f"{failure}: no end after {seconds_max:g} s") from None
+    if done.returncode != 0:
+        tail = "\n".join(done.stdout.splitlines()[-10:])
+        raise MissingServiceError(f"{failure}: exit {done.returncode}\n{tail}")
