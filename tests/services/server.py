@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import random
 import shutil
 import signal
@@ -90,13 +91,14 @@ class Server:
         if not self.is_running:
             setpriv = shutil.which("setpriv")
             tied = [setpriv, "--pdeathsig", "KILL"] if setpriv else []
-            self._process = _LAUNCHER.submit(self._launch, tied).result()
+            self._process = _LAUNCHER.submit(self._launch, tied, stays=False).result()
+            atexit.register(self.kill)
             self._wait_for_an_answer(self._process)
 
     def start_to_stay(self) -> None:
         """As ``start``, but the process lives on when ours ends."""
         if not self.is_running:
-            self._process = self._launch([])
+            self._process = self._launch([], stays=True)
             self._wait_for_an_answer(self._process)
 
     def stop(self) -> None:
@@ -119,6 +121,7 @@ class Server:
 
     def kill(self) -> None:
         """End it at once (SIGKILL) and wait; nothing happens if it does not run."""
+        atexit.unregister(self.kill)
         if self._process is not None:
             self._process.kill()
             self._process.wait(self.stop_seconds_max)
@@ -142,18 +145,18 @@ class Server:
         assert self._process is not None
         self._process.send_signal(number)
 
-    def _launch(self, prefix: list[str]) -> subprocess.Popen[bytes]:
+    def _launch(self, prefix: list[str], *, stays: bool) -> subprocess.Popen[bytes]:
         self.folder.mkdir(parents=True, exist_ok=True)
         command = prefix + self.command()
         with (self.folder / "server.log").open("ab") as log:
-            # A session of its own only where it stays: Ctrl-C must reach all the others.
+            # Ctrl-C must end all but those that stay.
             return subprocess.Popen(
                 command,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=not prefix,
+                start_new_session=stays,
             )
 
     def _wait_for_an_answer(self, process: subprocess.Popen[bytes]) -> None:
