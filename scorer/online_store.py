@@ -6,10 +6,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import yaml
 
+from contracts.online_store import (
+    OnlineStoreConfigError,
+    RedisConfig,
+    SqliteConfig,
+    parse_online_store,
+)
 from scorer.errors import ConfigurationError
 
 
@@ -59,23 +65,8 @@ class OnlineReader(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class OnlineStoreConfig:
-    """The part of ``feature_store.yaml`` that the scorer needs.
-
-    Attributes:
-        project: Feast project; part of table names and keys.
-        type: Feast's name of the store, ``sqlite`` or ``redis``.
-        path: absolute path of the SQLite file; None for other stores.
-    """
-
-    project: str
-    type: str
-    path: Path | None
-
-
-def read_store_config(repo_dir: Path) -> OnlineStoreConfig:
-    """Read ``repo_dir/feature_store.yaml`` as Feast does, with ``${ENV}`` put in.
+def read_store_config(repo_dir: Path) -> tuple[str, SqliteConfig | RedisConfig]:
+    """Project and online store of ``repo_dir/feature_store.yaml``, with ``${ENV}`` put in as Feast.
 
     Raises:
         ConfigurationError: the file is missing, not readable, or lacks what the scorer needs.
@@ -91,16 +82,13 @@ def read_store_config(repo_dir: Path) -> OnlineStoreConfig:
         raise ConfigurationError(f"cannot read {file}: {error}") from error
     if not isinstance(data, dict) or not isinstance(data.get("project"), str):
         raise ConfigurationError(f"{file} names no project: add `project: NAME`")
-    store: Any = data.get("online_store", "sqlite")
-    if isinstance(store, str):
-        store = {"type": store}
-    if not isinstance(store, dict):
+    store = data.get("online_store")
+    if not isinstance(store, dict | str | None):
         raise ConfigurationError(f"{file}: online_store must be a mapping with a `type`")
-    kind = str(store.get("type", "sqlite"))
-    path = None
-    if kind == "sqlite":
-        path = (repo_dir / str(store.get("path", "data/online.db"))).absolute()
-    return OnlineStoreConfig(project=data["project"], type=kind, path=path)
+    try:
+        return data["project"], parse_online_store(store, repo_dir)
+    except OnlineStoreConfigError as error:
+        raise ConfigurationError(f"{file}: {error}") from error
 
 
 def open_online_store(repo_dir: Path) -> OnlineReader:
@@ -109,12 +97,11 @@ def open_online_store(repo_dir: Path) -> OnlineReader:
     Raises:
         ConfigurationError: the file is wrong, or the store's type is not supported.
     """
-    config = read_store_config(repo_dir)
-    if config.type == "sqlite":
-        assert config.path is not None
+    project, config = read_store_config(repo_dir)
+    if isinstance(config, SqliteConfig):
         from scorer.sqlite_reader import SqliteReader
 
-        return SqliteReader(config.path, config.project)
-    if config.type == "redis":
-        raise ConfigurationError("online_store type redis arrives with issue 3: use sqlite")
-    raise ConfigurationError(f"online_store type {config.type!r} is not supported: use sqlite")
+        return SqliteReader(config.path, project)
+    from scorer.redis_reader import RedisReader
+
+    return RedisReader(config, project)

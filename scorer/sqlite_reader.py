@@ -6,14 +6,13 @@ only seconds in ``event_ts``. Where the two do not fit, Feast wrote last and its
 
 from __future__ import annotations
 
-import math
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from contracts.feast_bytes import decode_value
 from scorer.errors import StoreUnavailableError
 from scorer.online_store import Found, Wanted
+from scorer.stored_number import stored_numbers
 
 # Reads run on the event loop's thread, so a lock is waited for only this long. Our writer never
 # locks readers out; only Feast's own writer does, for the length of a commit.
@@ -111,7 +110,8 @@ class SqliteReader:
         if not rows:
             return Found(None, [None] * len(wanted.features))
         cells = {name: value for name, value, _, _ in rows}
-        values = [_number(wanted.view, name, cells.get(name)) for name in wanted.features]
+        row = [cells.get(name) for name in wanted.features]
+        values = stored_numbers(wanted.view, wanted.features, row)
         stamps = {(seconds, stamp) for _, _, seconds, stamp in rows}  # nearly always one
         return Found(max(_stamp(seconds, stamp) for seconds, stamp in stamps), values)
 
@@ -126,24 +126,6 @@ class SqliteReader:
         if "event_us" in columns:
             self._queries[view] = query
         return query
-
-
-def _number(view: str, feature: str, data: bytes | None) -> float | None:
-    """A stored value as a double; None for null, NaN and a feature without a row."""
-    if not data:
-        return None
-    try:
-        value = decode_value(data)
-    except ValueError as error:
-        raise StoreUnavailableError(f"feature {view}:{feature} cannot be read: {error}") from error
-    if isinstance(value, str):
-        raise StoreUnavailableError(
-            f"feature {view}:{feature} holds text ({value!r}); a model reads numbers: take the"
-            " feature out of its feature service or make it a number"
-        )
-    if value is None or math.isnan(value):
-        return None
-    return float(value)
 
 
 def _stamp(seconds: int | None, stamp_us: int | None) -> int:

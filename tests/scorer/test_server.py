@@ -160,7 +160,7 @@ def test_a_taken_address_is_named(scorer_shop: Shop, setting: str) -> None:
         (None, "feature_store.yaml"),
         ("project: [", "feature_store.yaml"),
         ("online_store: {type: sqlite}", "project"),
-        ("project: shop\nonline_store: {type: redis}", "issue 3"),
+        ("project: shop\nonline_store: {type: redis, connection_string: nowhere}", "host:port"),
         ("project: shop\nonline_store: {type: ${SHOP_STORE}}", "dynamodb"),
     ],
 )
