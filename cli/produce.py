@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
@@ -16,12 +17,20 @@ from cli.failures import CommandError
 from cli.repository_option import RepoOption, require_repository
 
 if TYPE_CHECKING:
-    from contracts.file_log import FileLogWriter
+    from cli.records import Record
+    from contracts.kafka_producer import KafkaLogWriter
+    from contracts.log import LogWriter
+    from contracts.settings import ClientSettings
 
 _TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 _PLAIN_SECONDS = 5.0
 
 Advance = Callable[[int, int], None]
+Read = Callable[[int], bytes]
+
+
+class _StoppedError(Exception):
+    """A signal has asked to end; everything that was read is in the log."""
 
 
 def produce(
@@ -36,22 +45,18 @@ def produce(
 
     The partition is chosen by the hash of the topic's key field, as `headwater apply` left it, so
     records of one key stay in order. The first line that is not a JSON object ends it with exit 1:
-    what stands before that line has been written, and the message says how much that is.
+    what stands before that line has been written, and the message says how much that is. So do
+    Ctrl-C and SIGTERM: what was read by then is written.
     """
-    from contracts.file_log import FileLogWriter
+    from contracts.log import LogError
     from contracts.settings import ClientSettings
 
     if not _TOPIC.fullmatch(topic):
         raise typer.BadParameter(f"topic {topic!r}: use letters, digits, dots, - and _")
     folder = require_repository(repo, unless_set="HEADWATER_LOG_URL")
-    log = ClientSettings.for_repo(folder).log
-    if log.folder is None:
-        raise CommandError("HEADWATER_LOG_URL must be file:///DIR; kafka:// cannot be written yet")
+    settings = ClientSettings.for_repo(folder)
     key_field = _key_field(folder, topic)
-    try:
-        writer = FileLogWriter(log.folder, topic)
-    except OSError as error:
-        raise CommandError(f"cannot write the log in {log.folder}: {error.strerror}") from error
+    writer = _writer(settings, topic, key_field)
     try:
         if file is None:
             count = _append(sys.stdin.buffer, "standard input", writer, topic, key_field, None)
@@ -59,9 +64,47 @@ def produce(
             with file.open("rb") as stream:
                 size = file.stat().st_size
                 count = _append(stream, str(file), writer, topic, key_field, size)
-    finally:
-        writer.close()
+    except BaseException:
+        # What went wrong first is what matters.
+        with suppress(LogError):
+            writer.close()
+        raise
+    writer.close()
     sys.stderr.write(f"{count:,} records written to {topic}\n")
+
+
+class _Keyless:
+    """Writes to Kafka without keys, where nothing says what the key of a record is.
+
+    A hash of the whole record would do for the partition, but Kafka stores the key as well.
+    """
+
+    def __init__(self, writer: KafkaLogWriter) -> None:
+        self._writer = writer
+        self.close = writer.close
+
+    @property
+    def acknowledged(self) -> int:
+        return self._writer.acknowledged
+
+    def append(self, records: Iterable[Record]) -> int:
+        return self._writer.append((None, record) for _, record in records)
+
+
+def _writer(settings: ClientSettings, topic: str, key_field: str | None) -> LogWriter:
+    """What appends to the topic in the log of the settings."""
+    log = settings.log
+    if log.folder is None:
+        from contracts.kafka_producer import KafkaLogWriter
+
+        writer = KafkaLogWriter(settings, topic, "headwater-produce")
+        return _Keyless(writer) if key_field is None else writer
+    from contracts.file_log import FileLogWriter
+
+    try:
+        return FileLogWriter(log.folder, topic)
+    except OSError as error:
+        raise CommandError(f"cannot write the log in {log.folder}: {error.strerror}") from error
 
 
 def _key_field(folder: Path, topic: str) -> str | None:
@@ -72,37 +115,88 @@ def _key_field(folder: Path, topic: str) -> str | None:
     if not path.exists():
         return None
     try:
-        topics = {one.name: one.key_field for one in read_plan(path).plan.topics}
+        topics = {one.name: one for one in read_plan(path).plan.topics}
     except PlanFileError as error:
         raise CommandError(str(error)) from error
-    return topics.get(topic)
+    if topic not in topics:
+        return None
+    found = topics[topic]
+    if found.format != "json" or found.framing != "none":
+        framed = "" if found.framing == "none" else f" with {found.framing} framing"
+        raise CommandError(
+            f"topic {topic} holds {found.format}{framed}, and produce writes plain JSON: use a "
+            "producer that has the topic's serializer"
+        )
+    return found.key_field
 
 
 def _append(
     stream: BinaryIO,
     source: str,
-    writer: FileLogWriter,
+    writer: LogWriter,
     topic: str,
     key_field: str | None,
     size_bytes: int | None,
 ) -> int:
     """Append everything; return how many records. Raise CommandError at the first bad line."""
     from cli.records import RecordReader
+    from contracts.log import LogError
 
-    # A pipe gives what it has, so that a slow producer's records are in the log at once.
-    read = getattr(stream, "read1", stream.read)
-    reader = RecordReader(read, key_field)
     count = 0
-    with _progress(topic, size_bytes) as advance:
-        for records, error in reader.blocks():
-            count += writer.append(records)
-            if error is not None:
-                raise CommandError(
-                    f"{source}: {error}; {count:,} records before it were written to {topic}: "
-                    f"mend the line and produce the rest from line {error.line} on"
-                )
-            advance(reader.bytes_read, count)
+    with _read_until_signal(stream) as read, _progress(topic, size_bytes) as advance:
+        reader = RecordReader(read, key_field)
+        try:
+            for records, error in reader.blocks():
+                count += writer.append(records)
+                if error is not None:
+                    raise CommandError(
+                        f"{source}: {error}; {count:,} records before it were written to {topic}: "
+                        f"mend the line and produce the rest from line {error.line} on"
+                    )
+                advance(reader.bytes_read, count)
+        except _StoppedError:
+            raise CommandError(f"interrupted; {count:,} records were written to {topic}") from None
+        except LogError as error:
+            count = getattr(writer, "acknowledged", count)
+            raise CommandError(f"{error}; {count:,} records were written before") from error
     return count
+
+
+@contextmanager
+def _read_until_signal(stream: BinaryIO) -> Iterator[Read]:
+    """A function that reads the stream, and raises _StoppedError where SIGINT or SIGTERM came.
+
+    Only between two reads or in one: what was read is written first. A second signal ends at once.
+    """
+    # A pipe gives what it has, so that a slow producer's records are in the log at once.
+    give = getattr(stream, "read1", stream.read)
+    asked = reading = False
+
+    def on_signal(number: int, frame: object) -> None:
+        nonlocal asked
+        if reading:
+            raise _StoppedError
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    def read(size: int) -> bytes:
+        nonlocal reading
+        reading = True
+        try:
+            if asked:
+                raise _StoppedError
+            data: bytes = give(size)
+        finally:
+            reading = False
+        return data
+
+    before = {one: signal.signal(one, on_signal) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield read
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 @contextmanager

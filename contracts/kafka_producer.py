@@ -78,15 +78,17 @@ class KafkaLogWriter:
             self._stop()
             raise
 
-    def append(self, records: Iterable[tuple[str, bytes]]) -> int:
+    def append(self, records: Iterable[tuple[str | None, bytes]]) -> int:
         """Append (key, record) pairs; return how many when all of them are acknowledged.
+
+        Records without a key go to any partition.
 
         Raises:
             LogError: a record could not be delivered; ``acknowledged`` says how many were.
         """
         count = 0
         for key, record in records:
-            self.send(key.encode(), record, (), None, None)
+            self.send(None if key is None else key.encode(), record, (), None, None)
             count += 1
         self.flush(self._timeout_seconds)
         return count
