@@ -75,10 +75,10 @@ def _model_changes(old: Plan | None, new: Plan) -> list[str]:
 def _prepare_stores(repository: Repository, settings: DataflowSettings) -> None:
     """Make tables and folders, so that readers find nothing yet instead of failing."""
     from dataflows.flow.engine import default_places
-    from dataflows.stores.sqlite_writer import SqliteOnlineWriter
+    from dataflows.stores.online_writer import open_online_writer
 
     places = default_places(repository, settings)
-    writer = SqliteOnlineWriter(places.online, repository.store.project)
+    writer = open_online_writer(places.online, repository.store.project)
     try:
         for view in repository.plan.views:
             writer.ensure_table(view)

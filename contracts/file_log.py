@@ -92,8 +92,9 @@ class PartitionFile:
         return Chunk(records, offsets - offsets[0], offsets, self.offset)
 
     def is_at_end(self, until: int | None = None) -> bool:
-        """Whether the last read found no whole record; a torn one at the end is none."""
-        return self._is_at_end
+        """Whether all was read that the file held at the last look, but for a torn record."""
+        known = self._looked_to if until is None else min(self._looked_to, until)
+        return self._is_at_end or self.offset >= known
 
     def committed(self, offset: int) -> None:
         """Nobody watches a file."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from contracts.model_repository import ModelRepository, ModelRepositoryError
+from contracts.online_store import RedisConfig, SqliteConfig
 from contracts.settings import DataflowSettings
 from dataflows.definitions.repository import Repository
 from dataflows.flow.engine import (
@@ -20,7 +21,9 @@ from dataflows.flow.engine import (
     swap_journal,
 )
 from dataflows.flow.run_context import Places
+from dataflows.flow.store_check import online_filler
 from dataflows.stores.digest import digest_models, digest_parquet, digest_sqlite
+from dataflows.stores.online_writer import OnlineStoreError
 from dataflows.stores.swap import Swap, finish_swap, remove_store, run_swap
 from dataflows.versions import ACTOR
 
@@ -68,7 +71,8 @@ def replay_all(repository: Repository, settings: DataflowSettings) -> Replayed:
     """
     live = default_places(repository, settings)
     with exclusive_state(live.state):
-        finish_swap(swap_journal(live.state))
+        fill = online_filler(repository, live)
+        finish_swap(swap_journal(live.state), fill)
         before = _digest_if_readable(repository, live)
         fresh = fresh_places(live)
         _clear(fresh)
@@ -81,13 +85,13 @@ def replay_all(repository: Repository, settings: DataflowSettings) -> Replayed:
             )
         after = digest(repository, fresh)
         _keep_decisions(live, fresh)
-        run_swap(_swap(fresh, live), swap_journal(live.state))
+        run_swap(_swap(fresh, live), swap_journal(live.state), fill)
     return Replayed(summary, before, after)
 
 
 def digest(repository: Repository, places: Places) -> Digest:
     """The digest of what lies at these places."""
-    offline = [digest_parquet(places.offline[view.name]) for view in repository.plan.views]
+    offline = [digest_parquet(folder) for _, folder in sorted(places.offline.items())]
     examples = [
         digest_parquet(places.examples / model.name / table)
         for model in repository.plan.models
@@ -105,7 +109,10 @@ def _digest_if_readable(repository: Repository, places: Places) -> Digest:
     """A replay is what mends stores that cannot be read: they must not be in its way."""
     try:
         return digest(repository, places)
-    except (OSError, ValueError, sqlite3.Error, pa.ArrowException, ModelRepositoryError):
+    except (
+        OSError, ValueError, sqlite3.Error, pa.ArrowException, ModelRepositoryError,
+        OnlineStoreError,
+    ):  # fmt: skip
         return Digest("", "", "", "")
 
 
@@ -123,16 +130,26 @@ def _keep_decisions(live: Places, fresh: Places) -> None:
 
 def _digest_online(repository: Repository, places: Places) -> str:
     """Empty for a store that was wiped: that is what a replay is for."""
-    if not places.online.exists():
+    project = repository.store.project
+    if isinstance(places.online, RedisConfig):
+        from dataflows.stores.digest import digest_redis
+
+        return digest_redis(places.online, project, repository.plan.views)
+    if not places.online.path.exists():
         return ""
-    return digest_sqlite(places.online, repository.store.project)
+    return digest_sqlite(places.online.path, project)
 
 
 def fresh_places(live: Places) -> Places:
     """Where a replay builds what will take the place of ``live``: beside it."""
+    # What goes to a server is gathered in a file first, so that nobody sees half of it.
+    if isinstance(live.online, SqliteConfig):
+        online = live.online.path
+    else:
+        online = live.state.with_name(live.state.name + ".online.db")
     return Places(
         state=_sibling(live.state),
-        online=_sibling(live.online),
+        online=SqliteConfig(_sibling(online)),
         offline={name: _sibling(path) for name, path in live.offline.items()},
         examples=_sibling(live.examples),
         models=_sibling(live.models),
@@ -147,7 +164,7 @@ def _clear(places: Places) -> None:
     for folder in (places.state, places.examples, places.models, *places.offline.values()):
         if folder.exists():
             shutil.rmtree(folder)
-    remove_store(places.online)
+    remove_store(_file(places))
 
 
 def _swap(fresh: Places, live: Places) -> Swap:
@@ -157,4 +174,10 @@ def _swap(fresh: Places, live: Places) -> Swap:
         (fresh.models, live.models),
         *((fresh.offline[name], live.offline[name]) for name in live.offline),
     ]
-    return Swap(tuple(folders), (fresh.online, live.online))
+    live_online = live.online.path if isinstance(live.online, SqliteConfig) else None
+    return Swap(tuple(folders), _file(fresh), live_online)
+
+
+def _file(fresh: Places) -> Path:
+    assert isinstance(fresh.online, SqliteConfig), "a replay builds a file"
+    return fresh.online.path

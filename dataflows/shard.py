@@ -10,7 +10,7 @@ import numpy as np
 from contracts.plan import Plan, View
 from dataflows.batches import KeyedRows, ShardInput, ShardOutput, ViewRows
 from dataflows.watermark import NOT_YET, WatermarkTable
-from dataflows.windows.view_state import Pending, Reads, Rows, ViewState
+from dataflows.windows.view_state import Pending, Reads, ViewState
 
 
 class Shard:
@@ -90,11 +90,7 @@ class Shard:
         for name, state in self._views.items():
             rows, reads = state.advance(watermark_us, updates_before_us)
             if len(rows.slots):
-                used, slots = np.unique(rows.slots, return_inverse=True)
-                keys = [state.keys[slot] for slot in used]
-                new_rows[name] = ViewRows(
-                    keys, Rows(slots.astype(np.int64), rows.stamps_us, rows.values)
-                )
+                new_rows[name] = ViewRows(state.keys, rows)
             if len(reads.ranks):
                 new_reads[name] = reads
         return ShardOutput(self._number, watermark_us, new_rows, new_reads, late)

@@ -15,21 +15,18 @@ from contracts.plan import ModelPlan, Plan
 from dataflows import tables
 from dataflows.batches import DeadLetter, ModelInput, ShardOutput, SourceBatch
 from dataflows.definitions.repository import Repository
-from dataflows.flow.file_source import FileLogSource, LogPartition
+from dataflows.flow.dead_letter_sink import DeadLetterSink
+from dataflows.flow.log_source import LogSource
 from dataflows.flow.logics import ModelLogic, ShardLogic
+from dataflows.flow.online_sink import OnlineSink
 from dataflows.flow.run_context import RunContext
-from dataflows.flow.sinks import (
-    DeadLetterSink,
-    NewVersions,
-    OnlineSink,
-    TableRows,
-    TableSink,
-    VersionSink,
-)
+from dataflows.flow.sinks import NewVersions, TableRows, TableSink, VersionSink
 from dataflows.learning.records import LearnerSpec
 from dataflows.model_step import Step
 from dataflows.routing import ModelRouter, ShardRouter
+from dataflows.sources.plan_log import LogPartition, PlanLog
 from dataflows.stores.day_table import TableSpec
+from dataflows.stores.online_writer import OnlineWriter, open_online_writer
 from dataflows.versions import VersionPublisher
 
 X = TypeVar("X")
@@ -37,21 +34,24 @@ Y = TypeVar("Y")
 Convert = Callable[[X], Iterable[tuple[str, Y]]]
 
 
-def build_flow(
-    repository: Repository, partitions: list[LogPartition], context: RunContext
-) -> Dataflow:
+def build_flow(repository: Repository, log: PlanLog, context: RunContext) -> Dataflow:
     """The flow of a repository: sources, shards, models, sinks.
 
     Step ids are recovery keys: they come from fixed words and the names of models, nothing else.
     """
     plan = repository.plan
     flow = Dataflow("headwater")
-    batches = op.input("log", flow, FileLogSource(plan, partitions, context))
+    partitions = log.partitions
+    batches = op.input("log", flow, LogSource(plan, log, context))
     outputs = _shards(batches, plan, len(partitions), context)
     plain = op.map("shard_outputs", outputs, lambda item: item[1])
-    op.output("online_store", plain, OnlineSink(plan, repository.store.project, context))
+    workers = context.settings.workers
+    keyed = op.map("to_online_store", outputs, lambda item: (str(item[1].shard % workers), item[1]))
+    op.output("online_store", keyed, OnlineSink(plan, _writer(repository, context), context))
     specs = {
-        view.name: tables.view_table(view, context.places.offline[view.name]) for view in plan.views
+        view.name: tables.view_table(view, context.places.offline[view.name])
+        for view in plan.views
+        if view.offline_path
     }
     streams = [op.flat_map("view_rows", plain, _view_rows(plan, specs))]
     versions: list[KeyedStream[NewVersions]] = []
@@ -132,7 +132,7 @@ def _reads(model: ModelPlan, output: ShardOutput) -> Iterable[tuple[str, ShardOu
 
 
 def _view_rows(plan: Plan, specs: dict[str, TableSpec]) -> Convert[ShardOutput, TableRows]:
-    views = {view.name: view for view in plan.views}
+    views = {view.name: view for view in plan.views if view.name in specs}
 
     def convert(output: ShardOutput) -> Iterable[tuple[str, TableRows]]:
         for name, view in views.items():
@@ -179,6 +179,15 @@ def _table_sink(plan: Plan, specs: dict[str, TableSpec], context: RunContext) ->
             by_name[spec.name] = spec
             producers[spec.name] = 1
     return TableSink(by_name, producers, context)
+
+
+def _writer(repository: Repository, context: RunContext) -> Callable[[], OnlineWriter]:
+    online, project = context.places.online, repository.store.project
+
+    def open_writer() -> OnlineWriter:
+        return open_online_writer(online, project)
+
+    return open_writer
 
 
 def _publisher(repository: Repository, context: RunContext) -> VersionPublisher:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import gc
-import hashlib
-import json
 import signal
 import sqlite3
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,19 +18,19 @@ from typing import Any
 from bytewax._bytewax import cluster_main
 from bytewax.recovery import RecoveryConfig
 
+from contracts.online_store import OnlineStoreConfigError, parse_online_store
 from contracts.settings import DataflowSettings
 from dataflows.definitions.repository import Repository
 from dataflows.flow.build import build_flow
-from dataflows.flow.file_source import LogPartition, list_partitions
+from dataflows.flow.errors import EngineError
+from dataflows.flow.identity import check_identity
 from dataflows.flow.progress import clear_progress
 from dataflows.flow.recovery import open_recovery
 from dataflows.flow.run_context import Places, RunContext, Tally
+from dataflows.flow.store_check import check_store, online_filler
+from dataflows.sources.plan_log import open_log
 from dataflows.stores.swap import finish_swap
 from dataflows.windows.view_state import warm_up
-
-
-class EngineError(Exception):
-    """The flow cannot run; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +50,14 @@ class Summary:
 
 def default_places(repository: Repository, settings: DataflowSettings) -> Places:
     """Where the repository and the settings say that everything lies; raise EngineError."""
-    online = repository.store.online_store
-    if online.get("type", "sqlite") != "sqlite":
-        raise EngineError(
-            f"online_store type {online['type']!r} cannot be written yet; use sqlite in "
-            "feature_store.yaml"
-        )
+    try:
+        online = parse_online_store(repository.store.online_store, repository.directory)
+    except OnlineStoreConfigError as error:
+        raise EngineError(f"feature_store.yaml: {error}") from error
     return Places(
         state=settings.state_dir,
-        online=(repository.directory / online.get("path", "data/online.db")).absolute(),
-        offline={view.name: Path(view.offline_path) for view in repository.plan.views},
+        online=online,
+        offline={v.name: Path(v.offline_path) for v in repository.plan.views if v.offline_path},
         examples=settings.examples_dir,
         models=settings.model_repository,
     )
@@ -77,7 +73,7 @@ def run_flow(
         LogError, StateError, OnlineStoreError, ...: what went wrong, as one line.
     """
     with exclusive_state(places.state):
-        finish_swap(swap_journal(places.state))
+        finish_swap(swap_journal(places.state), online_filler(repository, places))
         return run_locked(repository, settings, places, until_end=until_end)
 
 
@@ -85,25 +81,18 @@ def run_locked(
     repository: Repository, settings: DataflowSettings, places: Places, *, until_end: bool
 ) -> Summary:
     """As ``run_flow``, for a caller that holds ``exclusive_state`` already."""
-    folder = settings.log.folder
-    if folder is None:
-        raise EngineError("HEADWATER_LOG_URL must be file:///DIR; kafka:// cannot be read yet")
     places.state.mkdir(parents=True, exist_ok=True)
-    partitions = list_partitions(folder, repository.plan)
-    _check_identity(repository, settings, partitions, places.state)
-    if (places.state / "shards").exists() and not places.online.exists():
-        raise EngineError(
-            f"the online store {places.online} is gone, but the state says what it held; rebuild "
-            "it with `headwater replay`"
-        )
-    ends = {p.number: p.path.stat().st_size for p in partitions} if until_end else None
-    commit = _git_commit(repository.directory)
-    context = RunContext(settings, places, ends, threading.Event(), git_commit=commit)
-    clear_progress(places.state)
-    warm_up()
-    flow = build_flow(repository, partitions, context)
-    with _stop_on_signals(context.stop):
-        _run(flow, settings, places.state)
+    with closing(open_log(settings, repository.plan)) as log:
+        check_identity(repository, settings, log, places.state)
+        check_store(places, repository.store.project)
+        commit = _git_commit(repository.directory)
+        ends = log.ends() if until_end else None
+        context = RunContext(settings, places, ends, threading.Event(), git_commit=commit)
+        clear_progress(places.state)
+        warm_up()
+        flow = build_flow(repository, log, context)
+        with _stop_on_signals(context.stop):
+            _run(flow, settings, places.state)
     if context.failures:
         raise context.failures[0]
     seconds = context.monotonic() - context.tally.started_at if context.tally.events else 0.0
@@ -179,43 +168,6 @@ def _root(error: BaseException) -> BaseException:
         chain.append(chain[-1].__cause__)
     ours = (e for e in chain if type(e).__module__.split(".")[0] in ("dataflows", "contracts"))
     return next(ours, chain[-1])
-
-
-def _check_identity(
-    repository: Repository,
-    settings: DataflowSettings,
-    partitions: list[LogPartition],
-    state: Path,
-) -> None:
-    """State only fits the plan, partitions and shards that it was made with."""
-    plan = repository.plan
-    # Folders may move; what they hold stays the same.
-    views = tuple(replace(view, offline_path="") for view in plan.views)
-    learners = [repr(repository.models[model.name].learner()) for model in plan.models]
-    parts = {
-        "definitions": repr((plan.project, plan.topics, views, plan.models, learners)),
-        "partitions": repr([partition.name for partition in partitions]),
-        "HEADWATER_SHARDS": repr(settings.shards),
-    }
-    now = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in parts.items()}
-    path = state / "identity.json"
-    if not path.exists():
-        new = path.with_suffix(".new")
-        new.write_text(json.dumps(now))
-        new.rename(path)
-        return
-    try:
-        then = json.loads(path.read_text())
-        changed = [name for name in now if now[name] != then.get(name)]
-    except (ValueError, AttributeError) as error:
-        raise EngineError(
-            f"{path} is damaged; rebuild everything from the log with `headwater replay`"
-        ) from error
-    if changed:
-        raise EngineError(
-            f"{' and '.join(changed)} changed since the state in {state} was made; rebuild "
-            "everything from the log with `headwater replay`, or undo the change"
-        )
 
 
 @contextmanager

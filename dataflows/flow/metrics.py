@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from contracts import metric_names as names
 from contracts.settings import split_address
-from dataflows.flow.engine import EngineError
+from dataflows.flow.errors import EngineError
 from dataflows.flow.progress import Progress, read_progress
 from dataflows.watermark import NOT_YET
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from dataflows.flow.run_context import RunContext
+import msgspec
+
+from dataflows.flow.run_context import PartitionProgress, RunContext
 
 FOLDER = "progress"
 
@@ -28,6 +29,9 @@ class Progress:
         labels: predictions that got their label.
         versions: model versions published.
         seconds: since the process read its first record.
+        partitions: partition name -> where this process is in it.
+        waiting_for: what the flow stands still for; empty if for nothing.
+        said_at_us: when this was said, by the wall clock, microseconds since 1970 UTC.
     """
 
     pid: int
@@ -41,6 +45,9 @@ class Progress:
     labels: int
     versions: int
     seconds: float
+    partitions: dict[str, PartitionProgress]
+    waiting_for: str
+    said_at_us: int
 
 
 class ProgressFile:
@@ -53,7 +60,8 @@ class ProgressFile:
 
     def write(self, shards: int, online_watermark_us: int) -> None:
         """Replace the file in one step."""
-        tally = self._context.tally
+        context = self._context
+        tally = context.tally
         progress = Progress(
             pid=os.getpid(),
             shards=shards,
@@ -65,17 +73,20 @@ class ProgressFile:
             offline_rows=tally.offline_rows,
             labels=tally.labels,
             versions=tally.versions,
-            seconds=round(self._context.monotonic() - tally.started_at, 3),
+            seconds=round(context.monotonic() - tally.started_at, 3),
+            partitions=dict(context.positions),
+            waiting_for=context.waiting_for,
+            said_at_us=context.wall_us(),
         )
         temporary = self._path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(progress)))
+        temporary.write_bytes(msgspec.json.encode(progress))
         temporary.replace(self._path)
 
 
 def read_progress(state: Path) -> list[Progress]:
     """What all workers last said; those of a run that is over are still there."""
     files = sorted((state / FOLDER).glob("*.json"))
-    return [Progress(**json.loads(path.read_text())) for path in files]
+    return [msgspec.json.decode(path.read_bytes(), type=Progress) for path in files]
 
 
 def clear_progress(state: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from contracts.online_store import RedisConfig, SqliteConfig
 from contracts.settings import DataflowSettings
 
 
@@ -17,17 +19,32 @@ class Places:
 
     Attributes:
         state: recovery and window state.
-        online: the SQLite file of the online store.
+        online: the online store.
         offline: view name -> folder of its Parquet files.
         examples: folder with ``MODEL/examples`` and ``MODEL/outcomes``.
         models: root of the model repository.
     """
 
     state: Path
-    online: Path
+    online: SqliteConfig | RedisConfig
     offline: dict[str, Path]
     examples: Path
     models: Path
+
+
+@dataclass(frozen=True)
+class PartitionProgress:
+    """Where the flow is in one partition.
+
+    Attributes:
+        offset: the next one to be read.
+        newest_us: the newest event time so far, ``NOT_YET`` before the first.
+        is_idle: it was read to its end and is silent, and does not hold the watermark back.
+    """
+
+    offset: int
+    newest_us: int
+    is_idle: bool
 
 
 @dataclass
@@ -61,6 +78,9 @@ class RunContext:
         stop: set to end gracefully at the next batch.
         monotonic: seconds that only go forward; for the idle rule and rates.
         failures: what went wrong where nothing may be raised (while Bytewax closes a sink).
+        backlog: numbers of the partitions that are known to have more to read.
+        positions: partition name -> where this process is in it.
+        waiting_for: what the flow stands still for, empty if for nothing.
         wall_us: microseconds since 1970 UTC; for audit entries only.
     """
 
@@ -73,3 +93,14 @@ class RunContext:
     tally: Tally = field(default_factory=Tally)
     git_commit: str = ""
     failures: list[Exception] = field(default_factory=list)
+    backlog: set[int] = field(default_factory=set)
+    positions: dict[str, PartitionProgress] = field(default_factory=dict)
+    waiting_for: str = ""
+
+    @contextmanager
+    def noting_failure(self) -> Iterator[None]:
+        """Keep an error for later: one raised in a sink's ``close`` would abort the process."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised after the run
+            self.failures.append(error)

@@ -1,91 +1,24 @@
-"""Where the flow's results go: online store, Parquet tables, model repository, dead letters."""
+"""Where the flow's results go: Parquet tables and the model repository."""
 
 from __future__ import annotations
 
-import json
-from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 from bytewax.outputs import (
-    DynamicSink,
     FixedPartitionedSink,
     StatefulSinkPartition,
-    StatelessSinkPartition,
 )
 
-from contracts.file_log import FileLogWriter
-from contracts.plan import Plan
-from dataflows.batches import DeadLetter, ShardOutput
-from dataflows.flow.progress import ProgressFile
 from dataflows.flow.run_context import RunContext
 from dataflows.learning.records import NewVersion, RefusedVersion
 from dataflows.stores.day_table import DayTable, Handle, TableSpec
-from dataflows.stores.sqlite_writer import SqliteOnlineWriter
 from dataflows.versions import VersionPublisher
 from dataflows.watermark import NOT_YET
 
 VERSIONS_UNDER_WAY_MAX = 64
-
-
-@contextmanager
-def noting_failure(failures: list[Exception]) -> Iterator[None]:
-    """Keep an error for later: one raised while Bytewax closes a sink would abort the process."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is raised after the run
-        failures.append(error)
-
-
-class OnlineSink(DynamicSink[ShardOutput]):
-    """Writes the last value of each entity of a batch, one transaction for all shards."""
-
-    def __init__(self, plan: Plan, project: str, context: RunContext) -> None:
-        self._plan = plan
-        self._project = project
-        self._context = context
-
-    def build(self, step_id: str, worker_index: int, worker_count: int) -> OnlinePartition:
-        """The writer of one worker."""
-        return OnlinePartition(self._plan, self._project, self._context, worker_index)
-
-
-class OnlinePartition(StatelessSinkPartition[ShardOutput]):
-    """One worker's connection to the online store."""
-
-    def __init__(self, plan: Plan, project: str, context: RunContext, worker_index: int) -> None:
-        self._views = {view.name: view for view in plan.views}
-        self._tally = context.tally
-        self._failures = context.failures
-        self._writer = SqliteOnlineWriter(context.places.online, project)
-        for view in plan.views:
-            self._writer.ensure_table(view)
-        self._progress = ProgressFile(context.places.state, worker_index, context)
-        self._shards: dict[int, int] = {}
-
-    def write_batch(self, items: list[ShardOutput]) -> None:
-        """Write and commit; then say how far the store is."""
-        for item in items:
-            for name, new in item.rows.items():
-                slots = new.rows.slots
-                # The last row of each entity: the first one when read from behind.
-                _, from_behind = np.unique(slots[::-1], return_index=True)
-                last = len(slots) - 1 - from_behind
-                stamps_us, values = new.rows.stamps_us[last], new.rows.values[last]
-                written = self._writer.write(self._views[name], new.keys, stamps_us, values)
-                self._tally.add(online_rows=written)
-            self._shards[item.shard] = item.watermark_us
-        self._writer.commit()
-        self._progress.write(len(self._shards), min(self._shards.values()))
-
-    def close(self) -> None:
-        """Close the connection."""
-        with noting_failure(self._failures):
-            self._writer.close()
 
 
 @dataclass(frozen=True)
@@ -159,7 +92,7 @@ class TablePartition(StatefulSinkPartition[TableRows, Handle]):
 
     def close(self) -> None:
         """Show the open days to readers, and close."""
-        with noting_failure(self._context.failures):
+        with self._context.noting_failure():
             self._table.publish_open()
             self._table.close()
 
@@ -216,7 +149,7 @@ class VersionPartition(StatefulSinkPartition[NewVersions, int]):
         self._publisher = publisher
         self._writer = writer
         self._tally = context.tally
-        self._failures = context.failures
+        self._context = context
         self._published = published
         self._under_way: list[Future[None]] = []
 
@@ -240,7 +173,7 @@ class VersionPartition(StatefulSinkPartition[NewVersions, int]):
 
     def close(self) -> None:
         """Wait for what is under way."""
-        with noting_failure(self._failures):
+        with self._context.noting_failure():
             self._wait()
 
     def _wait(self) -> None:
@@ -248,73 +181,3 @@ class VersionPartition(StatefulSinkPartition[NewVersions, int]):
         under_way, self._under_way = self._under_way, []
         for future in under_way:
             future.result()
-
-
-class DeadLetterSink(FixedPartitionedSink[DeadLetter, int]):
-    """Appends bad records to ``TOPIC.dlq``; one partition per topic."""
-
-    def __init__(self, plan: Plan, context: RunContext) -> None:
-        self._topics = [topic.name for topic in plan.topics]
-        self._context = context
-
-    def list_parts(self) -> list[str]:
-        """Names of the topics."""
-        return self._topics
-
-    def part_fn(self, item_key: str) -> int:
-        """The topic's place in the sorted list of names."""
-        return self._topics.index(item_key)
-
-    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> DeadLetterPart:
-        """The dead letters of one topic."""
-        folder = self._context.settings.log.folder
-        assert folder is not None, "only the file log is built with this sink"
-        return DeadLetterPart(FileLogWriter(folder, f"{for_part}.dlq"))
-
-
-class DeadLetterPart(StatefulSinkPartition[DeadLetter, int]):
-    """Appends what is not there yet: crashes and replays bring letters again."""
-
-    def __init__(self, writer: FileLogWriter) -> None:
-        self._writer = writer
-        self._written = 0
-        self._known = {origin for line in writer.lines() if (origin := _origin(line)) is not None}
-
-    def write_batch(self, values: list[DeadLetter]) -> None:
-        """Append those that are not there yet."""
-        lines = [(str(letter.partition), _as_json(letter)) for letter in values]
-        new = [(key, line) for key, line in lines if _origin(line) not in self._known]
-        self._known.update(origin for _, line in new if (origin := _origin(line)) is not None)
-        self._written += self._writer.append(new)
-
-    def snapshot(self) -> int:
-        """How many this process has written; what counts stands in the topic itself."""
-        return self._written
-
-    def close(self) -> None:
-        """Close the topic."""
-        self._writer.close()
-
-
-def _origin(line: bytes) -> int | None:
-    """A number for the record that a letter is about; None for a line that is no letter."""
-    try:
-        letter = json.loads(line)
-        record = letter.get("record", letter.get("record_base64"))
-        return hash((letter["partition"], letter["offset"], record))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _as_json(letter: DeadLetter) -> bytes:
-    content: dict[str, str | int] = {
-        "topic": letter.topic,
-        "partition": letter.partition,
-        "offset": letter.offset,
-        "reason": letter.reason,
-    }
-    try:
-        content["record"] = letter.record.decode()
-    except UnicodeDecodeError:
-        content["record_base64"] = b64encode(letter.record).decode()
-    return json.dumps(content).encode()

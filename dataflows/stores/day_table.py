@@ -112,6 +112,9 @@ class DayTable:
             temporary.unlink()
         if handle is not None:
             self._resume(handle)
+        else:
+            # What was killed before its first snapshot may have added to closed days.
+            self._restore_bases()
         kept = handle.logs if handle is not None else {}
         # Newest first: dying in between must not leave a later base without its earlier one.
         for file in sorted(self._wal.iterdir(), key=_sequence_of, reverse=True):

@@ -8,7 +8,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from contracts.online_store import RedisConfig, SqliteConfig
 from contracts.plan import View
+
+# A server that takes longer than this to answer is as good as gone.
+ANSWER_SECONDS_MAX = 5.0
 
 
 class OnlineStoreError(Exception):
@@ -59,3 +63,18 @@ class OnlineWriter(Protocol):
     def close(self) -> None:
         """Let go of connections and files."""
         ...
+
+
+def open_online_writer(online: SqliteConfig | RedisConfig, project: str) -> OnlineWriter:
+    """A writer of the store that is configured.
+
+    Raises:
+        OnlineStoreError: the store cannot be opened.
+    """
+    if isinstance(online, SqliteConfig):
+        from dataflows.stores.sqlite_writer import SqliteOnlineWriter
+
+        return SqliteOnlineWriter(online.path, project)
+    from dataflows.stores.redis_writer import RedisOnlineWriter
+
+    return RedisOnlineWriter(online, project, ANSWER_SECONDS_MAX)

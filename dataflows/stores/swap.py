@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +19,25 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Swap:
-    """What is to be exchanged: (new, live) folders, and the (new, live) online store."""
+    """What is to be exchanged: (new, live) folders, and the new online store.
+
+    Attributes:
+        folders: (new, live), in the order in which they are exchanged.
+        online: SQLite file with the new values.
+        live_online: SQLite file of the live store; None if it is a server.
+    """
 
     folders: tuple[tuple[Path, Path], ...]
-    online: tuple[Path, Path]
+    online: Path
+    live_online: Path | None
 
 
-def run_swap(swap: Swap, journal: Path) -> None:
-    """Exchange everything; after a crash ``finish_swap`` does what is left."""
+def run_swap(swap: Swap, journal: Path, fill: Callable[[Path], None]) -> None:
+    """Exchange everything; after a crash ``finish_swap`` does what is left. ``fill`` as there."""
+    live = swap.live_online
     content = {
         "folders": [[str(new), str(live)] for new, live in swap.folders],
-        "online": [str(path) for path in swap.online],
+        "online": [str(swap.online), None if live is None else str(live)],
     }
     temporary = journal.with_suffix(".tmp")
     with temporary.open("w") as file:
@@ -36,21 +45,28 @@ def run_swap(swap: Swap, journal: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(journal)
-    finish_swap(journal)
+    finish_swap(journal, fill)
 
 
-def finish_swap(journal: Path) -> bool:
-    """Do what a journal says, if there is one; True if there was. Doing it twice is harmless."""
+def finish_swap(journal: Path, fill: Callable[[Path], None]) -> bool:
+    """Do what a journal says, if there is one; True if there was. Doing it twice is harmless.
+
+    ``fill`` makes a server hold what is in the SQLite file it is given; it is not called if the
+    live store is a file.
+    """
     if not journal.exists():
         return False
     content = json.loads(journal.read_text())
     folders = [(Path(new), Path(live)) for new, live in content["folders"]]
     for new, live in folders:
         _swap_folder(new, live)
-    new_store, live_store = map(Path, content["online"])
-    if new_store.exists():
-        _swap_tables(new_store, live_store)
-        remove_store(new_store)
+    new_store, live_store = content["online"]
+    if Path(new_store).exists():
+        if live_store is None:
+            fill(Path(new_store))
+        else:
+            _swap_tables(Path(new_store), Path(live_store))
+        remove_store(Path(new_store))
     journal.unlink()
     for _, live in folders:
         shutil.rmtree(_old(live), ignore_errors=True)

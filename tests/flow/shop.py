@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 
 from contracts.feast_bytes import decode_entity_key, decode_value
+from contracts.online_store import SqliteConfig
 from contracts.settings import DataflowSettings
 from dataflows.definitions.repository import Repository
 from dataflows.flow.run_context import Places
@@ -173,9 +174,10 @@ def write_log(folder: Path, records: list[Record]) -> Path:
 
 def places(out: Path) -> Places:
     """Where a run that writes below ``out`` puts its things."""
+    online = SqliteConfig(out / "online.db")
     views = ("user_orders", "user_shop", "shop_orders", "user_visits")
     offline = {view: out / "offline" / view for view in views}
-    return Places(out / "state", out / "online.db", offline, out / "examples", out / "models")
+    return Places(out / "state", online, offline, out / "examples", out / "models")
 
 
 def settings(repository: Path, log: Path, out: Path, **given: Any) -> DataflowSettings:
@@ -187,7 +189,7 @@ def settings(repository: Path, log: Path, out: Path, **given: Any) -> DataflowSe
 
 def digests(out: Path) -> dict[str, str]:
     """What a run left behind, by store."""
-    found = {"online": digest_sqlite(places(out).online, "shop")}
+    found = {"online": digest_sqlite(out / "online.db", "shop")}
     for view, folder in places(out).offline.items():
         found[view] = digest_parquet(folder)
     for table in ("examples", "outcomes"):
@@ -219,7 +221,7 @@ def online_rows(repository: Repository, out: Path, name: str) -> list[tuple[Any,
     view = repository.plan.view(name)
     found: dict[Any, dict[str, Any]] = {}
     stamps: dict[Any, set[int]] = {}
-    with closing(sqlite3.connect(places(out).online)) as connection:
+    with closing(sqlite3.connect(out / "online.db")) as connection:
         query = f"SELECT entity_key, feature_name, value, event_us FROM shop_{name}"
         for key, feature, value, stamp in connection.execute(query):
             parts = tuple(decode_entity_key(key)[name] for name in view.join_keys)

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from contracts.file_log import FileLogWriter
 from dataflows.batches import DeadLetter
-from dataflows.flow.sinks import DeadLetterPart
+from dataflows.sources.dead_letters import FileDeadLetters
 from tests.flow import shop
 from tests.flow.conftest import Run
 
@@ -33,8 +32,8 @@ def write(tmp_path: Path) -> Callable[[list[DeadLetter]], None]:
     """Writes letters as a process of its own does."""
 
     def write_batch(letters: list[DeadLetter]) -> None:
-        part = DeadLetterPart(FileLogWriter(tmp_path, "orders.dlq"))
-        part.write_batch(letters)
+        part = FileDeadLetters(tmp_path, "orders")
+        part.append(letters)
         part.close()
 
     return write_batch
@@ -54,9 +53,9 @@ def test_letters_that_come_again(topic: Path, write: Callable[[list[DeadLetter]]
     assert len(before.splitlines()) == len(LETTERS)
     write(LETTERS[::-1])
     assert topic.read_bytes() == before
-    part = DeadLetterPart(FileLogWriter(topic.parents[1], "orders.dlq"))
-    part.write_batch(LETTERS[:2])
-    part.write_batch(LETTERS)
+    part = FileDeadLetters(topic.parents[1], "orders")
+    part.append(LETTERS[:2])
+    part.append(LETTERS)
     assert part.snapshot() == 0
     part.close()
     assert topic.read_bytes() == before

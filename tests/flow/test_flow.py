@@ -20,7 +20,8 @@ from contracts.log import LogError
 from contracts.plan import Aggregate, View
 from dataflows.definitions.errors import DefinitionError
 from dataflows.definitions.repository import Repository, load_repository
-from dataflows.flow.engine import EngineError, run_flow
+from dataflows.flow.engine import run_flow
+from dataflows.flow.errors import EngineError
 from dataflows.sources.partition import TooManyBadRecordsError
 from dataflows.windows.view_state import Pending, ViewState
 from tests.flow import shop

@@ -12,15 +12,24 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from contracts import metric_names as names
-from dataflows.flow.engine import EngineError
+from dataflows.flow.errors import EngineError
 from dataflows.flow.metrics import ProgressCollector, current_progress, metrics_endpoint
 from dataflows.flow.progress import FOLDER, Progress
+from dataflows.flow.run_context import PartitionProgress
 from dataflows.watermark import NOT_YET
 
 
 def _say(state: Path, worker: int, progress: Progress) -> None:
     (state / FOLDER).mkdir(exist_ok=True)
     (state / FOLDER / f"{worker}.json").write_text(json.dumps(asdict(progress)))
+
+
+def _progress(watermark_us: int, counts: tuple[int, int, int, int, int, int, int]) -> Progress:
+    partitions = {"orders/0": PartitionProgress(7, 5_000_000, is_idle=False)}
+    return Progress(
+        1, 8, watermark_us, *counts, seconds=1.0, partitions=partitions, waiting_for="",
+        said_at_us=6_000_000,
+    )  # fmt: skip
 
 
 def _registry(state: Path) -> CollectorRegistry:
@@ -31,8 +40,8 @@ def _registry(state: Path) -> CollectorRegistry:
 
 def test_totals_and_watermark_of_all_workers(tmp_path: Path) -> None:
     """Counts are the process's latest, and the watermark is that of the slowest worker."""
-    _say(tmp_path, 0, Progress(1, 8, 5_000_000, 100, 3, 2, 50, 60, 7, 4, 1.0))
-    _say(tmp_path, 1, Progress(1, 8, 4_500_000, 90, 3, 1, 40, 50, 6, 3, 0.9))
+    _say(tmp_path, 0, _progress(5_000_000, (100, 3, 2, 50, 60, 7, 4)))
+    _say(tmp_path, 1, _progress(4_500_000, (90, 3, 1, 40, 50, 6, 3)))
     registry = _registry(tmp_path)
     assert registry.get_sample_value(names.EVENTS) == 100
     assert registry.get_sample_value(names.BAD_RECORDS) == 3
@@ -49,14 +58,14 @@ def test_nothing_known_is_nothing_shown(tmp_path: Path) -> None:
     registry = _registry(tmp_path)
     assert current_progress(tmp_path) == []
     assert registry.get_sample_value(names.EVENTS) is None
-    _say(tmp_path, 0, Progress(1, 16, NOT_YET, 1, 0, 0, 0, 0, 0, 0, 0.1))
+    _say(tmp_path, 0, _progress(NOT_YET, (1, 0, 0, 0, 0, 0, 0)))
     assert registry.get_sample_value(names.EVENTS) == 1
     assert registry.get_sample_value(names.WATERMARK, {"stage": "online"}) is None
 
 
 def test_the_endpoint_lives_as_long_as_the_run(tmp_path: Path) -> None:
     """The address answers inside the context, is free behind it, and a taken one is named."""
-    _say(tmp_path, 0, Progress(1, 16, 0, 7, 0, 0, 0, 0, 0, 0, 0.1))
+    _say(tmp_path, 0, _progress(0, (7, 0, 0, 0, 0, 0, 0)))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from contracts.model_repository import ModelRepository
+from contracts.online_store import SqliteConfig
 from contracts.settings import DataflowSettings
 from dataflows import replay
 from dataflows.definitions.repository import Repository, load_repository
@@ -85,7 +86,8 @@ def _live(folder: Path) -> Live:
 
 def _left_over(live: Live) -> list[str]:
     places = fresh_places(live.places)
-    every = [places.state, places.online, places.examples, places.models]
+    assert isinstance(places.online, SqliteConfig)
+    every = [places.state, places.online.path, places.examples, places.models]
     return [str(path) for path in [*every, *places.offline.values()] if path.exists()]
 
 
@@ -147,9 +149,10 @@ def test_a_signal_stops_a_replay(live: Live) -> None:
 def test_a_garbage_online_store_is_mended(live: Live) -> None:
     """An online store that SQLite cannot read gives way to the replayed one."""
     digest = live.digest()
-    for path in live.places.online.parent.glob("online.db*"):
+    assert isinstance(live.places.online, SqliteConfig)
+    for path in live.places.online.path.parent.glob("online.db*"):
         path.unlink()
-    live.places.online.write_bytes(b"garbage" * 1000)
+    live.places.online.path.write_bytes(b"garbage" * 1000)
     assert replay_all(live.repository, live.settings).after == digest
     assert live.digest() == digest
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dataflows.stores.day_files import US_PER_DAY
@@ -133,6 +133,7 @@ def garble_tails(folder: Path) -> None:
 
 @pytest.mark.parametrize("threads", [0, 1])
 @given(steps=st.lists(STEP, min_size=3, max_size=10), events=st.lists(EVENT, max_size=20))
+@example(steps=[("advance", 1), [0], ("advance", 1)], events=["", "", "", "crash 0"])
 @settings(max_examples=100, deadline=None)
 def test_crashes_leave_no_trace(threads: int, steps: list[object], events: list[str]) -> None:
     """With any crashes, from any of the last three snapshots, the files are those without."""

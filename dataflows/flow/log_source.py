@@ -1,23 +1,27 @@
-"""The file log as a Bytewax source: assigned partitions, positions in Bytewax's own state."""
+"""The log as a Bytewax source: assigned partitions, positions in Bytewax's own state."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
-from contracts.file_log import PartitionFile, ensure_topic, partition_files
+from contracts.log import PartitionReader
 from contracts.plan import Plan
+from contracts.settings import DataflowSettings
 from dataflows.batches import SourceBatch
-from dataflows.flow.run_context import RunContext
+from dataflows.flow.run_context import PartitionProgress, RunContext
 from dataflows.sources.alignment import Alignment
 from dataflows.sources.partition import PartitionStream, Position
+from dataflows.sources.plan_log import PlanLog
 from dataflows.watermark import NOT_YET
 
-# Between two looks at a file that had nothing new; looking costs some microseconds.
+if TYPE_CHECKING:
+    from dataflows.sources.schema_registry import SchemaRegistry
+
+# Between two looks at a partition that had nothing new; looking costs some microseconds.
 _POLL_SECONDS = 0.001
 # After silence, from saying "awake" to the first batch. Records that belong together are written
 # to several partitions one after another: all of them get the time to say that they hold the
@@ -25,40 +29,17 @@ _POLL_SECONDS = 0.001
 _WAKE_SECONDS = 0.003
 
 
-@dataclass(frozen=True)
-class LogPartition:
-    """One partition of the log and its number in the flow (order of topic, then partition)."""
+class LogSource(FixedPartitionedSource[SourceBatch, Position]):
+    """All partitions of the log that the plan reads."""
 
-    number: int
-    topic: str
-    partition: int
-    path: Path
-
-    @property
-    def name(self) -> str:
-        """Its name in Bytewax's recovery state."""
-        return f"{self.topic}/{self.partition}"
-
-
-def list_partitions(directory: Path, plan: Plan) -> list[LogPartition]:
-    """All partitions of the plan's topics; topics that do not exist yet are made."""
-    found: list[LogPartition] = []
-    for topic in plan.topics:
-        ensure_topic(directory, topic.name)
-        for partition, path in partition_files(directory, topic.name).items():
-            found.append(LogPartition(len(found), topic.name, partition, path))
-    return found
-
-
-class FileLogSource(FixedPartitionedSource[SourceBatch, Position]):
-    """All partitions of the file log that the plan reads."""
-
-    def __init__(self, plan: Plan, partitions: list[LogPartition], context: RunContext) -> None:
+    def __init__(self, plan: Plan, log: PlanLog, context: RunContext) -> None:
         self._plan = plan
-        self._partitions = {partition.name: partition for partition in partitions}
+        self._log = log
+        self._partitions = {partition.name: partition for partition in log.partitions}
         self._context = context
         distance_us = int(context.settings.alignment_seconds * 1_000_000)
         self._alignment = Alignment(distance_us)
+        self._registry = _registry(context.settings)
 
     def list_parts(self) -> list[str]:
         """Names of the partitions."""
@@ -66,35 +47,38 @@ class FileLogSource(FixedPartitionedSource[SourceBatch, Position]):
 
     def build_part(
         self, step_id: str, for_part: str, resume_state: Position | None
-    ) -> FileLogPartition:
+    ) -> LogSourcePartition:
         """A partition that goes on at ``resume_state``."""
         settings = self._context.settings
-        position = resume_state or Position(0, NOT_YET)
         partition = self._partitions[for_part]
         stream = PartitionStream(
             self._plan.topic(partition.topic),
             partition.number,
             partition.partition,
-            position.newest_us,
+            NOT_YET if resume_state is None else resume_state.newest_us,
             settings.bad_record_share_max,
             settings.bad_record_window,
+            self._registry,
         )
-        file = PartitionFile(partition.path, position.offset)
-        return FileLogPartition(stream, file, self._alignment, self._context)
+        offset = None if resume_state is None else resume_state.offset
+        reader = self._log.open(partition, offset)
+        return LogSourcePartition(for_part, stream, reader, self._alignment, self._context)
 
 
-class FileLogPartition(StatefulSourcePartition[SourceBatch, Position]):
-    """Reads one file. Never blocks; an empty batch means nothing to read now."""
+class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
+    """Reads one partition. Never blocks; an empty batch means nothing to read now."""
 
     def __init__(
         self,
+        name: str,
         stream: PartitionStream,
-        file: PartitionFile,
+        reader: PartitionReader,
         alignment: Alignment,
         context: RunContext,
     ) -> None:
+        self._name = name
         self._stream = stream
-        self._file = file
+        self._reader = reader
         self._alignment = alignment
         self._context = context
         until_end = context.until_end
@@ -103,14 +87,21 @@ class FileLogPartition(StatefulSourcePartition[SourceBatch, Position]):
         self._silent_since: float | None = None
         self._is_idle = False
         self._look_at = 0.0
+        self._snapshot_offset: int | None = None
         alignment.at(stream.number, stream.newest_us)
+        self._tell()
 
     def next_batch(self) -> Iterable[SourceBatch]:
         """At most one batch; raise StopIteration at the end, or when asked to stop."""
         if self._stream.failure is not None:
             raise self._stream.failure
+        if self._snapshot_offset is not None:
+            # Bytewax asks for the next batch when the epoch before is durable, not earlier.
+            self._reader.committed(self._snapshot_offset)
+            self._snapshot_offset = None
         if self._context.stop.is_set() or (self._until is not None and self._is_idle):
             self._alignment.leave(self._stream.number)
+            self._context.backlog.discard(self._stream.number)
             raise StopIteration()
         now = self._context.monotonic()
         if now < self._look_at or self._bytes_left <= 0:
@@ -119,17 +110,22 @@ class FileLogPartition(StatefulSourcePartition[SourceBatch, Position]):
             return self._look(now)
         if not self._alignment.may_read(self._stream.newest_us):
             return []
-        chunk = self._file.read(self._context.settings.batch_bytes, self._until)
+        chunk = self._reader.read(self._context.settings.batch_bytes, self._until)
         if chunk is None:
             self._look_at = now + _POLL_SECONDS
             return self._nothing_new(now)
         self._silent_since = None
         self._bytes_left -= len(chunk.records)
-        batch = self._stream.batch(chunk.records, chunk.offsets)
+        batch = self._stream.batch(chunk)
         self._alignment.at(self._stream.number, self._stream.newest_us)
+        if self._reader.is_at_end(self._until):
+            self._context.backlog.discard(self._stream.number)
+        else:
+            self._context.backlog.add(self._stream.number)
         if not self._context.tally.events:
             self._context.tally.started_at = now
         self._context.tally.add(events=len(batch.ranks), bad=len(batch.dead))
+        self._tell()
         return [batch]
 
     def next_awake(self) -> datetime | None:
@@ -139,23 +135,30 @@ class FileLogPartition(StatefulSourcePartition[SourceBatch, Position]):
     def snapshot(self) -> Position:
         """Where to go on; also the begin of a new epoch's budget."""
         self._bytes_left = self._context.settings.epoch_bytes_max
-        return Position(self._file.offset, self._stream.newest_us)
+        self._snapshot_offset = self._reader.offset
+        return Position(self._reader.offset, self._stream.newest_us)
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Let go of the partition."""
+        self._reader.close()
 
     def _look(self, now: float) -> Iterable[SourceBatch]:
         """Whether the silence is over; what there is will be read by a later call."""
-        if not self._file.has_news():
+        if not self._reader.has_news():
             self._look_at = now + _POLL_SECONDS
             return []
         self._is_idle = False
+        self._tell()
         self._alignment.at(self._stream.number, self._stream.newest_us)
         self._look_at = now + _WAKE_SECONDS
         return [self._stream.awake()]
 
     def _nothing_new(self, now: float) -> Iterable[SourceBatch]:
+        if not self._reader.is_at_end(self._until):
+            # Nothing has come, but nobody has said that there is nothing.
+            self._silent_since = None
+            return []
+        self._context.backlog.discard(self._stream.number)
         if self._silent_since is None:
             self._silent_since = now
         idle_at = self._silent_since + self._context.settings.idle_timeout_seconds
@@ -164,4 +167,20 @@ class FileLogPartition(StatefulSourcePartition[SourceBatch, Position]):
         self._is_idle = True
         self._silent_since = None
         self._alignment.leave(self._stream.number)
+        self._tell()
         return [self._stream.idle()]
+
+    def _tell(self) -> None:
+        self._context.positions[self._name] = PartitionProgress(
+            offset=self._reader.offset,
+            newest_us=self._stream.newest_us,
+            is_idle=self._is_idle,
+        )
+
+
+def _registry(settings: DataflowSettings) -> SchemaRegistry | None:
+    if not settings.schema_registry_url:
+        return None
+    from dataflows.sources.schema_registry import SchemaRegistry
+
+    return SchemaRegistry(settings.schema_registry_url)

@@ -1,0 +1,126 @@
+"""The online store as a Bytewax sink: last values, written no later than the epoch's end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+
+from contracts.plan import Plan
+from dataflows.batches import ShardOutput
+from dataflows.flow.progress import ProgressFile
+from dataflows.flow.run_context import RunContext
+from dataflows.stores.online_writer import OnlineStoreGoneError, OnlineWriter
+from dataflows.stores.outbox import Outbox
+from dataflows.watermark import NOT_YET
+
+# While the flow catches up, rows gather until the epoch ends or there are so many (about 100 bytes
+# each). Rows that are replaced meanwhile are never written.
+OUTBOX_ROWS_MAX = 500_000
+_FIRST_PAUSE_SECONDS = 0.05
+# Between two words on the progress: each is a small file.
+_TELL_SECONDS = 0.005
+_PAUSE_SECONDS_MAX = 1.0
+
+OpenWriter = Callable[[], OnlineWriter]
+
+
+class OnlineSink(FixedPartitionedSink[ShardOutput, int]):
+    """One partition per worker; a shard always goes to the same one."""
+
+    def __init__(self, plan: Plan, open_writer: OpenWriter, context: RunContext) -> None:
+        self._plan = plan
+        self._open_writer = open_writer
+        self._context = context
+
+    def list_parts(self) -> list[str]:
+        """A name for each worker."""
+        return [str(number) for number in range(self._context.settings.workers)]
+
+    def part_fn(self, item_key: str) -> int:
+        """The partition of a shard, whose number is the key."""
+        return int(item_key)
+
+    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> OnlinePartition:
+        """The writer of one worker. What it writes counts nowhere, so it resumes nothing."""
+        return OnlinePartition(self._plan, self._open_writer(), self._context, int(for_part))
+
+
+class OnlinePartition(StatefulSinkPartition[ShardOutput, int]):
+    """One connection to the online store."""
+
+    def __init__(self, plan: Plan, writer: OnlineWriter, context: RunContext, number: int) -> None:
+        self._views = {view.name: view for view in plan.views}
+        self._context = context
+        self._writer = writer
+        for view in plan.views:
+            self._patiently(lambda view=view: writer.ensure_table(view))  # type: ignore[misc]
+        self._outbox = Outbox()
+        self._progress = ProgressFile(context.places.state, number, context)
+        # Shard -> watermark: of what came in, and of what the store has.
+        self._shards: dict[int, int] = {}
+        self._written: dict[int, int] = {}
+        self._tell_at = 0.0
+
+    def write_batch(self, values: list[ShardOutput]) -> None:
+        """Take rows in; write them at once unless there is more to read, which may replace them."""
+        for item in values:
+            for name, new in item.rows.items():
+                self._outbox.add(item.shard, name, new)
+            self._shards[item.shard] = item.watermark_us
+        if not self._context.backlog:
+            self._flush()
+        elif self._outbox.rows > OUTBOX_ROWS_MAX:
+            self._outbox.compact()
+            if self._outbox.rows > OUTBOX_ROWS_MAX // 2:
+                self._flush()
+        if self._context.monotonic() >= self._tell_at:
+            self._tell()
+
+    def snapshot(self) -> int:
+        """Write what waits: an epoch that is over must not know more than the store."""
+        self._flush()
+        self._tell()
+        return 0
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._context.noting_failure():
+            self._writer.close()
+
+    def _flush(self) -> None:
+        if self._outbox.rows:
+            written = 0
+            for last in self._outbox.drain():
+                view = self._views[last.view]
+                written += self._writer.write(view, last.keys, last.stamps_us, last.values)
+            self._patiently(self._writer.commit)
+            self._context.tally.add(online_rows=written)
+        self._written = dict(self._shards)
+
+    def _tell(self) -> None:
+        self._tell_at = self._context.monotonic() + _TELL_SECONDS
+        watermark_us = min(self._written.values(), default=NOT_YET)
+        self._progress.write(len(self._shards), watermark_us)
+
+    def _patiently(self, work: Callable[[], None]) -> None:
+        """Do it again and again while the store is gone; raise its error once that is too long.
+
+        The whole flow stands still meanwhile, which is the back-pressure that is wanted.
+        """
+        began = self._context.monotonic()
+        pause_seconds = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                work()
+            except OnlineStoreGoneError as error:
+                waited = self._context.monotonic() - began
+                self._context.waiting_for = str(error)
+                if waited > self._context.settings.outage_seconds:
+                    raise
+                if self._context.stop.wait(pause_seconds):
+                    raise
+                pause_seconds = min(2 * pause_seconds, _PAUSE_SECONDS_MAX)
+            else:
+                self._context.waiting_for = ""
+                return

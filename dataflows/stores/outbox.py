@@ -1,0 +1,73 @@
+"""Rows that wait to be written to the online store: the last one of each entity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dataflows.batches import ViewRows
+from dataflows.windows.view_state import Rows
+
+
+@dataclass(frozen=True)
+class LastRows:
+    """One row for each entity of a view: ``keys`` are n distinct entity keys.
+
+    Attributes:
+        view: name of the view.
+        keys: n serialized entity keys.
+        stamps_us: int64[n].
+        values: float64[n, F].
+    """
+
+    view: str
+    keys: list[bytes]
+    stamps_us: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float64]
+
+
+class Outbox:
+    """Gathers rows of all shards and views; later rows of an entity replace earlier ones.
+
+    Attributes:
+        rows: how many rows it holds, those that are replaced already included.
+    """
+
+    def __init__(self) -> None:
+        self._parts: dict[tuple[int, str], list[ViewRows]] = {}
+        self.rows = 0
+
+    def add(self, shard: int, view: str, new: ViewRows) -> None:
+        """Take the rows of one shard's view, later than all it gave before."""
+        last = _last_rows([new])
+        self._parts.setdefault((shard, view), []).append(last)
+        self.rows += len(last.rows.slots)
+
+    def compact(self) -> None:
+        """Let go of the rows that others have replaced."""
+        for place, parts in self._parts.items():
+            if len(parts) > 1:
+                self._parts[place] = [_last_rows(parts)]
+        self.rows = sum(len(part.rows.slots) for parts in self._parts.values() for part in parts)
+
+    def drain(self) -> Iterator[LastRows]:
+        """Everything, view by view; the outbox is empty afterwards."""
+        parts, self._parts, self.rows = self._parts, {}, 0
+        for (_, view), held in parts.items():
+            last = _last_rows(held) if len(held) > 1 else held[0]
+            keys = [last.keys[slot] for slot in last.rows.slots.tolist()]
+            yield LastRows(view, keys, last.rows.stamps_us, last.rows.values)
+
+
+def _last_rows(parts: list[ViewRows]) -> ViewRows:
+    """The last row of each slot; all parts index the same growing list of keys."""
+    slots = np.concatenate([part.rows.slots for part in parts])
+    # The last row of each entity is the first one when read from behind.
+    _, from_behind = np.unique(slots[::-1], return_index=True)
+    last = np.sort(len(slots) - 1 - from_behind)
+    stamps_us = np.concatenate([part.rows.stamps_us for part in parts])
+    values = np.concatenate([part.rows.values for part in parts])
+    return ViewRows(parts[-1].keys, Rows(slots[last], stamps_us[last], values[last]))
