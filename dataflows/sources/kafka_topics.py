@@ -1,0 +1,190 @@
+"""Asks Kafka which partitions there are and where they begin and end; makes missing topics."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import kafka.errors
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import OffsetSpec
+from kafka.protocol.consumer import IsolationLevel
+
+from contracts.kafka_client import open_client
+from contracts.log import LogError
+from contracts.settings import DataflowSettings
+from dataflows.sources.kafka_errors import explain, is_passing, not_answering, servers
+
+CLIENT_ID = "headwater-dataflow"
+# One look for a broker; between two of them we see whether we are to stop.
+ATTEMPT_SECONDS = 5.0
+PAUSE_SECONDS = 0.2
+REPORT_SECONDS = 30.0
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class GivenUpError(Exception):
+    """We were told to stop while waiting for Kafka."""
+
+
+def list_topics(settings: DataflowSettings, topics: Sequence[str]) -> dict[str, list[int]]:
+    """The partitions of each topic; those that are missing are made, with one partition.
+
+    Raises:
+        LogError: Kafka is gone for too long, refuses us, or does not make a topic.
+    """
+
+    def ask(admin: Any) -> dict[str, list[int]]:
+        found = _described(admin, topics)
+        missing = [topic for topic in topics if topic not in found]
+        if missing:
+            _make(admin, missing)
+            admin.wait_for_topics(missing, timeout_ms=_timeout_ms(settings))
+            found = _described(admin, topics)
+        if any(topic not in found for topic in topics):
+            # What has just been made may be unknown to the broker that was asked.
+            raise kafka.errors.LeaderNotAvailableError(f"{missing} are being made")
+        return {topic: found[topic] for topic in topics}
+
+    return _asked(settings, ask) if topics else {}
+
+
+def bounds(
+    settings: DataflowSettings, partitions: Sequence[tuple[str, int]]
+) -> dict[tuple[str, int], tuple[int, int]]:
+    """First offset kept and next offset to be written of each partition.
+
+    Records of a transaction that is still open are not yet written: all behind its begin is left
+    out, as it is when reading.
+
+    Raises:
+        LogError: Kafka is gone for too long, refuses us, or does not know a partition.
+    """
+    names = [TopicPartition(topic, partition) for topic, partition in partitions]
+
+    def ask(admin: Any) -> dict[tuple[str, int], tuple[int, int]]:
+        first, end = (
+            admin.list_partition_offsets(
+                dict.fromkeys(names, spec),
+                isolation_level=IsolationLevel.READ_COMMITTED,
+                timeout_ms=_timeout_ms(settings),
+            )
+            for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
+        )
+        return {(name[0], name[1]): (first[name].offset, end[name].offset) for name in names}
+
+    return _asked(settings, ask) if names else {}
+
+
+def is_there(settings: DataflowSettings, topic: str, partition: int) -> bool | None:
+    """Whether a partition exists; None if no broker says so within a second or two."""
+    try:
+        admin = open_briefly(KafkaAdminClient, settings, 1.0)
+    except LogError:
+        return None
+    try:
+        return partition in _described(admin, [topic]).get(topic, [])
+    except kafka.errors.KafkaError:
+        return None
+    finally:
+        admin.close()
+
+
+def connect(
+    kind: Callable[..., _T],
+    settings: DataflowSettings,
+    is_stopping: Callable[[], bool] = lambda: False,
+    monotonic: Callable[[], float] = time.monotonic,
+    **options: Any,
+) -> _T:
+    """A client of kafka-python, as soon as a broker answers.
+
+    Raises:
+        LogError: none did for ``outage_seconds``, or we are refused.
+        GivenUpError: ``is_stopping`` says so.
+        SettingsError: the settings contradict each other, or name a file that cannot be used.
+    """
+    begin, reported = monotonic(), float("-inf")
+    while not is_stopping():
+        try:
+            return open_briefly(kind, settings, ATTEMPT_SECONDS, **options)
+        except LogError as error:
+            if not isinstance(error.__cause__, kafka.errors.KafkaTimeoutError):
+                raise
+            waited = monotonic() - begin
+            if waited > settings.outage_seconds:
+                raise LogError(
+                    f"{error} Asked for {waited:.0f} s (HEADWATER_OUTAGE_SECONDS); nothing is lost"
+                ) from error
+            if monotonic() - reported > REPORT_SECONDS:
+                reported = monotonic()
+                _log.warning("%s Asking on", error)
+    raise GivenUpError
+
+
+def open_briefly(
+    kind: Callable[..., _T], settings: DataflowSettings, seconds: float, **options: Any
+) -> _T:
+    """A client of kafka-python, or a LogError after ``seconds``."""
+    timeout_ms = int(settings.kafka_timeout_seconds * 1000)
+    given = {
+        "request_timeout_ms": timeout_ms,
+        "connections_max_idle_ms": timeout_ms + 540_000,
+        **options,
+    }
+    briefly = settings.model_copy(update={"kafka_timeout_seconds": seconds})
+    return open_client(kind, briefly, CLIENT_ID, **given)
+
+
+def _asked(settings: DataflowSettings, ask: Callable[[Any], _T]) -> _T:
+    """The answer, asked for again while Kafka is gone; LogError after ``outage_seconds``."""
+    admin: Any = connect(KafkaAdminClient, settings)
+    begin = time.monotonic()
+    try:
+        while True:
+            try:
+                return ask(admin)
+            except kafka.errors.UnknownTopicOrPartitionError as error:
+                raise LogError(
+                    f"Kafka at {servers(settings)} does not know a topic that was there before: "
+                    f"{error}; was it deleted?"
+                ) from error
+            except kafka.errors.KafkaError as error:
+                if not is_passing(error):
+                    raise explain(error, settings) from error
+            waited = time.monotonic() - begin
+            if waited > settings.outage_seconds:
+                raise not_answering(settings, waited)
+            time.sleep(PAUSE_SECONDS)
+    finally:
+        admin.close()
+
+
+def _described(admin: Any, topics: Iterable[str]) -> dict[str, list[int]]:
+    """The partitions of those topics that are there."""
+    found = {}
+    for topic in admin.describe_topics(list(topics)):
+        error = kafka.errors.for_code(topic["error_code"])
+        if error is kafka.errors.UnknownTopicOrPartitionError:
+            continue
+        if error is not kafka.errors.NoError:
+            raise error(f"topic {topic['name']}")
+        found[topic["name"]] = sorted(part["partition_index"] for part in topic["partitions"])
+    return found
+
+
+def _make(admin: Any, topics: Sequence[str]) -> None:
+    # Minus one: as many replicas as the brokers are set to make.
+    wanted = {topic: {"num_partitions": 1, "replication_factor": -1} for topic in topics}
+    for made in admin.create_topics(wanted, raise_errors=False)["topics"]:
+        error = kafka.errors.for_code(made["error_code"])
+        if error not in (kafka.errors.NoError, kafka.errors.TopicAlreadyExistsError):
+            raise error(f"topic {made['name']} is not made: {made.get('error_message') or ''}")
+
+
+def _timeout_ms(settings: DataflowSettings) -> int:
+    return int(settings.kafka_timeout_seconds * 1000)
