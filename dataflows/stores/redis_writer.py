@@ -1,0 +1,172 @@
+"""Writes feature rows to Redis, so that Feast reads them as its own.
+
+Keys, fields and values are byte for byte those of Feast's SDK. A row replaces what is there without
+a look at its event time (Feast's SDK looks, in a round trip of its own): the dataflow is the one
+writer, gives the last row of an entity, and after a crash writes again what it wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from redis.cluster import RedisCluster
+
+from contracts.online_store import RedisConfig
+from contracts.plan import View
+from dataflows.stores.redis_client import open_cluster, open_server, store_errors
+from dataflows.stores.redis_commands import RowLayout
+
+# Two chunks are under way at a time, so that Redis has one to work on while the next is made.
+_ROWS_AT_ONCE = 2_000
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Staged rows of one view, in arrays of their own."""
+
+    layout: RowLayout
+    keys: Sequence[bytes]
+    stamps_us: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float64]
+
+    def chunks(self) -> Iterator[_Rows]:
+        """The same rows, some at a time."""
+        for start in range(0, len(self.keys), _ROWS_AT_ONCE):
+            part = slice(start, start + _ROWS_AT_ONCE)
+            yield _Rows(self.layout, self.keys[part], self.stamps_us[part], self.values[part])
+
+
+class RedisOnlineWriter:
+    """Writes the current values of entities. One thread.
+
+    Readers see rows while ``commit`` is at work, each of them whole.
+    """
+
+    def __init__(self, config: RedisConfig, project: str, timeout_seconds: float) -> None:
+        """Remember where to write; ``commit`` connects.
+
+        Args:
+            config: from ``contracts.online_store``.
+            project: Feast project; stands at the end of every key.
+            timeout_seconds: longest wait for a connection, for a chunk to be taken, or an answer.
+        """
+        self._config = config
+        self._project = project
+        self._timeout_seconds = timeout_seconds
+        self._layouts: dict[View, RowLayout] = {}
+        self._staged: list[_Rows] = []
+        self._connection: Any = None
+        self._cluster: RedisCluster | None = None
+
+    def ensure_table(self, view: View) -> None:
+        """Prepare the bytes that all rows of the view share; Redis has no tables.
+
+        Raises:
+            ValueError: a feature has a type that cannot be written.
+        """
+        if view not in self._layouts:
+            ttl = self._config.key_ttl_seconds
+            self._layouts[view] = RowLayout(self._project, view, ttl)
+
+    def write(
+        self,
+        view: View,
+        keys: Sequence[bytes],
+        stamps_us: npt.NDArray[np.int64],
+        values: npt.NDArray[np.float64],
+    ) -> int:
+        """Stage rows of one view; ``commit`` sends them, in the order of these calls.
+
+        Args:
+            view: whose values these are.
+            keys: n serialized entity keys; of an entity that comes twice the later row stays.
+            stamps_us: int64[n], from when on the values hold, microseconds since 1970 UTC.
+            values: float64[n, F], column i is ``view.aggregates[i]``; NaN is null.
+
+        Returns:
+            The number of rows given, n.
+
+        Raises:
+            ValueError: shapes do not match, or a value does not fit the feature's type.
+        """
+        count = len(keys)
+        if stamps_us.shape != (count,) or values.shape != (count, len(view.aggregates)):
+            raise ValueError(
+                f"view {view.name!r}: {count} keys, stamps {stamps_us.shape}, values"
+                f" {values.shape}; wanted ({count},) and ({count}, {len(view.aggregates)})"
+            )
+        if count:
+            self.ensure_table(view)
+            layout = self._layouts[view]
+            layout.check(values)
+            self._staged.append(_Rows(layout, list(keys), stamps_us.copy(), values.copy()))
+        return count
+
+    def commit(self) -> None:
+        """Send everything staged and wait until Redis has taken all of it.
+
+        Raises:
+            OnlineStoreGoneError: Redis does not answer or takes no writes now. Everything stays
+                staged, and the next call sends all of it again over a new connection.
+            OnlineStoreError: it refuses; the message says what to do.
+        """
+        if not self._staged:
+            return
+        try:
+            with store_errors(self._config):
+                if self._config.is_cluster:
+                    self._send_to_cluster()
+                else:
+                    self._send_to_server()
+        except BaseException:
+            # Answers may be under way still: what comes next needs another connection.
+            self._disconnect()
+            raise
+        self._staged.clear()
+
+    def close(self) -> None:
+        """Drop what is not committed and let go of the connection."""
+        self._staged.clear()
+        self._disconnect()
+
+    def _send_to_server(self) -> None:
+        if self._connection is None:
+            client = open_server(self._config, self._timeout_seconds)
+            self._connection = client.connection_pool.make_connection()
+        connection = self._connection
+        # Only between commits may redis-py see to it that the connection is alive
+        # (health_check_interval): its question would get the answer to one of ours.
+        connection.connect()
+        connection.check_health()
+        under_way = 0
+        for rows in self._staged:
+            for part in rows.chunks():
+                data = rows.layout.encode(part.keys, part.stamps_us, part.values)
+                connection.send_packed_command([data], check_health=False)
+                for _ in range(under_way):
+                    connection.read_response()
+                under_way = len(part.keys) * rows.layout.replies_per_row
+        for _ in range(under_way):
+            connection.read_response()
+
+    def _send_to_cluster(self) -> None:
+        if self._cluster is None:
+            self._cluster = open_cluster(self._config, self._timeout_seconds)
+        for rows in self._staged:
+            for part in rows.chunks():
+                with self._cluster.pipeline() as pipe:  # type: ignore[no-untyped-call]
+                    for command in rows.layout.commands(part.keys, part.stamps_us, part.values):
+                        pipe.execute_command(*command)
+                    pipe.execute()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._connection = None
+        if self._cluster is not None:
+            self._cluster.close()
+            self._cluster = None

@@ -1,0 +1,119 @@
+"""Views and rows for tests against Redis, and what Feast's own SDK writes for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import redis
+from feast import FeatureView, Field
+from feast.infra.online_stores.redis import RedisOnlineStore, RedisOnlineStoreConfig
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
+from feast.types import Float64
+
+from contracts.feast_bytes import entity_key
+from contracts.feature_schema import ValueType
+from contracts.online_store import RedisConfig
+from contracts.plan import Aggregate, View
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+HOUR_US = 3_600_000_000
+KeyValues = tuple[str | int, ...]
+_SLOTS = {"float64": "double_val", "int64": "int64_val", "bool": "bool_val"}
+
+
+def make_view(
+    name: str,
+    dtypes: Sequence[ValueType] = ("float64", "int64", "bool"),
+    join_keys: tuple[str, ...] = ("origin", "carrier_id"),
+    join_key_types: tuple[ValueType, ...] = ("string", "int64"),
+) -> View:
+    """A view with one feature of each given type, ``f0``, ``f1`` and so on."""
+    aggregates = tuple(
+        Aggregate(f"f{place}", dtype, "x", "last", 0, 0) for place, dtype in enumerate(dtypes)
+    )
+    return View(name, "topic", join_keys, join_key_types, aggregates, 0, "")
+
+
+def keys_of(view: View, values: Sequence[KeyValues]) -> list[bytes]:
+    """Entity keys of a view."""
+    return [entity_key(view.join_keys, view.join_key_types, value) for value in values]
+
+
+def numbered_rows(
+    view: View, count: int, first: int = 0
+) -> tuple[list[bytes], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Keys, stamps and values of entities ``first``, ``first + 1`` ..."""
+    numbers = range(first, first + count)
+    keys = keys_of(view, [(f"K{number}", number) for number in numbers])
+    stamps = 10**15 + 17 * np.arange(first, first + count)
+    values = np.arange(first, first + count)[:, None] % np.array(
+        [1000, 200, 2][: len(view.aggregates)]
+    )
+    return keys, stamps, values.astype(np.float64)
+
+
+def client_of(config: RedisConfig) -> redis.Redis:
+    """A plain client of the server."""
+    return redis.Redis(**config.client_options(5))
+
+
+def contents(client: redis.Redis, project: str) -> dict[bytes, dict[Any, Any]]:
+    """All hashes whose key ends with the project's name."""
+    keys: list[Any] = sorted(client.scan_iter(b"*" + project.encode(), count=1000))
+    return {key: client.hgetall(key) for key in keys}
+
+
+def feast_writes(
+    address: str,
+    project: str,
+    view: View,
+    key_values: Sequence[KeyValues],
+    stamps_us: Sequence[int],
+    values: Sequence[Sequence[float | None]],
+    **settings: Any,
+) -> None:
+    """Let Feast's SDK write those rows to Redis."""
+    store = RedisOnlineStore()
+    config = SimpleNamespace(
+        project=project,
+        online_store=RedisOnlineStoreConfig(connection_string=address, **settings),
+        entity_key_serialization_version=3,
+        registry=SimpleNamespace(enable_online_feature_view_versioning=False),
+    )
+    schema = [Field(name=aggregate.feature, dtype=Float64) for aggregate in view.aggregates]
+    table = FeatureView(name=view.name, entities=[], schema=schema)
+    data = [
+        (
+            _entity(view, key),
+            {
+                aggregate.feature: _value(aggregate.dtype, cell)
+                for aggregate, cell in zip(view.aggregates, cells, strict=True)
+            },
+            EPOCH + timedelta(microseconds=stamp_us),
+            None,
+        )
+        for key, stamp_us, cells in zip(key_values, stamps_us, values, strict=True)
+    ]
+    store.online_write_batch(config, table, data, None)  # type: ignore[arg-type]
+    assert store._client is not None
+    store._client.close()
+
+
+def _entity(view: View, values: KeyValues) -> EntityKey:
+    protos = [Value(string_val=v) if isinstance(v, str) else Value(int64_val=v) for v in values]
+    return EntityKey(join_keys=view.join_keys, entity_values=protos)
+
+
+def _value(dtype: ValueType, cell: float | None) -> Value:
+    message = Value()
+    if cell is not None and not math.isnan(cell):
+        kind = {"float64": float, "int64": int, "bool": bool}[dtype]
+        setattr(message, _SLOTS[dtype], kind(cell))
+    return message

@@ -1,0 +1,173 @@
+"""What we write to Redis is, byte for byte, what Feast's own SDK writes."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from contracts.feature_schema import ValueType
+from contracts.online_store import RedisConfig, parse_online_store
+from contracts.plan import View
+from dataflows.stores.redis_commands import RowLayout
+from dataflows.stores.redis_writer import RedisOnlineWriter
+from tests.services.outside import OutsideRedis
+from tests.services.redis import RedisServer
+from tests.stores.redis_shop import (
+    KeyValues,
+    client_of,
+    contents,
+    feast_writes,
+    keys_of,
+    make_view,
+    numbered_rows,
+)
+
+pytestmark = pytest.mark.services
+TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
+NAME = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=8)
+INT64 = st.integers(-(2**63), 2**63 - 1)
+CELLS: dict[str, st.SearchStrategy[float]] = {
+    "float64": st.floats(),
+    "int64": st.one_of(
+        st.integers(-(2**53), 2**53).map(float),
+        st.sampled_from([-(2.0**63), 2.0**63 - 1024, math.nan, 0.0, -1.0, 127.0, 128.0]),
+    ),
+    "bool": st.sampled_from([0.0, 1.0, math.nan]),
+}
+# What Feast's data frames hold: from year 1 on.
+STAMP = st.one_of(
+    st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999),
+    st.integers(1, 2 * 10**15),
+)
+Table = tuple[View, list[KeyValues], list[int], list[list[float]]]
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> Table:
+    """A view of any key and features, and some rows of distinct entities."""
+    dtypes: list[ValueType] = draw(
+        st.lists(st.sampled_from(["float64", "int64", "bool"]), min_size=1, max_size=12)
+    )
+    types: list[ValueType] = draw(
+        st.lists(st.sampled_from(["string", "int64"]), min_size=1, max_size=3)
+    )
+    names = draw(st.lists(NAME, min_size=len(types), max_size=len(types), unique=True))
+    key = st.tuples(*(TEXT if kind == "string" else INT64 for kind in types))
+    keys = draw(st.lists(key, min_size=1, max_size=5, unique=True))
+    stamps = draw(st.lists(STAMP, min_size=len(keys), max_size=len(keys)))
+    rows = [[draw(CELLS[dtype]) for dtype in dtypes] for _ in keys]
+    return make_view(draw(NAME), dtypes, tuple(names), tuple(types)), keys, stamps, rows
+
+
+def config_of(
+    server: RedisServer | OutsideRedis, options: str = "", **settings: object
+) -> RedisConfig:
+    """The configuration of a server."""
+    text = server.address + options
+    store = {"type": "redis", "connection_string": text, **settings}
+    config = parse_online_store(store, Path())
+    assert isinstance(config, RedisConfig)
+    return config
+
+
+@given(tables(), st.sampled_from([None, 3600]))
+@example((make_view("v", ["float64"]), [("", -1)], [0], [[math.nan]]), None)
+@settings(max_examples=150)
+def test_bytes_equal_feasts(
+    redis_server: RedisServer | OutsideRedis, table: Table, ttl: int | None
+) -> None:
+    """Keys, fields, values, event times and expiry of any rows are those of Feast's SDK."""
+    view, keys, stamps, rows = table
+    config = config_of(redis_server, key_ttl_seconds=ttl)
+    project = f"test_{uuid.uuid4().hex}"
+    with client_of(config) as client:
+        writer = RedisOnlineWriter(config, project, 5)
+        assert writer.write(view, keys_of(view, keys), np.array(stamps), np.array(rows)) == len(
+            rows
+        )
+        writer.commit()
+        writer.close()
+        ours = contents(client, project)
+        lives = [client.ttl(key) for key in ours]
+        for key in ours:
+            client.delete(key)
+        feast_writes(redis_server.address, project, view, keys, stamps, rows, key_ttl_seconds=ttl)
+        assert contents(client, project) == ours
+        assert len(ours) == len(keys)
+        assert all(3590 < life <= 3600 if ttl else life == -1 for life in lives)
+        for key in ours:
+            client.delete(key)
+
+
+@given(tables(), st.sampled_from([None, 7]))
+def test_bulk_and_single_commands_are_the_same(table: Table, ttl: int | None) -> None:
+    """What goes to a cluster command by command is what goes to a server in one buffer."""
+    view, keys, stamps, rows = table
+    layout = RowLayout("p\u00e4", view, ttl)
+    data = (keys_of(view, keys), np.array(stamps), np.array(rows))
+    expected = b""
+    commands = list(layout.commands(*data))
+    for command in commands:
+        texts = [p if isinstance(p, bytes) else str(p).encode() for p in command]
+        expected += b"*%d\r\n" % len(texts)
+        expected += b"".join(b"$%d\r\n%s\r\n" % (len(text), text) for text in texts)
+    assert bytes(layout.encode(*data)) == expected
+    assert len(commands) == layout.replies_per_row * len(keys)
+
+
+def test_thousands_of_rows_arrive_and_the_later_one_stays(
+    redis_server: RedisServer | OutsideRedis, redis_project: str
+) -> None:
+    """All rows of several views and chunks are there after one commit, each entity's last."""
+    config = config_of(redis_server)
+    one, other = make_view("one"), make_view("other", ["float64"])
+    writer = RedisOnlineWriter(config, redis_project, 5)
+    keys, stamps, values = numbered_rows(one, 5001)
+    writer.write(one, keys, stamps, values + 1)
+    writer.write(other, keys[:3000], stamps[:3000], values[:3000, :1])
+    writer.write(one, keys, stamps, values)
+    writer.write(one, [], np.zeros(0, np.int64), np.zeros((0, 3)))
+    writer.commit()
+    writer.commit()
+    writer.close()
+    with client_of(config) as client:
+        found = contents(client, redis_project)
+        assert len(found) == 5001
+        assert sorted({len(row) for row in found.values()}) == [4, 6]
+        single = f"{redis_project}_single"
+        writer = RedisOnlineWriter(config, single, 5)
+        for place in (0, 1999, 2000, 5000):
+            part = slice(place, place + 1)
+            writer.write(one, keys[part], stamps[part], values[part])
+            if place < 3000:
+                writer.write(other, keys[part], stamps[part], values[part, :1])
+        writer.commit()
+        writer.close()
+        for key, row in contents(client, single).items():
+            assert found[key.removesuffix(b"_single")] == row
+        client.delete(*found, *contents(client, single))
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_sent(redis_project: str) -> None:
+    """Wrong shapes, whole numbers beyond 64 bits and text raise ValueError naming the view."""
+    config = RedisConfig((("localhost", 1),), is_cluster=False)
+    writer = RedisOnlineWriter(config, redis_project, 1)
+    view = make_view("rides", ["int64"])
+    keys, stamps = keys_of(view, [("a", 1)]), np.array([1])
+    with pytest.raises(ValueError, match="'rides': 1 keys"):
+        writer.write(view, keys, stamps, np.zeros((1, 2)))
+    with pytest.raises(ValueError, match="'rides': 1 keys"):
+        writer.write(view, keys, np.zeros(2, np.int64), np.zeros((1, 1)))
+    for value in (2.0**63, -math.inf):
+        with pytest.raises(ValueError, match="'f0' does not fit 64 bits"):
+            writer.write(view, keys, stamps, np.array([[value]]))
+    with pytest.raises(ValueError, match="type 'string'"):
+        writer.ensure_table(make_view("texts", ["string"]))
+    writer.commit()  # nothing staged: nobody is asked
+    writer.close()
