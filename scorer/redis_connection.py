@@ -75,17 +75,20 @@ class RedisConnection:
     async def _keep(self) -> None:
         """Have a connection, again and again, until cancelled."""
         loop = asyncio.get_running_loop()
-        delay_seconds = _RETRY_SECONDS_MIN
+        delay_seconds, failures = _RETRY_SECONDS_MIN, 0
         while True:
             try:
                 wire = await self._connect()
             except StoreUnavailableError as error:
-                self._away(str(error))
-                await asyncio.sleep(delay_seconds)
-                delay_seconds = min(2 * delay_seconds, _RETRY_SECONDS_MAX)
+                failures += 1
+                # One failure may be all that a short command sees; its caller tells of it.
+                if failures == 2:
+                    _log.warning("redis_away", address=self._address, reason=str(error))
+                delay_seconds = await self._pause(str(error), delay_seconds)
                 continue
-            if self._trouble:
+            if failures:
                 _log.info("redis_back", address=self._address)
+            failures = 0
             self._wire, self._trouble = wire, ""
             self._settled.set()
             made_at = loop.time()
@@ -94,20 +97,20 @@ class RedisConnection:
             finally:
                 self._wire = None
                 wire.end(_CLOSED)
+            _log.warning("redis_lost", address=self._address, reason=reason)
             if loop.time() - made_at < _LIVED_SECONDS:
                 # A server that hangs up as soon as it has let us in is not asked without a pause.
-                self._away(reason)
-                await asyncio.sleep(delay_seconds)
-                delay_seconds = min(2 * delay_seconds, _RETRY_SECONDS_MAX)
+                delay_seconds = await self._pause(reason, delay_seconds)
             else:
                 delay_seconds = _RETRY_SECONDS_MIN
                 self._settled.clear()
 
-    def _away(self, reason: str) -> None:
-        if not self._trouble:
-            _log.warning("redis_away", address=self._address, reason=reason)
+    async def _pause(self, reason: str, delay_seconds: float) -> float:
+        """Let requests fail with the reason for a while; gives the length of the next pause."""
         self._trouble = reason
         self._settled.set()
+        await asyncio.sleep(delay_seconds)
+        return min(2 * delay_seconds, _RETRY_SECONDS_MAX)
 
     async def _connect(self) -> RedisWire:
         """A connection that is logged in and has answered.
