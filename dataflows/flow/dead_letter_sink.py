@@ -7,7 +7,6 @@ from typing import Protocol
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from contracts.plan import Plan
-from contracts.settings import DataflowSettings
 from dataflows.batches import DeadLetter
 from dataflows.flow.run_context import RunContext
 from dataflows.sources.dead_letters import FileDeadLetters
@@ -46,8 +45,9 @@ class DeadLetterSink(FixedPartitionedSink[DeadLetter, int]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> DeadLetterPart:
         """The dead letters of one topic."""
-        letters = open_dead_letters(self._context.settings, for_part, resume_state)
-        return DeadLetterPart(letters, self._context)
+        return DeadLetterPart(
+            open_dead_letters(for_part, resume_state, self._context), self._context
+        )
 
 
 class DeadLetterPart(StatefulSinkPartition[DeadLetter, int]):
@@ -71,12 +71,11 @@ class DeadLetterPart(StatefulSinkPartition[DeadLetter, int]):
             self._letters.close()
 
 
-def open_dead_letters(
-    settings: DataflowSettings, topic: str, resume_state: int | None
-) -> DeadLetters:
-    """The dead letters of ``topic`` in whatever log there is; nothing is made before the first."""
+def open_dead_letters(topic: str, resume_state: int | None, context: RunContext) -> DeadLetters:
+    """The dead letters of ``topic`` in whatever log there is."""
+    settings = context.settings
     if settings.log.folder is not None:
         return FileDeadLetters(settings.log.folder, topic)
     from dataflows.sources.kafka_dead_letters import KafkaDeadLetters
 
-    return KafkaDeadLetters(settings, topic, resume_state)
+    return KafkaDeadLetters(settings, topic, resume_state, context.stop)
