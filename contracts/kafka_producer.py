@@ -13,7 +13,7 @@ from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient
 
 from contracts.kafka_client import open_client
-from contracts.log import RECORD_BYTES_MAX, LogError
+from contracts.log import RECORD_BYTES_MAX, LogError, RecordTooLargeError
 from contracts.settings import Settings
 
 # Fewer, larger batches: half a megabyte is twice as fast as the default of 16 KiB, and still less
@@ -25,6 +25,7 @@ _UNACKNOWLEDGED_BYTES_MAX = 32 * 1024 * 1024
 # What a queued record takes beside its bytes, about.
 _RECORD_OVERHEAD_BYTES = 512
 _FORCED_SECONDS = 1.0
+_TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
 
 
 class KafkaLogWriter:
@@ -161,6 +162,13 @@ class KafkaLogWriter:
         finally:
             self._stop()
 
+    def abort(self) -> None:
+        """Give up what is not acknowledged yet: whoever waits for it gets LogError.
+
+        The one thing that another thread may call.
+        """
+        self._producer._sender.force_close()
+
     def _settle_oldest(self, deadline: float) -> None:
         future, size = self._pending[0]
         try:
@@ -175,18 +183,18 @@ class KafkaLogWriter:
         """Count what arrived all the same, and remember that the writer is of no more use."""
         self.acknowledged += sum(future.succeeded() for future, _ in self._pending)
         self._pending.clear()
-        self._failure = LogError(self._problem(error, size - _RECORD_OVERHEAD_BYTES))
+        kind = RecordTooLargeError if isinstance(error, _TOO_LARGE) else LogError
+        self._failure = kind(self._problem(error, size - _RECORD_OVERHEAD_BYTES))
         return self._failure
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
-            raise LogError(str(self._failure)) from self._failure
+            raise type(self._failure)(str(self._failure)) from self._failure
 
     def _problem(self, error: Exception, size: int) -> str:
         servers = ",".join(self._settings.log.bootstrap_servers)
         text = f"topic {self._topic} of Kafka at {servers}: "
-        too_large = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
-        if isinstance(error, too_large):
+        if isinstance(error, _TOO_LARGE):
             return (
                 f"{text}a record of {size:,} bytes is larger than it takes; raise the topic's "
                 "`max.message.bytes` (or the brokers' `message.max.bytes`), or make it smaller"
@@ -206,7 +214,7 @@ class KafkaLogWriter:
     def _stop(self) -> None:
         if self._failure is not None or self._pending:
             # Its close waits for what is queued, gives up, and then leaves its thread behind.
-            self._producer._sender.force_close()
+            self.abort()
             self._producer._sender.join(_FORCED_SECONDS)
         with suppress(kafka_errors.KafkaError):
             self._producer.close(timeout=_FORCED_SECONDS)

@@ -19,6 +19,10 @@ class LogError(Exception):
     """The log cannot be read or written; the message says where and what to do."""
 
 
+class RecordTooLargeError(LogError):
+    """The log does not take a record of this size; trying again changes nothing."""
+
+
 @dataclass(frozen=True)
 class Chunk:
     """Whole records read from a partition.

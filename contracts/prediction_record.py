@@ -1,4 +1,4 @@
-"""A record of the prediction log: one scored request, as the scorer writes it and others read it."""
+"""A record of the prediction log: one scored request, as the scorer writes it for others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class ScoredRow(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         inputs: entity keys and request values as the caller gave them.
         vector: what the model saw, in the order of ``PredictionRecord.features``; a missing value
-            is already replaced by its default.
+            is already replaced by its default. What JSON cannot say (NaN, infinite) is null.
         missing: names of the features whose default stood in.
         oldest_feature_us: event time of the oldest stored value used (microseconds since 1970
             UTC); None if none was.
@@ -20,7 +20,7 @@ class ScoredRow(msgspec.Struct, frozen=True, gc=False):
     """
 
     inputs: dict[str, float | int | str | bool | None]
-    vector: list[float]
+    vector: list[float | None]
     missing: list[str]
     oldest_feature_us: int | None
     newest_feature_us: int | None
@@ -30,9 +30,12 @@ class ScoredRow(msgspec.Struct, frozen=True, gc=False):
 class PredictionRecord(msgspec.Struct, frozen=True, gc=False):
     """One scored request.
 
+    One that is too large for a record stands in several, its rows in order. After a failure a
+    record may stand in the log twice, the same byte for byte.
+
     Attributes:
-        request_id: the caller's, or one made by the scorer.
-        event_timestamp: when it was scored by the scorer's clock, RFC 3339 with microseconds, UTC.
+        request_id: the caller's, or one made by the scorer, which the caller does not learn.
+        event_timestamp: when it came by the scorer's clock, RFC 3339 with microseconds, UTC.
         model: name.
         version: of the model.
         fingerprint: of the vector's schema.

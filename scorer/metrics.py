@@ -57,6 +57,22 @@ class ScorerMetrics:
         self.swap_seconds = self._seconds(
             names.SWAP_SECONDS, "From finding a new version to serving it.", "model"
         )
+        self.predictions_written = Counter(
+            names.PREDICTIONS_WRITTEN,
+            "Scored requests that are in the prediction log.",
+            registry=self.registry,
+        )
+        self.predictions_dropped = Counter(
+            names.PREDICTIONS_DROPPED,
+            "Scored requests that are not in the prediction log.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.predictions_waiting = Gauge(
+            names.PREDICTIONS_WAITING,
+            "Scored requests that wait to be written.",
+            registry=self.registry,
+        )
 
     def swapped(self, model: str, result: str, seconds: float) -> None:
         """Count an attempt to swap; ``result`` is ``swapped`` or ``refused``."""

@@ -21,6 +21,7 @@ from scorer.errors import ConfigurationError
 from scorer.metrics import ScorerMetrics
 from scorer.model_pool import ModelPool
 from scorer.online_store import open_online_store
+from scorer.prediction_log import open_prediction_log
 from scorer.service import ScorerService, ServiceLimits
 from scorer.v1 import scorer_pb2, scorer_pb2_grpc
 
@@ -48,6 +49,7 @@ async def serve(
 
     Raises:
         ConfigurationError: an address is taken, or the online store cannot be set up.
+        SettingsError: the settings of Kafka cannot be used.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -69,12 +71,15 @@ async def serve(
 async def running(settings: ScorerSettings, repo_dir: Path) -> AsyncIterator[str]:
     """A scorer that runs as long as the context; gives its address. Raises as ``serve``."""
     metrics = ScorerMetrics()
+    predictions = open_prediction_log(settings, metrics)
     reader = open_online_store(repo_dir)
     pool = ModelPool(ModelRepository(settings.model_repository), _PINNED_MAX, metrics.swapped)
     read_timeout_seconds = _READ_SHARE * settings.default_deadline_seconds
     batcher = Batcher(reader, metrics, settings.in_flight_max, read_timeout_seconds)
     limits = ServiceLimits(settings.rows_per_request_max, settings.default_deadline_seconds)
-    service = ScorerService(pool, batcher, metrics, limits, lambda: time.time_ns() // 1000)
+    service = ScorerService(
+        pool, batcher, metrics, limits, lambda: time.time_ns() // 1000, predictions
+    )
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(reader.close)
         if settings.metrics_address:
@@ -101,9 +106,12 @@ async def running(settings: ScorerSettings, repo_dir: Path) -> AsyncIterator[str
         for name in ("", SERVICE):
             await status.set(name, health_pb2.HealthCheckResponse.SERVING)
         _log.info("serving", address=address, models=dict(pool.models()))
+        if predictions is not None:
+            predictions.start()
         try:
             yield address
         finally:
+            end = time.monotonic() + settings.grace_seconds
             await status.enter_graceful_shutdown()
             # A call that gRPC has read but not handed to us when it stops ends as CANCELLED
             # (grpc/grpc#41785). So turn callers away first, and stop when it has become quiet.
@@ -111,6 +119,8 @@ async def running(settings: ScorerSettings, repo_dir: Path) -> AsyncIterator[str
             await service.quiet(_QUIET_SECONDS, settings.grace_seconds)
             await server.stop(settings.grace_seconds)
             await batcher.drain()
+            if predictions is not None:
+                await predictions.stop(max(0.0, end - time.monotonic()))
 
 
 def _listen(server: grpc.aio.Server, address: str) -> str:

@@ -17,6 +17,7 @@ from scorer.errors import DeadlineError, InvalidRequestError, ScorerError, Stopp
 from scorer.metrics import ScorerMetrics
 from scorer.model import LoadedModel
 from scorer.model_pool import ModelPool
+from scorer.prediction_log import PredictionLog, ScoredRequest
 from scorer.status import status_of
 from scorer.v1 import scorer_pb2, scorer_pb2_grpc
 from scorer.vector import Scalar, check_row
@@ -45,6 +46,7 @@ class ScorerService(scorer_pb2_grpc.ScorerServiceServicer):
         metrics: ScorerMetrics,
         limits: ServiceLimits,
         clock_us: Callable[[], int],
+        predictions: PredictionLog | None,
     ) -> None:
         """``clock_us`` gives the moment of prediction for requests that do not say it."""
         self._pool = pool
@@ -52,6 +54,7 @@ class ScorerService(scorer_pb2_grpc.ScorerServiceServicer):
         self._metrics = metrics
         self._limits = limits
         self._clock_us = clock_us
+        self._predictions = predictions
         self._refusing = False
         self._arrived = 0
         self._under_way = 0
@@ -125,6 +128,7 @@ class ScorerService(scorer_pb2_grpc.ScorerServiceServicer):
         raise AssertionError("abort always raises")
 
     async def _score(self, request: scorer_pb2.ScoreRequest) -> scorer_pb2.ScoreResponse:
+        started = time.perf_counter()
         rows_max = self._limits.rows_per_request_max
         if not request.rows:
             raise InvalidRequestError("no rows: give at least one row to score")
@@ -132,16 +136,21 @@ class ScorerService(scorer_pb2_grpc.ScorerServiceServicer):
             raise InvalidRequestError(
                 f"{len(request.rows)} rows, at most {rows_max} in one request: split it"
             )
-        at_us = self._clock_us()
-        if request.HasField("event_time"):
-            at_us = _to_us(request.event_time)
+        came_us = self._clock_us()
+        at_us = _to_us(request.event_time) if request.HasField("event_time") else came_us
         model = await self._model(request.model, request.version)
-        rows = [
-            check_row(model.plan, number, _inputs(number, row.inputs))
-            for number, row in enumerate(request.rows)
-        ]
+        inputs = [_inputs(number, row.inputs) for number, row in enumerate(request.rows)]
+        rows = [check_row(model.plan, number, given) for number, given in enumerate(inputs)]
         scored = await self._batcher.score(model, rows, at_us)
-        return self._response(request, model, scored)
+        response = self._response(request, model, scored)
+        if self._predictions is not None:
+            latency = time.perf_counter() - started
+            self._predictions.put(
+                ScoredRequest(
+                    request.request_id, model.manifest, inputs, scored, came_us, at_us, latency
+                )
+            )
+        return response
 
     def _response(
         self, request: scorer_pb2.ScoreRequest, model: LoadedModel, scored: list[ScoredRow]

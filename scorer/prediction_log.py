@@ -1,0 +1,298 @@
+"""The prediction log: what was scored, written by a thread so that no request ever waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+import msgspec
+import structlog
+
+from contracts.file_log import FileLogWriter
+from contracts.log import LogError, LogWriter, RecordTooLargeError
+from contracts.manifest import Manifest
+from contracts.prediction_record import PredictionRecord
+from contracts.prediction_record import ScoredRow as RecordRow
+from contracts.settings import ScorerSettings
+from scorer.batcher import ScoredRow
+from scorer.metrics import ScorerMetrics
+from scorer.vector import Scalar
+
+# A broker takes a mebibyte by default, headers and all.
+RECORD_BYTES_MAX = 1_000_000
+# Requests of many rows take more room; a buffer full of them must not take all memory.
+ROWS_PER_REQUEST = 16
+_REQUESTS_PER_WRITE = 500
+# Taking what has gathered ten times a second costs requests less than waking a thread for each.
+_PAUSE_SECONDS = 0.1
+_BACKOFF_SECONDS = (0.2, 5.0)
+# A log that has just failed gets no more of the time for stopping than this.
+_LAST_TRY_SECONDS = 0.5
+_CLIENT_ID = "headwater-predictions"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_log = structlog.get_logger()
+_encode = msgspec.json.Encoder().encode
+
+Records = list[tuple[str, bytes]]
+
+
+class ScoredRequest(NamedTuple):
+    """What one answered request leaves for the log; nothing in it is changed any more.
+
+    Attributes:
+        request_id: the caller's; may be empty.
+        manifest: of the model that scored.
+        inputs: of each row.
+        rows: score and vector of each.
+        came_us: when it came, by the scorer's clock, microseconds since 1970.
+        at_us: moment of prediction, event time.
+        latency_seconds: until its answer was ready.
+    """
+
+    request_id: str
+    manifest: Manifest
+    inputs: Sequence[dict[str, Scalar]]
+    rows: Sequence[ScoredRow]
+    came_us: int
+    at_us: int
+    latency_seconds: float
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What the thread has taken and not written yet: requests, their rows, and their records."""
+
+    requests: int = 0
+    rows: int = 0
+    records: Records = field(default_factory=list)
+
+
+class PredictionLog:
+    """A bounded buffer and the thread that empties it into a log.
+
+    While the log cannot be written, the buffer fills; then requests are dropped, and counted.
+    """
+
+    def __init__(
+        self,
+        open_writer: Callable[[], LogWriter],
+        requests_max: int,
+        metrics: ScorerMetrics,
+    ) -> None:
+        """``open_writer`` is called in the thread, as often as need be; it may raise LogError."""
+        self._open_writer = open_writer
+        self._requests_max = requests_max
+        self._rows_max = requests_max * ROWS_PER_REQUEST
+        self._metrics = metrics
+        self._buffer: deque[ScoredRequest] = deque()
+        # Each of these has one thread that changes it, so that nobody needs a lock.
+        self._rows_put = self._rows_done = 0
+        self._batch = _Batch()
+        self._writer: LogWriter | None = None
+        self._failures = 0
+        self._given_up = False
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
+        metrics.predictions_waiting.set_function(self._waiting)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def put(self, request: ScoredRequest) -> None:
+        """Leave a request to be written; from one thread only. Never waits, drops instead."""
+        waiting = self._waiting()
+        rows = self._rows_put - self._rows_done + len(request.rows)
+        if waiting >= self._requests_max or (waiting and rows > self._rows_max):
+            self._metrics.predictions_dropped.labels("full").inc()
+            return
+        self._buffer.append(request)
+        self._rows_put += len(request.rows)
+        if waiting == self._requests_max // 2:
+            self._wake.set()
+
+    async def stop(self, timeout_seconds: float) -> None:
+        """Write what is left, no longer than that, and count what could not be written."""
+        self._stopping.set()
+        self._wake.set()
+        seconds = min(timeout_seconds, _LAST_TRY_SECONDS) if self._failures else timeout_seconds
+        await asyncio.to_thread(self._thread.join, seconds)
+        abort = getattr(self._writer, "abort", None)
+        if self._thread.is_alive() and abort is not None:
+            abort()
+            await asyncio.to_thread(self._thread.join, _LAST_TRY_SECONDS)
+        self._given_up = True
+        if left := self._waiting():
+            self._metrics.predictions_dropped.labels("stopped").inc(left)
+            _log.warning("predictions_lost", requests=left)
+
+    def _waiting(self) -> int:
+        return len(self._buffer) + self._batch.requests
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            if self._can_write():
+                self._empty_buffer()
+            if self._failures:
+                first, longest = _BACKOFF_SECONDS
+                self._stopping.wait(min(longest, first * 2 ** min(self._failures - 1, 16)))
+            else:
+                self._wake.wait(_PAUSE_SECONDS)
+                self._wake.clear()
+        if self._can_write():
+            self._empty_buffer()
+        self._close()
+
+    def _can_write(self) -> bool:
+        if self._writer is None:
+            try:
+                self._writer = self._open_writer()
+            except Exception as error:  # noqa: BLE001 - the scorer serves on without this log
+                self._failed(error)
+        return self._writer is not None
+
+    def _empty_buffer(self) -> None:
+        """Write until nothing is left or the log fails; what could not be written stays first."""
+        while self._batch.rows or self._buffer:
+            if not self._batch.rows:
+                self._take()
+            if not self._append():
+                return
+
+    def _take(self) -> None:
+        """Turn some of the buffer into records. They stay the same however often they are tried."""
+        batch = self._batch
+        for _ in range(min(len(self._buffer), _REQUESTS_PER_WRITE)):
+            request = self._buffer.popleft()
+            batch.requests += 1
+            batch.rows += len(request.rows)
+            try:
+                batch.records += records_of(request)
+            except Exception as error:  # noqa: BLE001 - one bad request must not stop the rest
+                self._drop_from_batch("error", error)
+            # Let the event loop have the interpreter: it waits up to 5 ms for whoever keeps it.
+            time.sleep(0)
+
+    def _append(self) -> bool:
+        """Append the batch; False if the log failed and the batch is to be tried again."""
+        batch, writer = self._batch, self._writer
+        if writer is None or self._given_up:
+            return False
+        try:
+            if batch.records:
+                writer.append(_one_by_one(batch.records))
+        except Exception as error:  # noqa: BLE001 - the scorer serves on without this log
+            self._failed(error)
+            return False
+        if self._failures:
+            _log.info("prediction_log_back", failures=self._failures)
+        self._failures = 0
+        self._metrics.predictions_written.inc(batch.requests)
+        self._rows_done += batch.rows
+        self._batch = _Batch()
+        return True
+
+    def _failed(self, error: Exception) -> None:
+        """Take note of a failure; the next try is made with a new writer."""
+        self._failures += 1
+        if self._failures == 1:
+            _log.warning("prediction_log_failed", error=str(error))
+        self._close()
+        if isinstance(error, RecordTooLargeError) and self._batch.records:
+            largest = max(self._batch.records, key=lambda record: len(record[1]))
+            self._batch.records.remove(largest)
+            self._drop_from_batch("too_large", error)
+
+    def _drop_from_batch(self, reason: str, error: Exception) -> None:
+        self._batch.requests = max(0, self._batch.requests - 1)
+        self._metrics.predictions_dropped.labels(reason).inc()
+        _log.warning("prediction_dropped", reason=reason, error=str(error))
+
+    def _close(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with suppress(LogError, OSError):
+                writer.close()
+
+
+def open_prediction_log(settings: ScorerSettings, metrics: ScorerMetrics) -> PredictionLog | None:
+    """The log that the settings ask for, not started yet; None if they ask for none.
+
+    It need not be there: a log that cannot be written is tried again and again.
+
+    Raises:
+        SettingsError: the settings of Kafka cannot be used.
+    """
+    topic, folder = settings.prediction_topic, settings.log.folder
+    if not topic:
+        return None
+    if folder is None and settings.kafka_security_protocol != "PLAINTEXT":
+        from contracts.kafka_client import connection_options
+
+        connection_options(settings, _CLIENT_ID)
+
+    def open_writer() -> LogWriter:
+        if folder is not None:
+            return FileLogWriter(folder, topic)
+        # It takes a third of a second to import, which is the thread's to wait.
+        from contracts.kafka_producer import KafkaLogWriter
+
+        return KafkaLogWriter(settings, topic, _CLIENT_ID)
+
+    return PredictionLog(open_writer, settings.prediction_buffer_max, metrics)
+
+
+def records_of(request: ScoredRequest) -> Records:
+    """(key, record) of a request: one, or several where its rows do not fit into one.
+
+    A row that alone is too large comes back as it is; the log has to refuse it.
+    """
+    manifest, names = request.manifest, request.manifest.schema.names
+    came = _EPOCH + timedelta(microseconds=request.came_us)
+    record = PredictionRecord(
+        request_id=request.request_id or uuid.uuid4().hex,
+        event_timestamp=came.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        model=manifest.model,
+        version=manifest.version,
+        fingerprint=manifest.fingerprint,
+        features=list(names),
+        at_us=request.at_us,
+        latency_ms=request.latency_seconds * 1000,
+        rows=[
+            RecordRow(
+                inputs=given,
+                vector=list(row.vector.values),
+                missing=[names[position] for position in row.vector.missing],
+                oldest_feature_us=row.vector.oldest_us,
+                newest_feature_us=row.vector.newest_us,
+                score=row.score,
+            )
+            for given, row in zip(request.inputs, request.rows, strict=True)
+        ],
+    )
+    return [(record.request_id, data) for data in _in_pieces(record)]
+
+
+def _in_pieces(record: PredictionRecord) -> Iterator[bytes]:
+    data, rows = _encode(record), record.rows
+    if len(data) <= RECORD_BYTES_MAX or len(rows) == 1:
+        yield data
+        return
+    for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
+        yield from _in_pieces(msgspec.structs.replace(record, rows=half))
+
+
+def _one_by_one(records: Records) -> Iterator[tuple[str, bytes]]:
+    """The records, with a chance for the event loop between two of them, as in ``_take``."""
+    for record in records:
+        yield record
+        time.sleep(0)
