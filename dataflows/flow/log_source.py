@@ -136,6 +136,8 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
         """Where to go on; also the begin of a new epoch's budget."""
         self._bytes_left = self._context.settings.epoch_bytes_max
         self._snapshot_offset = self._reader.offset
+        for tell in self._context.on_epoch:
+            tell()
         return Position(self._reader.offset, self._stream.newest_us)
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from dataflows.watermark import NOT_YET
 # each). Rows that are replaced meanwhile are never written.
 OUTBOX_ROWS_MAX = 500_000
 _FIRST_PAUSE_SECONDS = 0.05
-# Between two words on the progress: each is a small file.
+# Between two words on the progress while catching up: each is a small file.
 _TELL_SECONDS = 0.005
 _PAUSE_SECONDS_MAX = 1.0
 
@@ -53,14 +53,15 @@ class OnlinePartition(StatefulSinkPartition[ShardOutput, int]):
         self._views = {view.name: view for view in plan.views}
         self._context = context
         self._writer = writer
-        for view in plan.views:
-            self._patiently(lambda view=view: writer.ensure_table(view))  # type: ignore[misc]
         self._outbox = Outbox()
         self._progress = ProgressFile(context.places.state, number, context)
         # Shard -> watermark: of what came in, and of what the store has.
         self._shards: dict[int, int] = {}
         self._written: dict[int, int] = {}
         self._tell_at = 0.0
+        for view in plan.views:
+            writer.ensure_table(view)
+        context.on_epoch.append(self._tell)
 
     def write_batch(self, values: list[ShardOutput]) -> None:
         """Take rows in; write them at once unless there is more to read, which may replace them."""
@@ -74,7 +75,7 @@ class OnlinePartition(StatefulSinkPartition[ShardOutput, int]):
             self._outbox.compact()
             if self._outbox.rows > OUTBOX_ROWS_MAX // 2:
                 self._flush()
-        if self._context.monotonic() >= self._tell_at:
+        if not self._context.backlog or self._context.monotonic() >= self._tell_at:
             self._tell()
 
     def snapshot(self) -> int:
@@ -100,7 +101,7 @@ class OnlinePartition(StatefulSinkPartition[ShardOutput, int]):
 
     def _tell(self) -> None:
         self._tell_at = self._context.monotonic() + _TELL_SECONDS
-        watermark_us = min(self._written.values(), default=NOT_YET)
+        watermark_us = min(list(self._written.values()), default=NOT_YET)
         self._progress.write(len(self._shards), watermark_us)
 
     def _patiently(self, work: Callable[[], None]) -> None:
@@ -116,6 +117,7 @@ class OnlinePartition(StatefulSinkPartition[ShardOutput, int]):
             except OnlineStoreGoneError as error:
                 waited = self._context.monotonic() - began
                 self._context.waiting_for = str(error)
+                self._tell()
                 if waited > self._context.settings.outage_seconds:
                     raise
                 if self._context.stop.wait(pause_seconds):

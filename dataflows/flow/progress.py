@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,12 +52,13 @@ class Progress:
 
 
 class ProgressFile:
-    """Writes the progress of one worker."""
+    """Writes the progress of one worker; any thread may."""
 
     def __init__(self, state: Path, worker: int, context: RunContext) -> None:
         self._path = state / FOLDER / f"{worker}.json"
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._context = context
+        self._lock = threading.Lock()
 
     def write(self, shards: int, online_watermark_us: int) -> None:
         """Replace the file in one step."""
@@ -78,9 +80,10 @@ class ProgressFile:
             waiting_for=context.waiting_for,
             said_at_us=context.wall_us(),
         )
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_bytes(msgspec.json.encode(progress))
-        temporary.replace(self._path)
+        with self._lock:
+            temporary = self._path.with_suffix(".tmp")
+            temporary.write_bytes(msgspec.json.encode(progress))
+            temporary.replace(self._path)
 
 
 def read_progress(state: Path) -> list[Progress]:

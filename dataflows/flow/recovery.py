@@ -30,6 +30,10 @@ _RESUME_EPOCH = """
     END FROM last
 """
 
+# One partition for each worker, none of which resumes anything. Those of a run with more workers
+# than this one would be nobody's, at which Bytewax panics.
+_PER_WORKER = "headwater.online_store"
+
 
 def open_recovery(folder: Path) -> None:
     """Make the recovery store if there is none, else remove what was never committed.
@@ -53,3 +57,4 @@ def open_recovery(folder: Path) -> None:
             found = store.execute(_RESUME_EPOCH).fetchone()
             if found is not None:
                 store.execute("DELETE FROM snaps WHERE snap_epoch >= ?", found)
+            store.execute("DELETE FROM snaps WHERE step_id = ?", (_PER_WORKER,))

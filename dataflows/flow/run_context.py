@@ -81,6 +81,7 @@ class RunContext:
         backlog: numbers of the partitions that are known to have more to read.
         positions: partition name -> where this process is in it.
         waiting_for: what the flow stands still for, empty if for nothing.
+        on_epoch: called at the end of each epoch of each partition, by any thread.
         wall_us: microseconds since 1970 UTC; for audit entries only.
     """
 
@@ -96,6 +97,7 @@ class RunContext:
     backlog: set[int] = field(default_factory=set)
     positions: dict[str, PartitionProgress] = field(default_factory=dict)
     waiting_for: str = ""
+    on_epoch: list[Callable[[], None]] = field(default_factory=list)
 
     @contextmanager
     def noting_failure(self) -> Iterator[None]:
