@@ -1,4 +1,5 @@
 # Needs only make and Python 3.11 or 3.12; everything else is installed into .venv and build/.
+# Real Kafka and Redis (make services) need Java 17 and Maven too, and redis-server or root.
 # PYTHON=/path/to/python3.12 chooses the interpreter of a new .venv.
 
 VENV := .venv
@@ -16,14 +17,15 @@ UV ?= $(shell if uv python dir >/dev/null 2>&1; then command -v uv; else echo $(
 
 PROTOS := $(patsubst proto/%,%,$(wildcard proto/*/*/*.proto))
 BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
-CHECKS := check-format check-lint check-types check-stubs check-house
+CHECKS := check-format check-lint check-types check-stubs check-house check-compose
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test check $(CHECKS) bench stubs lock clean
+.PHONY: help install demo test services services-get services-down check $(CHECKS) bench stubs \
+	lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z%-]+:.* ## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z%-]+:.* ## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  PYTHON=PATH chooses the interpreter, PYTEST_ARGS=... and LOCK_ARGS=... are passed on"
 
 install: $(INSTALLED) ## the environment .venv, exactly as in requirements.lock
@@ -34,7 +36,16 @@ demo: install ## a year of real flights from log to scores; writes build/demo/re
 test: install ## the whole test suite
 	$(BIN)/pytest $(PYTEST_ARGS)
 
-check: $(CHECKS) ## formatting, lint, types, stubs up to date, house rules
+services: install ## real Kafka and Redis in the background, on 127.0.0.1:9092 and :6379
+	$(BIN)/python -m tests.services up
+
+services-get: install ## only get what they need: Kafka's jars, redis-server (as root)
+	$(BIN)/python -m tests.services get
+
+services-down: install ## end them; their data stays in build/services
+	$(BIN)/python -m tests.services down
+
+check: $(CHECKS) ## formatting, lint, types, stubs up to date, house rules, compose.yaml
 
 check-format: install
 	$(BIN)/ruff format --check .
@@ -55,6 +66,9 @@ check-stubs: install
 check-house: install
 	$(BIN)/pytest --quiet tests/test_house.py
 
+check-compose: install
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml
+
 bench: $(BENCHMARKS:benchmarks/%.py=bench-%) ## every benchmark, one after the other
 
 bench-%: install ## one benchmark; writes build/bench/NAME.json
@@ -69,7 +83,8 @@ lock: | $(UV) ## requirements.lock from pyproject.toml (LOCK_ARGS=--upgrade: new
 		--python-version 3.11 --all-extras --group test --group check $(LOCK_ARGS) \
 		--custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
 
-clean: ## remove what was built and installed here
+clean: ## remove what was built and installed here, after ending what make services started
+	@test ! -d build/services || test ! -d $(VENV) || $(BIN)/python -m tests.services down
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
