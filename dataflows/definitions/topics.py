@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 from feast import KafkaSource
-from feast.data_format import JsonFormat
+from feast.data_format import AvroFormat, JsonFormat, ProtoFormat
 
-from contracts.plan import Column, ColumnType, Topic
+from contracts.plan import Column, ColumnType, Framing, RecordFormat, Topic
 from dataflows.definitions.errors import DefinitionError
+from dataflows.sources.avro_schema import AvroRecord, AvroSchemaError, canonical_json
+from dataflows.sources.protobuf_schema import ProtobufClassError, message_class, message_columns
 
 # The names that Spark's DDL strings, which Feast's JsonFormat takes, give to the types we read.
 _DDL_TYPES: dict[str, ColumnType] = {
@@ -27,6 +31,8 @@ _DDL_TYPES: dict[str, ColumnType] = {
 }
 
 KEY_TAG = "headwater.key"
+FRAMING_TAG = "headwater.framing"
+_FRAMINGS: tuple[Framing, ...] = ("none", "schema-registry")
 
 
 def compile_topic(source: Any, used_by: str) -> Topic:
@@ -40,14 +46,13 @@ def compile_topic(source: Any, used_by: str) -> Topic:
         raise DefinitionError(f"{where} names no topic; add topic=...")
     if source.field_mapping:
         raise DefinitionError(f"{where}: field_mapping cannot be executed; name columns as logged")
-    if not isinstance(options.message_format, JsonFormat):
-        kind = type(options.message_format).__name__
-        raise DefinitionError(f"{where}: {kind} cannot be executed; use JsonFormat")
-    columns = parse_ddl(options.message_format.schema_json, where)
+    written = _read_format(options.message_format, source.timestamp_field, where)
+    columns = written.columns
     kinds = {column.name: column.dtype for column in columns}
     if kinds.get(source.timestamp_field) != "timestamp":
         raise DefinitionError(
             f"{where}: timestamp_field {source.timestamp_field!r} is not a timestamp of its format"
+            f"{written.hint}"
         )
     key_field = (source.tags or {}).get(KEY_TAG, columns[0].name)
     if key_field not in kinds:
@@ -62,6 +67,87 @@ def compile_topic(source: Any, used_by: str) -> Topic:
         timestamp_field=source.timestamp_field,
         watermark_delay_us=delay // timedelta(microseconds=1),
         key_field=key_field,
+        format=written.format,
+        schema=written.schema,
+        framing=_framing(source, where),
+    )
+
+
+@dataclass(frozen=True)
+class _Written:
+    """How the records of a source are written; ``hint`` says what a timestamp is there."""
+
+    format: RecordFormat
+    schema: str
+    columns: tuple[Column, ...]
+    hint: str
+
+
+def _read_format(message_format: Any, timestamp_field: str, where: str) -> _Written:
+    if isinstance(message_format, JsonFormat):
+        return _Written("json", "", parse_ddl(message_format.schema_json, where), "")
+    if isinstance(message_format, AvroFormat):
+        return _avro(message_format.schema_json, timestamp_field, where)
+    if isinstance(message_format, ProtoFormat):
+        return _protobuf(message_format.class_path, timestamp_field, where)
+    kind = type(message_format).__name__
+    raise DefinitionError(
+        f"{where}: {kind} cannot be executed; use JsonFormat, AvroFormat or ProtoFormat"
+    )
+
+
+def _avro(schema_json: str, timestamp_field: str, where: str) -> _Written:
+    try:
+        record = AvroRecord(schema_json)
+    except AvroSchemaError as error:
+        raise DefinitionError(f"{where}: {error}") from error
+    return _Written(
+        "avro",
+        canonical_json(record.json),
+        _with_time(
+            [Column(one.name, one.dtype, one.nullable) for one in record.columns()],
+            timestamp_field,
+            where,
+        ),
+        ": it must be a long with the logicalType timestamp-millis or timestamp-micros, or a "
+        "string with times such as 2013-01-31T23:59:00Z",
+    )
+
+
+def _protobuf(class_path: str, timestamp_field: str, where: str) -> _Written:
+    try:
+        kind: Any = message_class(class_path)
+    except ProtobufClassError as error:
+        raise DefinitionError(f"{where}: {error}") from error
+    return _Written(
+        "protobuf",
+        class_path,
+        _with_time(message_columns(kind.DESCRIPTOR), timestamp_field, where),
+        ": it must be a google.protobuf.Timestamp, or a string with times such as "
+        "2013-01-31T23:59:00Z",
+    )
+
+
+def _with_time(columns: Iterable[Column], timestamp_field: str, where: str) -> tuple[Column, ...]:
+    """These columns; a text that is the event time is a time."""
+    found = tuple(
+        replace(column, dtype="timestamp")
+        if column.name == timestamp_field and column.dtype == "string"
+        else column
+        for column in columns
+    )
+    if not found:
+        raise DefinitionError(f"{where}: its schema has no field that can be a column")
+    return found
+
+
+def _framing(source: KafkaSource, where: str) -> Framing:
+    value = (source.tags or {}).get(FRAMING_TAG, "none")
+    for framing in _FRAMINGS:
+        if value == framing:
+            return framing
+    raise DefinitionError(
+        f"{where}: tag {FRAMING_TAG} is {value!r}; known are {', '.join(_FRAMINGS)}"
     )
 
 

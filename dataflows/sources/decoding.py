@@ -1,24 +1,27 @@
-"""JSON records to columns, a batch at a time; what does not fit is set aside with a reason."""
+"""Records to columns, a batch at a time; what does not fit is set aside with a reason."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
 from contracts.log import Chunk
 from contracts.plan import Column, Topic
-
-Ints = npt.NDArray[np.int64]
-
-# Event times outside are taken for a mistake (a second count read as milliseconds and the like).
-EARLIEST_US = 0  # 1970-01-01
-LATEST_US = 4_102_444_800_000_000  # 2100-01-01
+from dataflows.sources.columns import (
+    BadColumnError,
+    BadRecord,
+    Decoded,
+    Ints,
+    RecordDecoder,
+    check_event_times,
+    convert,
+)
+from dataflows.sources.framing import FramedDecoder, RegistryDecoder
+from dataflows.sources.schema_registry import SchemaRegistry
 
 _PYTHON_TYPES: Mapping[str, Any] = {
     "string": str,
@@ -29,44 +32,28 @@ _PYTHON_TYPES: Mapping[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class BadRecord:
-    """A record that could not be used: its position in the batch, its bytes, and why."""
+def make_decoder(topic: Topic, registry: SchemaRegistry | None = None) -> RecordDecoder:
+    """The decoder for the topic's format and framing.
 
-    index: int
-    record: bytes
-    reason: str
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """The good records of a batch.
-
-    Attributes:
-        index: int64[n], position of each in the batch that was decoded.
-        event_us: int64[n], event time.
-        columns: name -> list of str|None for strings, of int|None for integers;
-            float64[n] (NaN is null) for all else.
-        bad: the others, in order.
+    Args:
+        topic: whose records are decoded.
+        registry: where the schemas of framed Avro records are found; without it all have the
+            topic's own.
     """
+    if topic.format == "json":
+        plain: RecordDecoder = JsonDecoder(topic)
+    elif topic.format == "avro":
+        # Only those who have Avro pay for its import, and for the compilation of its loop.
+        from dataflows.sources.avro import AvroDecoder, AvroDecoders
 
-    index: Ints
-    event_us: Ints
-    columns: dict[str, Any]
-    bad: list[BadRecord]
+        if topic.framing == "schema-registry" and registry is not None:
+            return RegistryDecoder(topic, AvroDecoders(topic, registry).decoder)
+        plain = AvroDecoder(topic, topic.schema)
+    else:
+        from dataflows.sources.protobuf import ProtobufDecoder
 
-
-class RecordDecoder(Protocol):
-    """Decodes the records of one topic. Not safe for threads."""
-
-    def decode(self, chunk: Chunk) -> Decoded:
-        """All records of a chunk, the bad ones set aside."""
-        ...
-
-
-def make_decoder(topic: Topic) -> RecordDecoder:
-    """The decoder for the topic's format and framing."""
-    return JsonDecoder(topic)
+        plain = ProtobufDecoder(topic)
+    return FramedDecoder(topic, plain) if topic.framing == "schema-registry" else plain
 
 
 class JsonDecoder:
@@ -133,22 +120,12 @@ class JsonDecoder:
         for column in self._topic.columns:
             name = column.name
             values = [getattr(row, name) for row in rows]
-            columns[name] = _convert(column, values)
-        event_us = columns[self._topic.timestamp_field]
-        if np.isnan(event_us).any():
-            raise _BadColumnError(f"{self._topic.timestamp_field} is null")
-        if len(event_us) and (event_us.min() < EARLIEST_US or event_us.max() >= LATEST_US):
-            raise _BadColumnError(
-                f"{self._topic.timestamp_field} is not between the years 1970 and 2100"
-            )
-        return Decoded(index, event_us.astype(np.int64), columns, bad)
+            columns[name] = convert(column, values)
+        name = self._topic.timestamp_field
+        return Decoded(index, check_event_times(name, columns[name]), columns, bad)
 
 
-class _BadColumnError(ValueError):
-    """A value of the right JSON type that cannot be used."""
-
-
-_BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _BadColumnError)
+_BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, BadColumnError)
 
 
 @dataclass(frozen=True)
@@ -187,34 +164,3 @@ def _field(column: Column) -> tuple[Any, ...]:
     if column.nullable:
         return (column.name, kind | None, None)
     return (column.name, kind)
-
-
-def _convert(column: Column, values: list[Any]) -> Any:
-    if column.dtype == "string":
-        return values
-    if column.dtype == "timestamp":
-        return _times(column.name, values)
-    if column.dtype == "int64":
-        return _integers(column.name, values)
-    return np.array(values, dtype=np.float64)
-
-
-def _integers(name: str, values: list[int | None]) -> list[int | None]:
-    # They stay Python integers: as keys they must be exact, which a double is not.
-    try:
-        np.array([value for value in values if value is not None], dtype=np.int64)
-    except OverflowError as error:
-        raise _BadColumnError(f"{name} does not fit into 64 bits") from error
-    return values
-
-
-def _times(name: str, values: list[str | None]) -> npt.NDArray[np.float64]:
-    # Microseconds since 1970 stay exact in a double until the year 2255.
-    try:
-        stamps = pa.array(values, pa.string()).cast(pa.timestamp("us", tz="UTC"))
-    except pa.ArrowInvalid as error:
-        raise _BadColumnError(
-            f"{name} is not a time with a zone such as 2013-01-31T23:59:00.123456Z"
-        ) from error
-    integers = stamps.cast(pa.int64())
-    return np.asarray(integers.to_numpy(zero_copy_only=False), dtype=np.float64)
