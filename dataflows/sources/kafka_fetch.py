@@ -58,6 +58,11 @@ class Poller(Protocol):
 
 def make_poller(consumer: Any) -> Poller:
     """By whole batches if this kafka-python has what that needs; a warning if not."""
+    # kafka-python 3.0 does not hand its option on, so brokers would make a topic anew, and empty,
+    # as soon as it is deleted.
+    cluster_config = getattr(getattr(consumer, "_cluster", None), "config", {})
+    if "allow_auto_create_topics" in cluster_config:
+        cluster_config["allow_auto_create_topics"] = False
     missing = missing_hook(consumer)
     if missing is None:
         return BatchPoller(consumer)

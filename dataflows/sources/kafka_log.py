@@ -51,8 +51,8 @@ class KafkaLog:
     """Reads partitions of Kafka in one thread, through one consumer. One per process.
 
     The thread begins with the first partition that is opened. Memory: for each partition
-    ``BUFFERED_FETCHES + 1`` fetches of ``kafka_fetch_bytes``, as large as they come out of their
-    compression.
+    ``BUFFERED_FETCHES + 1`` fetches of ``kafka_fetch_bytes`` (or of one batch, if that is larger),
+    as large as they come out of their compression.
 
     Raises:
         SettingsError: the settings contradict each other, or name a file that cannot be used.

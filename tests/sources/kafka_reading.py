@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from kafka import KafkaConsumer, TopicPartition
 
-from contracts.log import Chunk
+from contracts.log import Chunk, LogError
 from contracts.settings import DataflowSettings
 from dataflows.sources.kafka_log import KafkaLog
 from dataflows.sources.kafka_partition import KafkaPartition
@@ -62,6 +62,18 @@ def read_to(
         assert chunk.offsets[-1] < chunk.next_offset == reader.offset
         found += records_of(chunk)
     return found
+
+
+def failure_of(reader: KafkaPartition) -> str:
+    """What reading fails with; records before it are thrown away."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            reader.read(1 << 20)
+        except LogError as error:
+            return str(error)
+        time.sleep(0.001)
+    raise AssertionError(f"{reader.name} does not fail")
 
 
 def records_of(chunk: Chunk) -> list[Record]:
