@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -17,10 +18,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from contracts.feast_redis import (
+    decode_timestamp,
+    redis_field,
+    redis_key,
+    redis_timestamp_field,
+)
 from contracts.model_repository import ModelRepository
+from contracts.online_store import RedisConfig
+from contracts.plan import View
+from dataflows.stores.redis_client import open_client, store_errors
+from dataflows.stores.redis_scan import entity_keys, views_of
 
 _U64 = npt.NDArray[np.uint64]
-_ROWS_AT_ONCE = 50_000
 _NULL = 0x6E75_6C6C
 _NAN = 0x7FF8_0000_0000_0000
 # Odd constants with well spread bits: two lanes make 128 bits for each row.
@@ -61,7 +71,8 @@ def digest_parquet(path: Path) -> str:
 def digest_sqlite(path: Path, project: str) -> str:
     """SHA-256 (hex) over all feature tables of a project in a SQLite online store.
 
-    Entity key, feature, value and event time (microseconds where we wrote it) of every row count.
+    Entity key, feature, value and event time (microseconds where we wrote it) of every row count;
+    a table without rows is as none. Equal to ``digest_redis`` of the same rows.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -69,7 +80,7 @@ def digest_sqlite(path: Path, project: str) -> str:
     """
     if not path.exists():
         raise FileNotFoundError(f"no online store at {path}")
-    digest = hashlib.sha256()
+    rows = _RowSum()
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         connection.execute("BEGIN")
         names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
@@ -78,16 +89,79 @@ def digest_sqlite(path: Path, project: str) -> str:
             columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
             if not {"entity_key", "feature_name", "value", "event_ts"} <= columns:
                 continue
-            digest.update(f"table {name}\n".encode())
+            view = name[len(project) + 1 :]
             stamp = "NULL" if "event_us" not in columns else "event_us"
-            rows = connection.execute(
-                "SELECT length(entity_key), entity_key, feature_name, length(value), value,"
+            found = connection.execute(
+                "SELECT entity_key, feature_name, value,"
                 f" CASE WHEN {stamp} / 1000000 = event_ts THEN {stamp}"
-                f" ELSE event_ts * 1000000 END FROM {table} ORDER BY entity_key, feature_name"
+                f" ELSE event_ts * 1000000 END FROM {table}"
             )
-            while chunk := rows.fetchmany(_ROWS_AT_ONCE):
-                digest.update(repr(chunk).encode())
-    return digest.hexdigest()
+            for key, feature, value, stamp_us in found:
+                rows.add(view, key, feature, value, stamp_us)
+    return rows.hexdigest()
+
+
+def digest_redis(
+    config: RedisConfig, project: str, views: Sequence[View], timeout_seconds: float = 10.0
+) -> str:
+    """SHA-256 (hex) over the rows of some views of a project in a Redis online store.
+
+    Entity key, feature, value and event time of every row count, and fields that are there without
+    an event time; other views, projects and expiry do not. Equal to ``digest_sqlite`` of the same
+    rows. Holds the keys of the project in memory.
+
+    Args:
+        config: the store.
+        project: Feast project.
+        views: whose rows count; ``plan.views``.
+        timeout_seconds: longest wait for one answer.
+
+    Raises:
+        OnlineStoreGoneError: Redis does not answer.
+        OnlineStoreError: it refuses us.
+        ValueError: an event time cannot be read.
+    """
+    rows = _RowSum()
+    seen: set[bytes] = set()
+    with store_errors(config), closing(open_client(config, timeout_seconds)) as client:
+        for keys in entity_keys(client, project):
+            fresh = [key for key in dict.fromkeys(keys) if key not in seen]
+            seen.update(fresh)
+            wanted = [(key, view) for key in fresh for view in views_of(key, views)]
+            with client.pipeline(transaction=False) as pipe:
+                for key, view in wanted:
+                    fields = [redis_field(view.name, a.feature) for a in view.aggregates]
+                    names = [redis_timestamp_field(view.name), *fields]
+                    pipe.hmget(redis_key(project, key), names)
+                found = pipe.execute()
+            for (key, view), (stamp, *values) in zip(wanted, found, strict=True):
+                stamp_us = None if stamp is None else decode_timestamp(stamp)
+                for aggregate, value in zip(view.aggregates, values, strict=True):
+                    if value is not None:
+                        rows.add(view.name, key, aggregate.feature, value, stamp_us)
+                if stamp is not None and all(value is None for value in values):
+                    rows.add(view.name, key, "", None, stamp_us)
+    return rows.hexdigest()
+
+
+class _RowSum:
+    """A digest of rows that does not depend on their order: the sum of their hashes."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._sum = 0
+
+    def add(
+        self, view: str, key: bytes, feature: str, value: bytes | None, stamp_us: int | None
+    ) -> None:
+        """Count one value of an entity."""
+        row = repr((view, key, feature, value, stamp_us)).encode()
+        self._sum += int.from_bytes(hashlib.blake2b(row, digest_size=32).digest(), "little")
+        self._count += 1
+
+    def hexdigest(self) -> str:
+        """SHA-256 of all that was added."""
+        return hashlib.sha256(f"{self._count} {self._sum:x}".encode()).hexdigest()
 
 
 def digest_models(root: Path) -> str:

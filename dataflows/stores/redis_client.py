@@ -95,14 +95,14 @@ def store_error(error: Exception, config: RedisConfig) -> OnlineStoreError:
         advice = _advice(cause)
         if advice:
             return OnlineStoreError(f"{where} refuses: {_line(cause)}; {advice}")
-    if isinstance(error, _GONE) or str(error).startswith(_PASSING_REPLIES):
+    if isinstance(error, _GONE) or _line(error).startswith(_PASSING_REPLIES):
         return OnlineStoreGoneError(f"{where} does not take writes now: {_line(error)}")
     return OnlineStoreError(f"{where} refuses: {_line(error)}; see docs/operations.md")
 
 
 def _advice(error: BaseException) -> str:
     """What to do about an error that does not pass by itself; empty for others."""
-    text = str(error)
+    text = _line(error)
     if isinstance(error, _SIGN_IN_ERRORS):
         return "correct username and password in connection_string of feature_store.yaml"
     if isinstance(error, OutOfMemoryError):
@@ -134,4 +134,6 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(" .")
+    # A pipeline puts the command before it, with keys and values that are nobody's business.
+    text = str(error).rpartition(" of pipeline caused error: ")[2]
+    return (text or type(error).__name__).splitlines()[0].rstrip(" .")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,8 +21,9 @@ from feast.types import Float64
 
 from contracts.feast_bytes import entity_key
 from contracts.feature_schema import ValueType
-from contracts.online_store import RedisConfig
+from contracts.online_store import RedisConfig, parse_online_store
 from contracts.plan import Aggregate, View
+from tests.services.redis import RedisServer
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HOUR_US = 3_600_000_000
@@ -57,6 +60,14 @@ def numbered_rows(
         [1000, 200, 2][: len(view.aggregates)]
     )
     return keys, stamps, values.astype(np.float64)
+
+
+def config_for(address: str, options: str = "", **settings: object) -> RedisConfig:
+    """What feature_store.yaml with that address and those options says."""
+    store = {"type": "redis", "connection_string": address + options, **settings}
+    config = parse_online_store(store, Path())
+    assert isinstance(config, RedisConfig)
+    return config
 
 
 def client_of(config: RedisConfig) -> redis.Redis:
@@ -104,6 +115,30 @@ def feast_writes(
     store.online_write_batch(config, table, data, None)  # type: ignore[arg-type]
     assert store._client is not None
     store._client.close()
+
+
+def join_cluster(nodes: Sequence[RedisServer]) -> None:
+    """Make a cluster of empty nodes, each with an equal share of the slots."""
+    clients = [redis.Redis(host=node.host, port=node.port) for node in nodes]
+    bounds = [16_384 * place // len(nodes) for place in range(len(nodes) + 1)]
+    for place, client in enumerate(clients):
+        ask(client, "CLUSTER ADDSLOTSRANGE", bounds[place], bounds[place + 1] - 1)
+        ask(client, "CLUSTER SET-CONFIG-EPOCH", place + 1)
+        ask(client, "CLUSTER MEET", nodes[0].host, nodes[0].port)
+    deadline = time.monotonic() + 30
+    for client in clients:
+        while not (
+            len(ask(client, "CLUSTER SLOTS")) == len(nodes)
+            and ask(client, "CLUSTER INFO")["cluster_state"] == "ok"
+        ):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        client.close()
+
+
+def ask(client: redis.Redis, *command: str | int) -> Any:
+    """Send one command as it is."""
+    return client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 def _entity(view: View, values: KeyValues) -> EntityKey:

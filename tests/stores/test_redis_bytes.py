@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import uuid
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from contracts.feature_schema import ValueType
-from contracts.online_store import RedisConfig, parse_online_store
+from contracts.online_store import RedisConfig
 from contracts.plan import View
 from dataflows.stores.redis_commands import RowLayout
 from dataflows.stores.redis_writer import RedisOnlineWriter
@@ -21,6 +20,7 @@ from tests.services.redis import RedisServer
 from tests.stores.redis_shop import (
     KeyValues,
     client_of,
+    config_for,
     contents,
     feast_writes,
     keys_of,
@@ -65,17 +65,6 @@ def tables(draw: st.DrawFn) -> Table:
     return make_view(draw(NAME), dtypes, tuple(names), tuple(types)), keys, stamps, rows
 
 
-def config_of(
-    server: RedisServer | OutsideRedis, options: str = "", **settings: object
-) -> RedisConfig:
-    """The configuration of a server."""
-    text = server.address + options
-    store = {"type": "redis", "connection_string": text, **settings}
-    config = parse_online_store(store, Path())
-    assert isinstance(config, RedisConfig)
-    return config
-
-
 @given(tables(), st.sampled_from([None, 3600]))
 @example((make_view("v", ["float64"]), [("", -1)], [0], [[math.nan]]), None)
 @settings(max_examples=150)
@@ -84,7 +73,7 @@ def test_bytes_equal_feasts(
 ) -> None:
     """Keys, fields, values, event times and expiry of any rows are those of Feast's SDK."""
     view, keys, stamps, rows = table
-    config = config_of(redis_server, key_ttl_seconds=ttl)
+    config = config_for(redis_server.address, key_ttl_seconds=ttl)
     project = f"test_{uuid.uuid4().hex}"
     with client_of(config) as client:
         writer = RedisOnlineWriter(config, project, 5)
@@ -125,7 +114,7 @@ def test_thousands_of_rows_arrive_and_the_later_one_stays(
     redis_server: RedisServer | OutsideRedis, redis_project: str
 ) -> None:
     """All rows of several views and chunks are there after one commit, each entity's last."""
-    config = config_of(redis_server)
+    config = config_for(redis_server.address)
     one, other = make_view("one"), make_view("other", ["float64"])
     writer = RedisOnlineWriter(config, redis_project, 5)
     keys, stamps, values = numbered_rows(one, 5001)

@@ -8,33 +8,31 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import redis
 
 from contracts.feast_redis import redis_key
-from contracts.online_store import RedisConfig, parse_online_store
 from dataflows.stores.online_writer import OnlineStoreError, OnlineStoreGoneError
 from dataflows.stores.redis_client import open_cluster
 from dataflows.stores.redis_writer import RedisOnlineWriter
 from tests.services.redis import RedisServer
 from tests.services.server import free_ports
-from tests.stores.redis_shop import client_of, contents, feast_writes, make_view, numbered_rows
+from tests.stores.redis_shop import (
+    ask,
+    client_of,
+    config_for,
+    contents,
+    feast_writes,
+    join_cluster,
+    make_view,
+    numbered_rows,
+)
 
 pytestmark = pytest.mark.services
 NewRedis = Callable[..., RedisServer]
 VIEW = make_view("rides")
 PROJECT = "shop"
 TIMEOUT_SECONDS = 2.0
-
-
-def config_for(address: str, options: str = "", **settings: object) -> RedisConfig:
-    """What feature_store.yaml with that address and those options says."""
-    store = {"type": "redis", "connection_string": address + options, **settings}
-    config = parse_online_store(store, Path())
-    assert isinstance(config, RedisConfig)
-    return config
 
 
 def write(writer: RedisOnlineWriter, count: int, first: int = 0) -> None:
@@ -207,8 +205,8 @@ def test_user_password_and_db_are_used(new_redis_server: NewRedis) -> None:
     """With the right ones rows are written to the db; wrong or missing ones are told at once."""
     server = new_redis_server("--requirepass", "1234")
     with client_of(config_for(server.address, ",password=1234")) as client:
-        _ask(client, "ACL SETUSER flow on >secret ~* +hset +expire +select +ping")
-        _ask(client, "ACL SETUSER reader on >secret ~* +hget +select")
+        ask(client, "ACL SETUSER flow on >secret ~* +hset +expire +select +ping")
+        ask(client, "ACL SETUSER reader on >secret ~* +hget +select")
     for options in (",password=1234,db=3", ",username=flow,password=secret,db=3"):
         writer = RedisOnlineWriter(config_for(server.address, options), PROJECT, TIMEOUT_SECONDS)
         write(writer, 7)
@@ -261,7 +259,7 @@ def test_tls_with_a_certificate_that_is_checked(new_redis_server: NewRedis, tmp_
 def test_cluster_takes_the_same_bytes(new_redis_server: NewRedis, ttl: int | None) -> None:
     """Three nodes hold together what one server would, and each row is on the node of its slot."""
     nodes = [new_redis_server("--cluster-enabled", "yes") for _ in range(3)]
-    _join(nodes)
+    join_cluster(nodes)
     config = config_for(
         f"{nodes[0].address},{nodes[1].address}", redis_type="redis_cluster", key_ttl_seconds=ttl
     )
@@ -287,17 +285,22 @@ def test_cluster_takes_the_same_bytes(new_redis_server: NewRedis, ttl: int | Non
         writer.commit()
     nodes[2].start()
     commit_when_back(writer)
-    writer.close()
     cluster = open_cluster(config, TIMEOUT_SECONDS)
     assert sum(1 for _ in cluster.scan_iter(b"*", count=1000)) == 400
+    keys, _, _ = numbered_rows(VIEW, 1, 1000)
+    cluster.set(redis_key(PROJECT, keys[0]), "x")
     cluster.close()
+    with pytest.raises(OnlineStoreError, match=r"refuses: WRONGTYPE.*a db of its own") as caught:
+        write(writer, 1, 1000)
+    assert "K1000" not in str(caught.value)
+    writer.close()
 
 
 def test_a_cluster_or_not_is_told_when_it_is_the_other(new_redis_server: NewRedis) -> None:
     """redis_type that does not fit the server is an error that says what to set."""
     single, node = new_redis_server(), new_redis_server("--cluster-enabled", "yes")
     other = new_redis_server("--cluster-enabled", "yes")
-    _join([node, other])
+    join_cluster([node, other])
     for config, advice in (
         (config_for(single.address, redis_type="redis_cluster"), "set redis_type: redis in"),
         (config_for(node.address), "set redis_type: redis_cluster in"),
@@ -307,26 +310,3 @@ def test_a_cluster_or_not_is_told_when_it_is_the_other(new_redis_server: NewRedi
             write(writer, 100)
         assert not isinstance(caught.value, OnlineStoreGoneError)
         writer.close()
-
-
-def _join(nodes: list[RedisServer]) -> None:
-    """Make a cluster of empty nodes, each with an equal share of the slots."""
-    clients = [redis.Redis(host=node.host, port=node.port) for node in nodes]
-    bounds = [16_384 * place // len(nodes) for place in range(len(nodes) + 1)]
-    for place, client in enumerate(clients):
-        _ask(client, "CLUSTER ADDSLOTSRANGE", bounds[place], bounds[place + 1] - 1)
-        _ask(client, "CLUSTER SET-CONFIG-EPOCH", place + 1)
-        _ask(client, "CLUSTER MEET", nodes[0].host, nodes[0].port)
-    deadline = time.monotonic() + 30
-    for client in clients:
-        while not (
-            len(_ask(client, "CLUSTER SLOTS")) == len(nodes)
-            and _ask(client, "CLUSTER INFO")["cluster_state"] == "ok"
-        ):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        client.close()
-
-
-def _ask(client: redis.Redis, *command: str | int) -> Any:
-    return client.execute_command(*command)  # type: ignore[no-untyped-call]
