@@ -24,6 +24,7 @@ from cli.replay import replay
 from cli.run import run
 from cli.score import score
 from cli.serve import serve
+from cli.status import status
 
 _INTERRUPTED = 130
 # A flight, for the examples.
@@ -45,6 +46,7 @@ VERBS = (
     Verb("apply", apply, "headwater apply --repo feature_repo"),
     Verb("run", run, "headwater run --until-end"),
     Verb("serve", serve, "HEADWATER_SCORER_ADDRESS=127.0.0.1:50051 headwater serve"),
+    Verb("status", status, "headwater status --json"),
     Verb("produce", produce, "headwater produce flights.arrived arrivals.ndjson"),
     Verb("features", features, f"headwater features late_arrival {_KEYS}"),
     Verb("replay", replay, "headwater replay"),

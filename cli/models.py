@@ -6,7 +6,7 @@ import getpass
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ import typer
 
 from cli.failures import CommandError
 from cli.repository_option import RepoOption, require_repository
+from cli.tables import print_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +44,7 @@ def list_models(repo: RepoOption = None, as_json: JsonOption = False) -> None:
         typer.echo(json.dumps(rows, indent=2))
     elif rows:
         header = ("model", "versions", "champion", "examples", "metrics")
-        _print_table(header, [(*(_shown(row[h]) for h in header[:-1]), _note(row)) for row in rows])
+        print_table(header, [(*(_shown(row[h]) for h in header[:-1]), _note(row)) for row in rows])
     else:
         typer.echo(f"no models in {repository.root} yet; `headwater run` publishes them")
 
@@ -64,9 +65,9 @@ def show(
     if as_json:
         typer.echo(manifest.to_json(), nl=False)
         return
-    _print_table(("field", "value"), _facts(manifest))
+    print_table(("field", "value"), _facts(manifest))
     fields = [(f.name, f.kind, f.dtype, _shown(f.default)) for f in manifest.schema.fields]
-    _print_table(("vector", "kind", "type", "default"), fields)
+    print_table(("vector", "kind", "type", "default"), fields)
 
 
 @models_app.command(
@@ -168,24 +169,6 @@ def _shown(value: Any) -> str:
 
 def _time(time_us: int) -> str:
     return f"{_EPOCH + timedelta(microseconds=time_us):%Y-%m-%d %H:%M:%S}"
-
-
-def _print_table(header: tuple[str, ...], rows: Sequence[Sequence[str]]) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console()
-    if not console.is_terminal:
-        # Whoever reads a pipe wants one line for each row.
-        for row in (header, *rows):
-            typer.echo("\t".join(row))
-        return
-    table = Table(*header, box=SIMPLE_HEAD)
-    for row in rows:
-        table.add_row(*(Text(cell, overflow="fold") for cell in row))
-    console.print(table)
 
 
 def _actor() -> str:
