@@ -7,11 +7,11 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
+import redis
 from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from contracts.online_store import RedisConfig
 from scorer.errors import StoreUnavailableError
@@ -20,6 +20,7 @@ from scorer.redis_hashes import HashRead
 _READS_MAX = 32
 # Moved slots and a new master are found within these; a cluster that is away is not waited for.
 _RETRIES = 2
+_NO_ANSWER = (redis.ConnectionError, redis.TimeoutError, OSError)
 
 
 class ClusterHashes:
@@ -70,7 +71,10 @@ class ClusterHashes:
                 pipeline.hmget(one.key, [name for row in one.rows for name in row.names])
             try:
                 answers: list[Any] = await pipeline.execute(raise_on_error=False)
-            except (RedisError, OSError) as error:
+                for one in answers:
+                    if isinstance(one, _NO_ANSWER):
+                        raise one
+            except (redis.RedisError, OSError) as error:
                 raise StoreUnavailableError(
                     f"Redis cluster at {self._config.label} does not answer: {error}; try again"
                 ) from error

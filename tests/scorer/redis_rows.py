@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import redis
@@ -15,7 +18,9 @@ from contracts.feast_redis import (
     redis_timestamp_field,
 )
 from contracts.online_store import RedisConfig
-from scorer.online_store import Wanted
+from scorer.errors import StoreUnavailableError
+from scorer.online_store import Found, Wanted
+from scorer.redis_reader import RedisReader
 
 NOON_US = 1_700_000_000_123_456
 
@@ -36,7 +41,7 @@ def row(view: str, values: Mapping[str, float | None], at_us: int = NOON_US) -> 
 class Rows:
     """Writes rows of one project."""
 
-    def __init__(self, client: redis.Redis, project: str) -> None:
+    def __init__(self, client: redis.Redis | redis.RedisCluster, project: str) -> None:
         self.client = client
         self.project = project
 
@@ -51,3 +56,39 @@ class Rows:
         """Write the bytes of one field."""
         fields: dict[Any, Any] = {field: data}
         self.client.hset(redis_key(self.project, key), mapping=fields)
+
+
+@asynccontextmanager
+async def reading(
+    config: RedisConfig, project: str, answer_seconds: float = 5.0
+) -> AsyncIterator[RedisReader]:
+    """A reader for as long as the context."""
+    reader = RedisReader(config, project, answer_seconds)
+    try:
+        yield reader
+    finally:
+        await reader.close()
+
+
+def read_once(config: RedisConfig, project: str, *wanted: Wanted) -> list[Found]:
+    """One read by a reader of its own."""
+
+    async def once() -> list[Found]:
+        async with reading(config, project) as reader:
+            return await reader.read(wanted)
+
+    return asyncio.run(once())
+
+
+async def until_back(
+    reader: RedisReader, wanted: Sequence[Wanted], seconds_max: float = 30.0
+) -> list[Found]:
+    """Read again and again until it comes off."""
+    end = time.monotonic() + seconds_max
+    while True:
+        try:
+            return await reader.read(wanted)
+        except StoreUnavailableError:
+            if time.monotonic() > end:
+                raise
+            await asyncio.sleep(0.01)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
 import redis
@@ -17,7 +17,14 @@ from contracts.online_store import RedisConfig
 from scorer.errors import StoreUnavailableError
 from scorer.online_store import Found, Wanted
 from scorer.redis_reader import RedisReader
-from tests.scorer.redis_rows import NOON_US, Rows, config_of
+from tests.scorer.redis_rows import (
+    NOON_US,
+    Rows,
+    config_of,
+    read_once,
+    reading,
+    until_back,
+)
 from tests.services.redis import RedisServer
 
 pytestmark = pytest.mark.services
@@ -43,36 +50,9 @@ def key(number: int) -> bytes:
     return entity_key(("card",), ("int64",), (number,))
 
 
-@asynccontextmanager
-async def reading(config: RedisConfig, answer_seconds: float = 5.0) -> AsyncIterator[RedisReader]:
-    """A reader for as long as the context."""
-    reader = RedisReader(config, PROJECT, answer_seconds)
-    try:
-        yield reader
-    finally:
-        await reader.close()
-
-
-def read(config: RedisConfig, *wanted: Wanted, answer_seconds: float = 5.0) -> list[Found]:
+def read(config: RedisConfig, *wanted: Wanted) -> list[Found]:
     """One read by a reader of its own."""
-
-    async def once() -> list[Found]:
-        async with reading(config, answer_seconds) as reader:
-            return await reader.read(wanted)
-
-    return asyncio.run(once())
-
-
-async def until_read(reader: RedisReader, wanted: Wanted, seconds: float = 20.0) -> Found:
-    """Read again and again until it comes off."""
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            return (await reader.read([wanted]))[0]
-        except StoreUnavailableError:
-            if time.monotonic() > end:
-                raise
-            await asyncio.sleep(0.01)
+    return read_once(config, PROJECT, *wanted)
 
 
 def test_rows_of_several_views_and_entities(server: RedisServer, rows: Rows) -> None:
@@ -116,7 +96,7 @@ def test_a_read_is_one_round_trip(server: RedisServer, rows: Rows) -> None:
         return rows.client.info("stats")["total_reads_processed"], commands
 
     async def story() -> None:
-        async with reading(config_of(server.port)) as reader:
+        async with reading(config_of(server.port), PROJECT) as reader:
             await reader.read(wanted[:1])
             messages, commands = counts()
             await reader.read(wanted)
@@ -171,7 +151,7 @@ def test_what_cannot_be_read_is_named(server: RedisServer, rows: Rows) -> None:
     ]
 
     async def story() -> None:
-        async with reading(config_of(server.port)) as reader:
+        async with reading(config_of(server.port), PROJECT) as reader:
             for number, problem in enumerate(problems, start=1):
                 bad = Wanted("card", ("spent",), key(number))
                 with pytest.raises(StoreUnavailableError, match=problem):
@@ -210,7 +190,7 @@ def test_nobody_gets_the_answer_to_another(server: RedisServer, rows: Rows) -> N
             outcomes["read"] += 1
 
     async def story() -> None:
-        async with reading(config_of(server.port), answer_seconds=60.0) as reader:
+        async with reading(config_of(server.port), PROJECT, answer_seconds=60.0) as reader:
             await asyncio.gather(*(caller(reader, random.Random(seed)) for seed in range(24)))
 
     asyncio.run(story())
@@ -222,7 +202,7 @@ def test_a_stopped_server_is_told_at_once_and_found_again(server: RedisServer, r
     wanted = rows.write("card", key(1), {"spent": 1.0})
 
     async def story() -> None:
-        async with reading(config_of(server.port)) as reader:
+        async with reading(config_of(server.port), PROJECT) as reader:
             assert (await reader.read([wanted]))[0].values == [1.0]
             for stop in (server.stop, server.kill):
                 await asyncio.to_thread(stop)
@@ -232,7 +212,7 @@ def test_a_stopped_server_is_told_at_once_and_found_again(server: RedisServer, r
                         await reader.read([wanted])
                 assert time.monotonic() - started < 2.0
                 await asyncio.to_thread(server.start)
-                assert (await until_read(reader, wanted)).values == [1.0]
+                assert (await until_back(reader, [wanted]))[0].values == [1.0]
 
     asyncio.run(story())
 
@@ -242,7 +222,7 @@ def test_reads_under_way_end_when_the_server_is_killed(server: RedisServer, rows
     wanted = rows.write("card", key(1), {"spent": 1.0})
 
     async def story() -> None:
-        async with reading(config_of(server.port), answer_seconds=60.0) as reader:
+        async with reading(config_of(server.port), PROJECT, answer_seconds=60.0) as reader:
             await reader.read([wanted])
             server.pause()
             reads = [asyncio.create_task(reader.read([wanted])) for _ in range(50)]
@@ -260,7 +240,7 @@ def test_a_hanging_server_is_given_up_and_found_again(server: RedisServer, rows:
     wanted = [rows.write("card", key(number), {"spent": float(number)}) for number in range(4)]
 
     async def story() -> None:
-        async with reading(config_of(server.port), answer_seconds=0.2) as reader:
+        async with reading(config_of(server.port), PROJECT, answer_seconds=0.2) as reader:
             await reader.read(wanted)
             server.pause()
             end = time.monotonic() + 1.0
@@ -271,8 +251,8 @@ def test_a_hanging_server_is_given_up_and_found_again(server: RedisServer, rows:
                 await asyncio.sleep(0.01)
             server.resume()
             for number in (3, 2, 1, 0):
-                found = await until_read(reader, wanted[number])
-                assert found.values == [float(number)]
+                found = await until_back(reader, [wanted[number]])
+                assert found[0].values == [float(number)]
 
     asyncio.run(story())
 
@@ -282,7 +262,7 @@ def test_late_answers_go_to_nobody(server: RedisServer, rows: Rows) -> None:
     wanted = [rows.write("card", key(number), {"spent": float(number)}) for number in range(4)]
 
     async def story() -> None:
-        async with reading(config_of(server.port), answer_seconds=60.0) as reader:
+        async with reading(config_of(server.port), PROJECT, answer_seconds=60.0) as reader:
             await reader.read(wanted)
             server.pause()
             given_up = [asyncio.create_task(reader.read(wanted[: n + 1])) for n in range(4)]
@@ -307,7 +287,7 @@ def test_what_waits_for_a_server_is_bounded(
     wanted = rows.write("card", key(1), {"spent": 1.0})
 
     async def story() -> None:
-        async with reading(config_of(server.port), answer_seconds=60.0) as reader:
+        async with reading(config_of(server.port), PROJECT, answer_seconds=60.0) as reader:
             await reader.read([wanted])
             server.pause()
             reads = [asyncio.create_task(reader.read([wanted])) for _ in range(5)]
@@ -327,7 +307,7 @@ def test_a_closed_reader_says_so(server: RedisServer, rows: Rows) -> None:
 
     async def story() -> None:
         for has_read in (False, True):
-            async with reading(config_of(server.port), answer_seconds=60.0) as reader:
+            async with reading(config_of(server.port), PROJECT, answer_seconds=60.0) as reader:
                 if has_read:
                     await reader.read([wanted])
                     server.pause()
