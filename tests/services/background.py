@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.services.kafka import KafkaBroker
+from tests.services.kafka import FOR_LONG, KafkaBroker
 from tests.services.provision import kafka_jars, redis_program
 from tests.services.redis import RedisServer
 from tests.services.server import Server, ServerError, is_taken
@@ -28,7 +28,7 @@ def start_all(folder: Path, kafka_ports: tuple[int, int], redis_port: int) -> It
     """
     kafka_jars()
     redis_program()
-    broker = KafkaBroker(folder / "kafka", ports=kafka_ports)
+    broker = KafkaBroker(folder / "kafka", ports=kafka_ports, java_options=FOR_LONG)
     redis = RedisServer(folder / "redis", port=redis_port)
     yield _start(broker, kafka_ports)
     yield _start(redis, (redis_port,))
