@@ -82,7 +82,13 @@ class ShardInput:
 
 @dataclass(frozen=True)
 class ViewRows:
-    """New rows of a view, in the order (stamp, entity); ``rows.slots`` index ``keys``."""
+    """New rows of one view from one shard, in the order (stamp, entity).
+
+    Attributes:
+        keys: all entity keys that the shard knows of the view. The list is the shard's own and
+            grows at its end, so a slot stands for one entity as long as the process runs.
+        rows: ``rows.slots`` index ``keys``.
+    """
 
     keys: list[bytes]
     rows: Rows

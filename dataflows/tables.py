@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from dataflows.learning.records import Outcomes, Scored
 from dataflows.stores.day_table import TableSpec
 
 TIME = pa.timestamp("us", tz="UTC")
+# Entity keys whose parts are remembered, since most come again (some 500 bytes each).
+_DECODED_KEYS_MAX = 100_000
 _ARROW_TYPES = {"string": pa.string(), "int64": pa.int64()}
 
 
@@ -70,10 +73,12 @@ def column_name(field_name: str) -> str:
 
 def view_batch(spec: TableSpec, view: View, new: ViewRows) -> pa.RecordBatch:
     """Rows of a view as the table has them."""
-    codes = pa.array(new.rows.slots)
-    decoded = [decode_entity_key(key) for key in new.keys]
+    # ``keys`` holds all entities of a shard, of which a batch has a few.
+    slots, codes = np.unique(new.rows.slots, return_inverse=True)
+    decoded = [_decoded(new.keys[slot]) for slot in slots.tolist()]
+    taken = pa.array(codes)
     arrays: list[Any] = [
-        pa.array([key[name] for key in decoded], spec.schema.field(name).type).take(codes)
+        pa.array([key[name] for key in decoded], spec.schema.field(name).type).take(taken)
         for name in view.join_keys
     ]
     for i, aggregate in enumerate(view.aggregates):
@@ -110,6 +115,11 @@ def outcomes_batch(spec: TableSpec, outcomes: Outcomes) -> pa.RecordBatch:
         pa.array(outcomes.baseline_lasts),
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=spec.schema)
+
+
+@lru_cache(maxsize=_DECODED_KEYS_MAX)
+def _decoded(key: bytes) -> dict[str, str | int]:
+    return decode_entity_key(key)
 
 
 def _times(times_us: Any) -> Any:
