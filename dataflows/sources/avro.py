@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from contracts.log import Chunk
 from contracts.plan import Column, Topic
@@ -26,8 +25,6 @@ from dataflows.sources.columns import (
     sift,
 )
 from dataflows.sources.schema_registry import SchemaRegistry, UnusableSchemaError
-
-Bools = npt.NDArray[np.bool_]
 
 _REASONS: Mapping[int, str] = {
     wire.CUT: "ends within field {!r}",
@@ -64,25 +61,17 @@ class AvroDecoder:
         self._fields = tuple(fields[column.name] for column in topic.columns)
         self._names = [str(raw["name"]) for raw in writer.raw_fields]
         self._tree = TreeBuilder(writer).tree(self._fields)
-        slots = self._tree.slots.tolist()
+        slots = self._tree.fields[:, 1].tolist()
         self._constants = {
             slot: _default(field) for slot, field in enumerate(self._fields) if slot not in slots
         }
 
     def decode(self, chunk: Chunk) -> Decoded:
         """Decode a chunk of records."""
-        count = len(chunk.starts)
-        shape = (len(self._fields), count)
-        cells = wire.Cells(
-            np.zeros(shape, np.int64),
-            np.zeros(shape),
-            np.zeros(shape, np.int64),
-            np.zeros(shape, np.bool_),
-        )
-        faults, places = np.zeros(count, np.int64), np.zeros(count, np.int64)
         data = np.frombuffer(chunk.records, np.uint8)
         ends = np.append(chunk.starts[1:], len(data)) - 1
-        wire.read_records(data, chunk.starts, ends, self._tree, cells, faults, places)
+        cells = wire.empty_cells(len(self._fields), len(ends))
+        faults, places = wire.read_records(data, chunk.starts, ends, self._tree, cells)
         bad = {
             row: _REASONS[int(faults[row])].format(self._names[places[row]])
             if ends[row] > chunk.starts[row]
@@ -115,38 +104,39 @@ class AvroDecoder:
             if slot in self._constants:
                 columns[column.name] = _constant(column, self._constants[slot], len(rows))
                 continue
-            is_null = cells.is_null[slot, rows]
-            if not column.nullable and is_null.any():
+            nulls = np.flatnonzero(cells.ints[slot, rows, wire.EXTRA] == wire.IS_NULL)
+            if len(nulls) and not column.nullable:
                 raise BadColumnError(f"{column.name} is null")
             if self._fields[slot].kind in ("string", "enum"):
-                columns[column.name] = self._texts(records, cells, slot, rows, is_null)
+                columns[column.name] = self._texts(records, cells.ints[slot, rows], slot, nulls)
             elif column.dtype == "int64":
-                columns[column.name] = _with_nulls(cells.ints[slot, rows].tolist(), is_null)
+                integers = cells.ints[slot, rows, wire.VALUE].tolist()
+                columns[column.name] = _with_nulls(integers, nulls)
             else:
-                numbers = cells.doubles[slot, rows]
-                numbers[is_null] = np.nan
+                numbers = cells.doubles[slot, rows, wire.VALUE]
+                numbers[nulls] = np.nan
                 check_numbers(column, numbers)
                 columns[column.name] = numbers
         name = self._topic.timestamp_field
         return check_event_times(name, columns[name]), columns
 
-    def _texts(
-        self, records: bytes, cells: wire.Cells, slot: int, rows: Ints, is_null: Bools
-    ) -> Any:
+    def _texts(self, records: bytes, cells: Ints, slot: int, nulls: Ints) -> Any:
         column, symbols = self._topic.columns[slot], self._fields[slot].symbols
-        begins = cells.ints[slot, rows].tolist()
+        values: list[Any]
         if symbols:
-            texts: list[str] = [symbols[place] for place in begins]
+            values = [symbols[place] for place in cells[:, wire.VALUE].tolist()]
         else:
-            sizes = cells.sizes[slot, rows].tolist()
+            cells[nulls] = 0
+            begins = cells[:, wire.VALUE]
+            ends = (begins + cells[:, wire.EXTRA]).tolist()
             try:
-                texts = [
-                    str(records[begin : begin + size], "utf-8")
-                    for begin, size in zip(begins, sizes, strict=True)
+                values = [
+                    records[begin:end].decode()
+                    for begin, end in zip(begins.tolist(), ends, strict=True)
                 ]
             except UnicodeDecodeError as error:
                 raise BadColumnError(f"{column.name} is not UTF-8: {error}") from error
-        values = _with_nulls(texts, is_null)
+        _with_nulls(values, nulls)
         return parse_times(column.name, values) if column.dtype == "timestamp" else values
 
 
@@ -170,8 +160,8 @@ class AvroDecoders:
             raise UnusableSchemaError(f"schema {number}: {error}") from error
 
 
-def _with_nulls(values: list[Any], is_null: Bools) -> list[Any]:
-    for place in np.flatnonzero(is_null).tolist():
+def _with_nulls(values: list[Any], nulls: Ints) -> list[Any]:
+    for place in nulls.tolist():
         values[place] = None
     return values
 

@@ -31,7 +31,7 @@ _COLUMN_TYPES: Mapping[str, ColumnType] = {
     "boolean": "bool",
 }
 # What a number of each logical type counts.
-MICROSECONDS: Mapping[str, float] = {"timestamp-millis": 1000.0, "timestamp-micros": 1.0}
+MICROSECONDS: Mapping[str, int] = {"timestamp-millis": 1_000, "timestamp-micros": 1}
 
 
 class AvroSchemaError(ValueError):
@@ -58,7 +58,7 @@ class AvroField:
     dtype: ColumnType
     nullable: bool
     aliases: tuple[str, ...]
-    microseconds: float
+    microseconds: int
     symbols: tuple[str, ...]
     other_symbol: str | None
     default: tuple[Any, ...]
@@ -118,7 +118,7 @@ class AvroRecord:
             return None
         value = values[0]
         logical = value.get("logicalType", "")
-        microseconds = MICROSECONDS.get(logical, 0.0) if value["type"] == "long" else 0.0
+        microseconds = MICROSECONDS.get(logical, 0) if value["type"] == "long" else 0
         return AvroField(
             name=raw["name"],
             kind=value["type"],

@@ -45,9 +45,8 @@ class TreeBuilder:
     """
 
     writer: AvroRecord
-    _nodes: list[tuple[int, int, int, bool, float]] = field(default_factory=list)
-    _children: list[int] = field(default_factory=list)
-    _symbols: list[int] = field(default_factory=list)
+    _nodes: list[list[int]] = field(default_factory=list)
+    _links: list[int] = field(default_factory=list)
     _records: dict[str, int] = field(default_factory=dict)
 
     def tree(self, columns: tuple[AvroField, ...]) -> wire.Tree:
@@ -59,97 +58,86 @@ class TreeBuilder:
         slots = _slots([raw["name"] for raw in self.writer.raw_fields], columns)
         try:
             fields = [
-                self._node(raw["type"], columns[slot] if slot >= 0 else None)
+                (self._node(raw["type"], columns[slot] if slot >= 0 else None), slot)
                 for raw, slot in zip(self.writer.raw_fields, slots, strict=True)
             ]
         except RecursionError:
             raise AvroSchemaError("its Avro schema is nested too deeply") from None
-        for node, (op, _, first, fits, scale) in enumerate(self._nodes):
-            if op == wire.ARRAY:
-                is_empty = self._has_no_bytes(self._children[first], ())
-                self._nodes[node] = (op, int(is_empty), first, fits, scale)
-        return self._arrays(fields, slots)
-
-    def _arrays(self, fields: list[int], slots: list[int]) -> wire.Tree:
-        columns_of_nodes = list(zip(*self._nodes, strict=True)) or [()] * 5
-        op, size, first, fits, scale = columns_of_nodes
+        for node in self._nodes:
+            if node[wire.OP] == wire.ARRAY:
+                node[wire.SIZE] = int(self._has_no_bytes(self._links[node[wire.FIRST]], ()))
         return wire.Tree(
-            op=np.array(op, np.int64),
-            size=np.array(size, np.int64),
-            first=np.array(first, np.int64),
-            fits=np.array(fits, np.bool_),
-            scale=np.array(scale, np.float64),
-            children=np.array(self._children, np.int64),
-            symbols=np.array(self._symbols, np.int64),
-            fields=np.array(fields, np.int64),
-            slots=np.array(slots, np.int64),
+            nodes=np.array(self._nodes, np.int64).reshape(-1, wire.NODE_WIDTH),
+            links=np.array(self._links, np.int64),
+            fields=np.array(fields, np.int64).reshape(-1, 2),
         )
 
     def _node(self, schema: Any, column: AvroField | None) -> int:
         kind = self.writer.resolve(schema)
         if isinstance(kind, list):
-            return self._parent(wire.UNION, self._place(), kind, column)
+            return self._parent(self._place(wire.UNION), kind, column)
         name = kind["type"]
         if name in _LEAVES:
-            fits = name == "null" or (column is not None and name in _READS[column.kind])
-            return self._add(self._place(), _LEAVES[name], fits=fits, scale=_scale(kind, column))
+            return self._leaf(kind, column)
         if name == "fixed":
-            return self._add(self._place(), wire.FIXED, size=kind["size"])
+            return self._place(wire.FIXED, kind["size"])
         if name == "enum":
             return self._enum(kind, column)
         if name == "array":
-            return self._parent(wire.ARRAY, self._place(), [kind["items"]], None)
+            return self._parent(self._place(wire.ARRAY), [kind["items"]], None)
         if name == "map":
-            return self._parent(wire.MAP, self._place(), [kind["values"]], None)
+            return self._parent(self._place(wire.MAP), [kind["values"]], None)
         # A record may hold itself.
         if kind["name"] not in self._records:
-            self._records[kind["name"]] = self._place()
-            parts = [part["type"] for part in kind["fields"]]
-            self._parent(wire.RECORD, self._records[kind["name"]], parts, None)
+            node = self._records[kind["name"]] = self._place(wire.RECORD)
+            self._parent(node, [part["type"] for part in kind["fields"]], None)
         return self._records[kind["name"]]
 
-    def _place(self) -> int:
+    def _place(self, op: int, size: int = 0, how: int = wire.NOT, factor: int = 1) -> int:
         """The number of a new node."""
         if len(self._nodes) >= NODES_MAX:
             raise AvroSchemaError(f"its Avro schema has more than {NODES_MAX} types")
-        self._nodes.append((wire.RECORD, 0, 0, False, 1.0))
+        self._nodes.append([op, size, 0, how, factor])
         return len(self._nodes) - 1
 
-    def _add(
-        self,
-        node: int,
-        op: int,
-        *,
-        size: int = 0,
-        first: int = 0,
-        fits: bool = False,
-        scale: float = 1.0,
-    ) -> int:
-        self._nodes[node] = (op, size, first, fits, scale)
+    def _parent(self, node: int, parts: list[Any], column: AvroField | None) -> int:
+        children = [self._node(part, column) for part in parts]
+        self._nodes[node][wire.SIZE] = len(children)
+        self._nodes[node][wire.FIRST] = len(self._links)
+        self._links += children
         return node
 
-    def _parent(self, op: int, node: int, parts: list[Any], column: AvroField | None) -> int:
-        children = [self._node(part, column) for part in parts]
-        first = len(self._children)
-        self._children += children
-        return self._add(node, op, size=len(children), first=first)
-
-    def _has_no_bytes(self, node: int, inside: tuple[int, ...]) -> bool:
-        op, size, first, _, _ = self._nodes[node]
-        if op == wire.RECORD and node not in inside:
-            parts = self._children[first : first + size]
-            return all(self._has_no_bytes(part, (*inside, node)) for part in parts)
-        return op == wire.NULL or (op == wire.FIXED and size == 0)
+    def _leaf(self, kind: Any, column: AvroField | None) -> int:
+        op = _LEAVES[kind["type"]]
+        if op == wire.NULL:
+            return self._place(op, how=wire.AS_NULL)
+        if column is None or kind["type"] not in _READS[column.kind]:
+            return self._place(op)
+        if op == wire.TEXT:
+            return self._place(op, how=wire.AS_TEXT)
+        if column.microseconds:
+            # A time's unit is what the writer says; where it says nothing, the definition's.
+            factor = MICROSECONDS.get(kind.get("logicalType", ""), column.microseconds)
+            return self._place(op, how=wire.AS_DOUBLE, factor=factor)
+        how = wire.AS_INTEGER if column.dtype == "int64" else wire.AS_DOUBLE
+        return self._place(op, how=how)
 
     def _enum(self, kind: Any, column: AvroField | None) -> int:
-        first = len(self._symbols)
-        node = self._place()
-        if column is None or column.kind != "enum":
-            return self._add(node, wire.ENUM, size=len(kind["symbols"]))
-        places = {symbol: place for place, symbol in enumerate(column.symbols)}
-        other = places.get(column.other_symbol or "", -1)
-        self._symbols += [places.get(symbol, other) for symbol in kind["symbols"]]
-        return self._add(node, wire.ENUM, size=len(kind["symbols"]), first=first, fits=True)
+        node = self._place(wire.ENUM, len(kind["symbols"]))
+        if column is not None and column.kind == "enum":
+            places = {symbol: place for place, symbol in enumerate(column.symbols)}
+            other = places.get(column.other_symbol or "", -1)
+            self._nodes[node][wire.FIRST] = len(self._links)
+            self._nodes[node][wire.HOW] = wire.AS_SYMBOL
+            self._links += [places.get(symbol, other) for symbol in kind["symbols"]]
+        return node
+
+    def _has_no_bytes(self, node: int, inside: tuple[int, ...]) -> bool:
+        op, size, first = self._nodes[node][: wire.FIRST + 1]
+        if op == wire.RECORD and node not in inside:
+            parts = self._links[first : first + size]
+            return all(self._has_no_bytes(part, (*inside, node)) for part in parts)
+        return op == wire.NULL or (op == wire.FIXED and size == 0)
 
 
 def _slots(names: list[str], columns: tuple[AvroField, ...]) -> list[int]:
@@ -159,10 +147,3 @@ def _slots(names: list[str], columns: tuple[AvroField, ...]) -> list[int]:
         if column.name not in names:
             slots.update((alias, slot) for alias in column.aliases if alias not in slots)
     return [slots.get(name, -1) for name in names]
-
-
-def _scale(kind: Any, column: AvroField | None) -> float:
-    """Microseconds in the unit of a time: as the writer says, else as the definition does."""
-    if column is None or not column.microseconds:
-        return 1.0
-    return MICROSECONDS.get(kind.get("logicalType", ""), column.microseconds)

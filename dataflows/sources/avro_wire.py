@@ -15,7 +15,6 @@ import numpy.typing as npt
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 NULL, BOOLEAN, INT, LONG, FLOAT, DOUBLE, TEXT, FIXED, ENUM, UNION, RECORD, ARRAY, MAP = range(13)
 
@@ -26,51 +25,54 @@ CUT, LEFT_OVER, LONG_NUMBER, NO_BRANCH, NO_SYMBOL, NO_BOOLEAN, NO_SIZE, TOO_DEEP
 STACK_MAX = 256
 
 
+# How a column takes what stands there.
+NOT, AS_INTEGER, AS_DOUBLE, AS_TEXT, AS_SYMBOL, AS_NULL = range(6)
+# Columns of ``Tree.nodes``.
+OP, SIZE, FIRST, HOW, FACTOR, NODE_WIDTH = range(6)
+# Of ``Cells``: a value, and a text's size or that there is null.
+VALUE, EXTRA, CELL_WIDTH = range(3)
+IS_NULL = -1
+
+
 class Tree(NamedTuple):
-    """The types of a schema as numbered nodes; children are ranges of ``children``.
+    """The types of a schema as numbered nodes.
 
     Attributes:
-        op: int64[nodes], what stands in the record.
-        size: int64[nodes], bytes of a FIXED, symbols of an ENUM, children of UNION and RECORD;
-            of an ARRAY 1 if its items take no bytes.
-        first: int64[nodes], where in ``children`` the node's begin; of an ENUM where in
-            ``symbols``.
-        fits: bool[nodes], whether the column can take such a value.
-        scale: float64[nodes], what a number is multiplied with in ``Cells.doubles``.
-        children: int64, nodes.
-        symbols: int64, the reader's number of each symbol; -1 for one it does not have.
-        fields: int64[fields], the nodes of the record's fields.
-        slots: int64[fields], the column of each; -1 for a field that nobody reads.
+        nodes: int64[nodes, 5]. OP is what stands in the record. SIZE is the bytes of a FIXED, the
+            symbols of an ENUM, the children of UNION and RECORD, and 1 for an ARRAY whose items
+            take no bytes. FIRST is where in ``links`` the children begin, or the symbols. HOW the
+            column takes the value, and by which FACTOR a number is multiplied for AS_DOUBLE.
+        links: int64, nodes that are children; and for each symbol the reader's number of it, -1
+            for one that the reader does not have.
+        fields: int64[fields, 2], the nodes of the record's fields, and the column of each; -1 for
+            a field that nobody reads.
     """
 
-    op: Ints
-    size: Ints
-    first: Ints
-    fits: Bools
-    scale: Floats
-    children: Ints
-    symbols: Ints
+    nodes: Ints
+    links: Ints
     fields: Ints
-    slots: Ints
 
 
 class Cells(NamedTuple):
-    """What was read, all of the shape [columns, records]; what a type does not use stays 0.
+    """What was read: two views of one memory, of the shape [columns, records, CELL_WIDTH].
 
     Attributes:
-        ints: integers; the number of a symbol; where a text begins.
-        doubles: numbers and booleans.
-        sizes: bytes of a text.
-        is_null: whether null stands there.
+        ints: at VALUE integers, numbers of symbols, and where texts begin; at EXTRA the sizes of
+            texts, and IS_NULL.
+        doubles: at VALUE numbers and booleans.
     """
 
     ints: Ints
     doubles: Floats
-    sizes: Ints
-    is_null: Bools
 
 
-@numba.njit(cache=True, nogil=True)
+def empty_cells(columns: int, records: int) -> Cells:
+    """Cells to be filled."""
+    ints = np.zeros((columns, records, CELL_WIDTH), np.int64)
+    return Cells(ints, ints.view(np.float64))
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
 def _varint(data: Bytes, at: int, end: int) -> tuple[Any, int]:
     """(Value, position behind it); the position is a fault if it is negative."""
     bits = np.uint64(0)
@@ -87,7 +89,7 @@ def _varint(data: Bytes, at: int, end: int) -> tuple[Any, int]:
     return 0, LONG_NUMBER
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def _text(data: Bytes, at: int, end: int) -> tuple[int, int]:
     """(Size, position of its first byte) of a text or bytes that lie in the record as a whole."""
     size, at = _varint(data, at, end)
@@ -100,7 +102,7 @@ def _text(data: Bytes, at: int, end: int) -> tuple[int, int]:
     return size, at
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def _branch(data: Bytes, at: int, end: int, branches: int) -> tuple[int, int]:
     """(Number of a union's branch, position)."""
     branch, at = _varint(data, at, end)
@@ -146,20 +148,20 @@ def _block(data: Bytes, at: int, end: int, is_empty: bool) -> tuple[int, int]:  
 
 
 @numba.njit(cache=True, nogil=True)
-def _skip(data: Bytes, at: int, end: int, node: int, tree: Tree, todo: Ints, left: Ints) -> int:
+def _skip(data: Bytes, at: int, end: int, node: int, nodes: Ints, links: Ints, stack: Ints) -> int:
     """The position behind a value that nobody reads.
 
-    ``todo`` and ``left`` are the stack: nodes, and how much of each is done (RECORD) or left
+    ``stack`` is int64[STACK_MAX, 2]: nodes, and how much of each is done (RECORD) or is left
     (ARRAY, MAP).
     """
-    todo[0], left[0] = node, 0
+    stack[0, 0], stack[0, 1] = node, 0
     depth = 1
     while depth > 0 and at >= 0:
         if depth + 2 > STACK_MAX:
             return TOO_DEEP
         depth -= 1
-        node = todo[depth]
-        op, first, size, part = tree.op[node], tree.first[node], tree.size[node], left[depth]
+        node, part = stack[depth]
+        op, size = nodes[node, OP], nodes[node, SIZE]
         child = -1
         if op < UNION:
             at = _skip_leaf(data, at, end, op, size)
@@ -167,89 +169,97 @@ def _skip(data: Bytes, at: int, end: int, node: int, tree: Tree, todo: Ints, lef
             child, at = _branch(data, at, end, size)
         elif op == RECORD:
             if part < size:
-                todo[depth], left[depth] = node, part + 1
+                stack[depth, 1] = part + 1
                 depth += 1
                 child = part
         else:
             if part == 0:
                 part, at = _block(data, at, end, size == 1)
             if part >= 0:
-                todo[depth], left[depth] = node, max(part - 1, 0)
+                stack[depth, 1] = max(part - 1, 0)
                 depth += 1
             if part > 0:
                 child = 0
                 if op == MAP and at >= 0:
                     at = _skip_leaf(data, at, end, TEXT, 0)
         if child >= 0:
-            todo[depth], left[depth] = tree.children[first + child], 0
+            stack[depth, 0], stack[depth, 1] = links[nodes[node, FIRST] + child], 0
             depth += 1
     return at
 
 
-@numba.njit(cache=True, nogil=True)
-def _fixed_number(data: Bytes, at: int, end: int, op: int) -> tuple[int, float]:
-    """(Position, value) of a boolean or a floating-point number."""
+@numba.njit(cache=True, nogil=True, inline="always")
+def _fixed_number(data: Bytes, at: int, end: int, op: int) -> tuple[float, int]:
+    """(Value, position) of a boolean or a floating-point number."""
     size = 1 if op == BOOLEAN else 4 if op == FLOAT else 8
     if end - at < size:
-        return CUT, 0.0
-    if op == BOOLEAN:
-        if data[at] > 1:
-            return NO_BOOLEAN, 0.0
-        return at + 1, np.float64(data[at])
+        return 0.0, CUT
+    if op == DOUBLE:
+        return data[at : at + 8].view(np.float64)[0], at + 8
     if op == FLOAT:
-        return at + 4, np.float64(data[at : at + 4].view(np.float32)[0])
-    return at + 8, data[at : at + 8].view(np.float64)[0]
+        return np.float64(data[at : at + 4].view(np.float32)[0]), at + 4
+    return np.float64(data[at]), at + 1 if data[at] < 2 else NO_BOOLEAN
 
 
-@numba.njit(cache=True, nogil=True)
-def _symbol(data: Bytes, at: int, end: int, node: int, tree: Tree) -> tuple[int, int]:
+@numba.njit(cache=True, nogil=True, inline="always")
+def _symbol(data: Bytes, at: int, end: int, node: int, nodes: Ints, links: Ints) -> tuple[int, int]:
     """(The reader's number of a symbol, position)."""
     written, at = _varint(data, at, end)
-    if at < 0:
-        return 0, at
-    if written < 0 or written >= tree.size[node]:
-        return 0, NO_SYMBOL
-    symbol = tree.symbols[tree.first[node] + written]
-    return symbol, at if symbol >= 0 else NO_SYMBOL
+    if at >= 0:
+        if written < 0 or written >= nodes[node, SIZE]:
+            return 0, NO_SYMBOL
+        written = links[nodes[node, FIRST] + written]
+        if written < 0:
+            return 0, NO_SYMBOL
+    return written, at
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def _read(
-    data: Bytes, at: int, end: int, node: int, tree: Tree, cells: Cells, slot: int, row: int
+    data: Bytes,
+    at: int,
+    end: int,
+    node: int,
+    nodes: Ints,
+    links: Ints,
+    ints: Ints,
+    doubles: Floats,
+    slot: int,
+    row: int,
 ) -> int:
     """Put a value into its cell; return the position behind it."""
-    op = tree.op[node]
-    if op == UNION:
-        branch, at = _branch(data, at, end, tree.size[node])
+    if nodes[node, OP] == UNION:
+        branch, at = _branch(data, at, end, nodes[node, SIZE])
         if at < 0:
             return at
-        node = tree.children[tree.first[node] + branch]
-        op = tree.op[node]
-    if not tree.fits[node]:
-        return OTHER_TYPE
-    if op == NULL:
-        cells.is_null[slot, row] = True
-    elif op in (INT, LONG):
-        value, at = _varint(data, at, end)
-        cells.ints[slot, row] = value
-        cells.doubles[slot, row] = np.float64(value) * tree.scale[node]
-    elif op == TEXT:
+        node = links[nodes[node, FIRST] + branch]
+    op, how = nodes[node, OP], nodes[node, HOW]
+    if how == AS_TEXT:
         size, at = _text(data, at, end)
-        cells.ints[slot, row] = at
-        cells.sizes[slot, row] = size
+        ints[slot, row, VALUE] = at
+        ints[slot, row, EXTRA] = size
         if at >= 0:
             at += size
-    elif op == ENUM:
-        cells.ints[slot, row], at = _symbol(data, at, end, node, tree)
+    elif how == AS_NULL:
+        ints[slot, row, EXTRA] = IS_NULL
+    elif how == AS_SYMBOL:
+        ints[slot, row, VALUE], at = _symbol(data, at, end, node, nodes, links)
+    elif how == NOT:
+        return OTHER_TYPE
+    elif op == INT or op == LONG:  # noqa: SIM109
+        value, at = _varint(data, at, end)
+        if how == AS_INTEGER:
+            ints[slot, row, VALUE] = value
+        else:
+            doubles[slot, row, VALUE] = np.float64(value) * nodes[node, FACTOR]
     else:
-        at, cells.doubles[slot, row] = _fixed_number(data, at, end, op)
+        doubles[slot, row, VALUE], at = _fixed_number(data, at, end, op)
     return at
 
 
-@numba.njit(cache=True, nogil=True)
 def read_records(
-    data: Bytes, starts: Ints, ends: Ints, tree: Tree, cells: Cells, faults: Ints, places: Ints
-) -> None:
+    data: Bytes, starts: Ints, ends: Ints, tree: Tree, cells: Cells
+) -> tuple[Ints, Ints]:
     """Read all records of a chunk.
 
     Args:
@@ -257,21 +267,39 @@ def read_records(
         starts: int64[n], where each record begins.
         ends: int64[n], where it ends.
         tree: how it was written.
-        cells: of n records, zeros; they are filled.
-        faults: int64[n], zeros; what is wrong with the record, if anything is.
-        places: int64[n], zeros; the field at which it is wrong.
+        cells: of n records; they are filled.
+
+    Returns:
+        int64[n], what is wrong with each record (0 if nothing is); int64[n], at which field.
     """
-    todo = np.empty(STACK_MAX, np.int64)
-    left = np.empty(STACK_MAX, np.int64)
-    fields = len(tree.fields)
+    faults, places = np.zeros(len(starts), np.int64), np.zeros(len(starts), np.int64)
+    # Arrays one by one: numba counts references to all arrays of a tuple at every call.
+    _read_records(data, starts, ends, *tree, *cells, faults, places)
+    return faults, places
+
+
+@numba.njit(cache=True, nogil=True)
+def _read_records(
+    data: Bytes,
+    starts: Ints,
+    ends: Ints,
+    nodes: Ints,
+    links: Ints,
+    fields: Ints,
+    ints: Ints,
+    doubles: Floats,
+    faults: Ints,
+    places: Ints,
+) -> None:
+    stack = np.empty((STACK_MAX, 2), np.int64)
     for row in range(len(starts)):
         at, end = starts[row], ends[row]
-        for field in range(fields):
-            node, slot = tree.fields[field], tree.slots[field]
+        for field in range(len(fields)):
+            node, slot = fields[field, 0], fields[field, 1]
             if slot >= 0:
-                at = _read(data, at, end, node, tree, cells, slot, row)
+                at = _read(data, at, end, node, nodes, links, ints, doubles, slot, row)
             else:
-                at = _skip(data, at, end, node, tree, todo, left)
+                at = _skip(data, at, end, node, nodes, links, stack)
             if at < 0:
                 faults[row], places[row] = at, field
                 break
