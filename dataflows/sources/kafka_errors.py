@@ -22,6 +22,9 @@ def servers(settings: Settings) -> str:
 
 def is_passing(error: kafka.errors.KafkaError) -> bool:
     """Whether the same question may be answered later on."""
+    if isinstance(error, (kafka.errors.UnknownBrokerIdError, kafka.errors.BrokerNotAvailableError)):
+        # A leader that is not in the metadata yet, or no longer.
+        return True
     return bool(error.retriable) and not isinstance(error, kafka.errors.AuthorizationError)
 
 

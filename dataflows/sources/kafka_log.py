@@ -16,13 +16,7 @@ from contracts.settings import DataflowSettings
 from dataflows.sources import kafka_batches
 from dataflows.sources.kafka_batches import BatchError
 from dataflows.sources.kafka_commits import OffsetCommits
-from dataflows.sources.kafka_errors import (
-    explain,
-    is_passing,
-    not_answering,
-    out_of_range,
-    vanished,
-)
+from dataflows.sources.kafka_errors import explain, is_passing, out_of_range
 from dataflows.sources.kafka_fetch import (
     FETCH_WAIT_SECONDS,
     FETCH_WAIT_SHORT_SECONDS,
@@ -31,7 +25,8 @@ from dataflows.sources.kafka_fetch import (
     make_poller,
 )
 from dataflows.sources.kafka_partition import KafkaPartition
-from dataflows.sources.kafka_topics import CLIENT_ID, GivenUpError, bounds, connect, is_there
+from dataflows.sources.kafka_silence import SilenceWatch
+from dataflows.sources.kafka_topics import CLIENT_ID, GivenUpError, bounds, connect
 
 # What a broker has told counts for this long: two answers and some.
 FRESH_SECONDS = 2 * FETCH_WAIT_SECONDS + 0.5
@@ -40,8 +35,6 @@ POLL_SECONDS = 0.1
 # for a few thousand records a second would take a core.
 REST_SECONDS = 0.003
 REST_BYTES_MAX = 64 * 1024
-# A partition that gets no answer for so long is looked for in the metadata.
-MISSING_SECONDS = 5.0
 CLOSE_SECONDS_MAX = 15.0
 # A partition is paused when so many fetches wait to be read, and goes on at half of it.
 BUFFERED_FETCHES = 2
@@ -73,7 +66,7 @@ class KafkaLog:
         self._bytes_max = BUFFERED_FETCHES * settings.kafka_fetch_bytes
         self._partitions: dict[TopicPartition, KafkaPartition] = {}
         self._assigned: dict[TopicPartition, KafkaPartition] = {}
-        self._missing: dict[TopicPartition, float] = {}
+        self._silence = SilenceWatch(settings, monotonic)
         self._lock = threading.Lock()
         self._awake = threading.Event()
         self._is_closing = False
@@ -152,7 +145,7 @@ class KafkaLog:
                 poller, FETCH_WAIT_SHORT_SECONDS if is_any_paused else POLL_SECONDS
             )
             size = self._take(answers)
-            self._look_for_silence(reading)
+            self._silence.look(reading.values())
             if 0 < size < REST_BYTES_MAX:
                 time.sleep(REST_SECONDS)
 
@@ -170,9 +163,9 @@ class KafkaLog:
         for name, partition in wanted.items():
             if self._assigned.get(name) is not partition:
                 consumer.seek(name, partition.offset)
+                # It may be paused for the one that was open before.
+                consumer.resume(name)
                 partition.answered_at = self._monotonic()
-                if partition.is_paused:
-                    consumer.pause(name)
         self._assigned = wanted
 
     def _make_room(self, consumer: Any, poller: Poller) -> dict[TopicPartition, KafkaPartition]:
@@ -220,24 +213,6 @@ class KafkaLog:
             if name in self._assigned:
                 self._assigned[name].told(end_offset, now)
         return size
-
-    def _look_for_silence(self, reading: dict[TopicPartition, KafkaPartition]) -> None:
-        """Raise if a partition gets no answer for too long, or is no longer there."""
-        now = self._monotonic()
-        for name, partition in reading.items():
-            silent_seconds = now - partition.answered_at
-            if silent_seconds > self._settings.outage_seconds:
-                raise not_answering(self._settings, silent_seconds, f"for {partition.name}")
-            if silent_seconds < MISSING_SECONDS:
-                self._missing.pop(name, None)
-            elif now - self._missing.get(name, partition.answered_at) >= MISSING_SECONDS:
-                is_second_look = name in self._missing
-                there = is_there(self._settings, *name)
-                # A broker that has just come back may not know everything yet: look twice.
-                if there is False and is_second_look:
-                    raise vanished(partition.name)
-                if there is False:
-                    self._missing[name] = now
 
     def _out_of_range(self, error: Any) -> LogError:
         """What was lost of the first partition that the error names."""

@@ -21,6 +21,7 @@ CLIENT_ID = "headwater-dataflow"
 # One look for a broker; between two of them we see whether we are to stop.
 ATTEMPT_SECONDS = 5.0
 PAUSE_SECONDS = 0.2
+NEWS_SECONDS = 3.0
 REPORT_SECONDS = 30.0
 
 _log = logging.getLogger(__name__)
@@ -80,18 +81,22 @@ def bounds(
     return _asked(settings, ask) if names else {}
 
 
-def is_there(settings: DataflowSettings, topic: str, partition: int) -> bool | None:
-    """Whether a partition exists; None if no broker says so within a second or two."""
+def missing(
+    settings: DataflowSettings, partitions: Iterable[tuple[str, int]]
+) -> set[tuple[str, int]]:
+    """Those that do not exist; none if no broker answers within a second or two."""
+    partitions = set(partitions)
     try:
         admin = open_briefly(KafkaAdminClient, settings, 1.0)
     except LogError:
-        return None
+        return set()
     try:
-        return partition in _described(admin, [topic]).get(topic, [])
+        found = _described(admin, {topic for topic, _ in partitions})
     except kafka.errors.KafkaError:
-        return None
+        return set()
     finally:
         admin.close()
+    return {(topic, number) for topic, number in partitions if number not in found.get(topic, [])}
 
 
 def connect(
@@ -149,16 +154,18 @@ def _asked(settings: DataflowSettings, ask: Callable[[Any], _T]) -> _T:
             try:
                 return ask(admin)
             except kafka.errors.UnknownTopicOrPartitionError as error:
-                raise LogError(
-                    f"Kafka at {servers(settings)} does not know a topic that was there before: "
-                    f"{error}; was it deleted?"
-                ) from error
+                # Not every broker knows at once what has just been made.
+                if time.monotonic() - begin > NEWS_SECONDS:
+                    raise LogError(
+                        f"Kafka at {servers(settings)} does not know a topic that was there "
+                        f"before: {error}; was it deleted?"
+                    ) from error
             except kafka.errors.KafkaError as error:
                 if not is_passing(error):
                     raise explain(error, settings) from error
-            waited = time.monotonic() - begin
-            if waited > settings.outage_seconds:
-                raise not_answering(settings, waited)
+                waited = time.monotonic() - begin
+                if waited > settings.outage_seconds:
+                    raise not_answering(settings, waited) from error
             time.sleep(PAUSE_SECONDS)
     finally:
         admin.close()

@@ -1,0 +1,249 @@
+"""From Kafka to columns: records of 200 bytes in one topic, read by the flow's reader.
+
+What is timed is all that the process does, in all of its threads: kafka-python's network thread,
+the reader's thread, and the thread that takes chunks and (in the second figure) decodes them as
+the flow does. Beside it kafka-python's own ``poll`` reads the same records in the same run, with
+the same settings; it is not asked to decode anything.
+
+Before anything is timed, every offset, time and value is compared with what ``poll`` gives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+
+from benchmarks._environment import describe, load_average, write
+from benchmarks._table import load_line, show
+from contracts.log import Chunk
+from contracts.plan import Column, Topic
+from contracts.settings import DataflowSettings
+from dataflows.sources.decoding import make_decoder
+from dataflows.sources.kafka_log import KafkaLog
+from dataflows.sources.kafka_topics import bounds, list_topics
+from tests.services.kafka import KafkaBroker
+from tests.services.outside import OutsideKafka
+
+RECORD_BYTES = 200
+BASE_MS = 1_700_000_000_000
+ROUNDS = 3
+WAIT_SECONDS_MAX = 120.0
+# What takes a chunk, and tells how many records it was.
+Sink = Callable[[Chunk], int]
+
+
+@contextmanager
+def a_broker() -> Iterator[str]:
+    """The Kafka of KAFKA_BOOTSTRAP_SERVERS, or one for this run."""
+    outside = OutsideKafka.named_in(os.environ)
+    if outside is not None:
+        yield outside.bootstrap_servers
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        broker = KafkaBroker(Path(folder))
+        broker.start()
+        try:
+            yield broker.bootstrap_servers
+        finally:
+            broker.kill()
+
+
+def payments(name: str) -> Topic:
+    """Four columns, one of them a time."""
+    columns = (
+        Column("card", "string", False),
+        Column("shop", "string", False),
+        Column("amount", "float64", False),
+        Column("at", "timestamp", False),
+    )
+    return Topic(name, columns, "at", 0, "card")
+
+
+def fill(servers: str, topic: str, events: int, compression: str | None) -> None:
+    """Write payments, each of 200 bytes of JSON with a note that nobody reads."""
+    with KafkaProducer(
+        bootstrap_servers=servers,
+        linger_ms=100,
+        batch_size=64 * 1024,
+        compression_type=compression,
+    ) as producer:
+        for number in range(events):
+            card = f"card-{number * 7919 % 100_000:06d}"
+            seconds, millis = divmod(number, 1_000)
+            at = (
+                f"2023-11-14T{seconds // 3600 % 24:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+            )
+            record = {
+                "card": card,
+                "shop": f"shop-{number % 5_000:04d}",
+                "amount": number % 100_000 / 4,
+                "at": f"{at}.{millis:03d}Z",
+                "note": "",
+            }
+            record["note"] = "n" * (RECORD_BYTES - len(msgspec.json.encode(record)))
+            producer.send(
+                topic, msgspec.json.encode(record), card.encode(), timestamp_ms=BASE_MS + number
+            )
+
+
+def read(settings: DataflowSettings, topic: str, events: int, sink: Sink) -> tuple[float, float]:
+    """All records through the flow's reader; CPU-seconds and seconds."""
+    log = KafkaLog(settings, "headwater-bench")
+    deadline = time.monotonic() + WAIT_SECONDS_MAX
+    try:
+        cpu, wall = time.process_time(), time.perf_counter()
+        reader = log.open(topic, 0, 0)
+        found = 0
+        while found < events:
+            chunk = reader.read(settings.batch_bytes)
+            if chunk is None:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{found} of {events} records")
+                time.sleep(0.001)
+                continue
+            found += sink(chunk)
+        return time.process_time() - cpu, time.perf_counter() - wall
+    finally:
+        log.close()
+
+
+def poll(
+    servers: str, fetch_bytes: int, topic: str, events: int, sink: Callable[[list[Any]], int]
+) -> tuple[float, float]:
+    """All records through kafka-python's ``poll``; CPU-seconds and seconds."""
+    consumer = KafkaConsumer(
+        bootstrap_servers=servers,
+        auto_offset_reset="none",
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        metrics_enabled=False,
+        max_partition_fetch_bytes=fetch_bytes,
+        max_poll_records=5_000,
+    )
+    try:
+        cpu, wall = time.process_time(), time.perf_counter()
+        partition = TopicPartition(topic, 0)
+        consumer.assign([partition])
+        consumer.seek(partition, 0)
+        found = 0
+        while found < events:
+            found += sink(consumer.poll(1_000).get(partition, []))
+        return time.process_time() - cpu, time.perf_counter() - wall
+    finally:
+        consumer.close()
+
+
+def check(settings: DataflowSettings, servers: str, topic: str, events: int) -> None:
+    """Compare all offsets, times and values with those of ``poll``.
+
+    Raises:
+        AssertionError: they differ.
+    """
+    ours, theirs = hashlib.sha256(), hashlib.sha256()
+    places: list[tuple[Any, Any]] = []
+    stock: list[tuple[int, int]] = []
+
+    def take(chunk: Chunk) -> int:
+        places.append((chunk.offsets, chunk.times_ms))
+        ours.update(chunk.records)
+        return len(chunk.starts)
+
+    def take_stock(records: list[Any]) -> int:
+        stock.extend((record.offset, record.timestamp) for record in records)
+        theirs.update(b"".join(record.value + b"\n" for record in records))
+        return len(records)
+
+    read(settings, topic, events, take)
+    poll(servers, settings.kafka_fetch_bytes, topic, events, take_stock)
+    offsets = np.concatenate([offsets for offsets, _ in places])
+    times = np.concatenate([times for _, times in places])
+    wanted = np.array(stock, np.int64)
+    np.testing.assert_array_equal(offsets, wanted[:, 0])
+    np.testing.assert_array_equal(times, wanted[:, 1])
+    assert ours.digest() == theirs.digest(), "the values differ"
+
+
+def measure(options: argparse.Namespace, servers: str) -> dict[str, Any]:
+    """All figures; the best of three rounds, in which all ways of reading take turns."""
+    settings = DataflowSettings(log_url=f"kafka://{servers}")
+    topic, events = f"bench-{uuid.uuid4().hex}", options.events
+    list_topics(settings, [topic])
+    fill(servers, topic, events, options.compression)
+    assert bounds(settings, [(topic, 0)])[topic, 0] == (0, events)
+    check(settings, servers, topic, events)
+    decoder = make_decoder(payments(topic))
+
+    def decode(chunk: Chunk) -> int:
+        decoded = decoder.decode(chunk)
+        assert not decoded.bad
+        return len(decoded.event_us)
+
+    ways: dict[str, Callable[[], tuple[float, float]]] = {
+        "read": lambda: read(settings, topic, events, lambda chunk: len(chunk.starts)),
+        "read_and_decoded": lambda: read(settings, topic, events, decode),
+        "stock_poll": lambda: poll(servers, settings.kafka_fetch_bytes, topic, events, len),
+    }
+    rounds = [{name: way() for name, way in ways.items()} for _ in range(ROUNDS)]
+    figures: dict[str, Any] = {
+        "events": events,
+        "record_bytes": RECORD_BYTES,
+        "compression": options.compression or "none",
+        "checked": {"records": events, "equal_to_stock_poll": True},
+    }
+    for name in ways:
+        cpu_seconds = min(found[name][0] for found in rounds)
+        figures[name] = {
+            "cpu_seconds": cpu_seconds,
+            "seconds_of_rounds": [found[name][1] for found in rounds],
+            "cpu_seconds_of_rounds": [found[name][0] for found in rounds],
+            "events_per_cpu_second": events / cpu_seconds,
+        }
+    stock = figures["stock_poll"]["cpu_seconds"]
+    figures["times_stock_poll"] = stock / figures["read"]["cpu_seconds"]
+    return figures
+
+
+def main() -> None:
+    """Check, measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--events", type=int, default=500_000)
+    parser.add_argument("--compression", choices=["gzip", "snappy", "lz4", "zstd"])
+    parser.add_argument("--output", type=Path, default=Path("build/bench/ingest.json"))
+    options = parser.parse_args()
+    load = load_average()
+    with a_broker() as servers:
+        figures = measure(options, servers)
+    environment = describe(["kafka-python", "crc32c", "msgspec", "numba"])
+    write(options.output, {"environment": environment, "load_average_before": load, **figures})
+    names = ("read", "read_and_decoded", "stock_poll")
+    show(
+        f"{figures['events']:,} records of {RECORD_BYTES} bytes from Kafka, all equal to poll's; "
+        f"reading takes {figures['times_stock_poll']:.1f} times less CPU than poll; "
+        + load_line(load, os.cpu_count()),
+        ("", "per CPU-second", "CPU-seconds", "seconds (best)"),
+        [
+            (
+                name.replace("_", " "),
+                f"{figures[name]['events_per_cpu_second']:,.0f}",
+                f"{figures[name]['cpu_seconds']:.2f}",
+                f"{min(figures[name]['seconds_of_rounds']):.2f}",
+            )
+            for name in names
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
