@@ -1,5 +1,5 @@
 # Needs only make and Python 3.11 or 3.12; everything else is installed into .venv and build/.
-# Real Kafka and Redis (make services) need Java 17 and Maven too, and redis-server or root.
+# Real Kafka and Redis (make services) also need Java 17, Maven and redis-server; root gets them.
 # PYTHON=/path/to/python3.12 chooses the interpreter of a new .venv.
 
 VENV := .venv
@@ -39,7 +39,7 @@ test: install ## the whole test suite
 services: install ## real Kafka and Redis in the background, on 127.0.0.1:9092 and :6379
 	$(BIN)/python -m tests.services up
 
-services-get: install ## only get what they need: Kafka's jars, redis-server (as root)
+services-get: install ## only get what they need; as root also Debian packages
 	$(BIN)/python -m tests.services get
 
 services-down: install ## end them; their data stays in build/services

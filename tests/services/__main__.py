@@ -7,7 +7,13 @@ import sys
 from pathlib import Path
 
 from tests.services.background import KAFKA_PORTS, REDIS_PORT, start_all, stop_all
-from tests.services.provision import SERVICES, MissingServiceError, install_redis, kafka_jars
+from tests.services.provision import (
+    SERVICES,
+    MissingServiceError,
+    install_programs,
+    kafka_jars,
+    redis_program,
+)
 from tests.services.server import ServerError
 
 
@@ -24,7 +30,8 @@ def main(arguments: list[str]) -> int:
         if asked.verb == "down":
             lines = stop_all(folder)
         else:
-            print(f"Kafka's jars: {kafka_jars()}\nRedis: {install_redis()}", flush=True)
+            install_programs()
+            print(f"Kafka's jars: {kafka_jars()}\nRedis: {redis_program()}", flush=True)
             lines = iter(())
         if asked.verb == "up":
             lines = start_all(folder, tuple(asked.kafka_ports), asked.redis_port)

@@ -1,4 +1,4 @@
-"""Gets what real services need: Kafka's jars through Maven, redis-server from the distribution."""
+"""Gets what real services need: Kafka's jars through Maven, programs from the distribution."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SERVICES = ROOT / "build" / "services"
 POM = Path(__file__).with_name("pom.xml")
 JAVA_VERSION_MIN = 17
+# program: the package of Debian and Ubuntu that has it
+PACKAGES = {
+    "java": "default-jre-headless",
+    "mvn": "maven",
+    "redis-server": "redis-server",
+}
 INSTALL_SECONDS_MAX = 600.0
 
 
@@ -27,12 +33,16 @@ def kafka_jars(seconds_max: float = INSTALL_SECONDS_MAX) -> Path:
     Raises:
         MissingServiceError: Java or Maven is missing, or Maven cannot get the jars.
     """
-    version = ElementTree.parse(POM).findtext("properties/kafka.version")
-    jars = SERVICES / f"kafka-{version}" / "lib"
+    jars = _jars_folder()
     java_program()
     if not jars.is_dir():
         _copy_jars(jars, seconds_max)
     return jars
+
+
+def _jars_folder() -> Path:
+    version = ElementTree.parse(POM).findtext("properties/kafka.version")
+    return SERVICES / f"kafka-{version}" / "lib"
 
 
 def java_program() -> str:
@@ -41,11 +51,11 @@ def java_program() -> str:
     Raises:
         MissingServiceError: there is none, or it is too old.
     """
-    wanted = f"Java {JAVA_VERSION_MIN} or newer (Debian: apt-get install openjdk-17-jre-headless)"
+    wanted = f"Java {JAVA_VERSION_MIN} or newer (Debian: apt-get install {PACKAGES['java']})"
     java = shutil.which("java")
     if java is None:
         raise MissingServiceError(f"Kafka needs {wanted}, and there is no java here")
-    # One JVM option less to think of: -version answers on stderr in every release.
+    # Every release answers -version on stderr.
     answer = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60)
     match = re.search(r'version "(\d+)', answer.stderr)
     if match is None or int(match[1]) < JAVA_VERSION_MIN:
@@ -57,7 +67,9 @@ def java_program() -> str:
 def _copy_jars(jars: Path, seconds_max: float) -> None:
     maven = shutil.which("mvn")
     if maven is None:
-        raise MissingServiceError("Kafka's jars come through Maven (Debian: apt-get install maven)")
+        raise MissingServiceError(
+            "Kafka's jars come through Maven, which is missing (Debian: apt-get install maven)"
+        )
     jars.parent.mkdir(parents=True, exist_ok=True)
     # Renamed when complete: a folder that is there has all its jars.
     with tempfile.TemporaryDirectory(dir=jars.parent) as folder:
@@ -87,22 +99,31 @@ def redis_program() -> str:
     return program
 
 
-def install_redis() -> str:
-    """The path of redis-server, installed from the distribution if it must be and can be.
+def install_programs() -> None:
+    """Install what is missing from the distribution, where we are root on a machine with apt-get.
+
+    Elsewhere nothing happens: who needs a program then says that it is missing.
 
     Raises:
-        MissingServiceError: it is missing, and we are not root on a machine with apt-get.
+        MissingServiceError: apt-get cannot install it.
     """
-    if shutil.which("redis-server") is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        install = ["apt-get", "install", "-y", "--no-install-recommends", "redis-server"]
-        # Its own daemon would take the port and stay: ours is started by us.
-        quiet = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-        try:
-            _run(install, "apt-get cannot install redis-server", INSTALL_SECONDS_MAX, quiet)
-        except MissingServiceError:
-            _run(["apt-get", "update"], "apt-get update fails", INSTALL_SECONDS_MAX, quiet)
-            _run(install, "apt-get cannot install redis-server", INSTALL_SECONDS_MAX, quiet)
-    return redis_program()
+    needed = [program for program in PACKAGES if shutil.which(program) is None]
+    if "mvn" in needed and _jars_folder().is_dir():
+        needed.remove("mvn")
+    apt_get = shutil.which("apt-get")
+    if not needed or apt_get is None or os.geteuid() != 0:
+        return
+    packages = [PACKAGES[program] for program in needed]
+    install = [apt_get, "install", "-y", "--no-install-recommends", *packages]
+    failure = f"apt-get cannot install {' '.join(packages)}"
+    # Nothing asks, and the package's own daemon does not take the port.
+    quiet = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    try:
+        _run(install, failure, INSTALL_SECONDS_MAX, quiet)
+    except MissingServiceError:
+        # A fresh machine does not know yet which packages there are.
+        _run([apt_get, "update"], "apt-get update fails", INSTALL_SECONDS_MAX, quiet)
+        _run(install, failure, INSTALL_SECONDS_MAX, quiet)
 
 
 def _run(
