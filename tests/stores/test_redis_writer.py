@@ -230,6 +230,18 @@ def test_user_password_and_db_are_used(new_redis_server: NewRedis) -> None:
         writer.close()
 
 
+def test_an_expiry_that_is_refused_is_not_passed_over(new_redis_server: NewRedis) -> None:
+    """The answer to a row's second command, EXPIRE, is read too, of the last row as well."""
+    server = new_redis_server()
+    with client_of(config_for(server.address)) as client:
+        ask(client, "ACL SETUSER flow on >secret ~* +hset +ping")
+    config = config_for(server.address, ",username=flow,password=secret", key_ttl_seconds=60)
+    writer = RedisOnlineWriter(config, PROJECT, TIMEOUT_SECONDS)
+    with pytest.raises(OnlineStoreError, match="expire"):
+        write(writer, 1)
+    writer.close()
+
+
 def test_tls_with_a_certificate_that_is_checked(new_redis_server: NewRedis, tmp_path: Path) -> None:
     """Rows go over TLS; an unknown authority or a missing file ends with advice, not in waiting."""
     ca, key = tmp_path / "ca.pem", tmp_path / "key.pem"
