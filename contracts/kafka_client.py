@@ -147,7 +147,8 @@ def connection_problem(settings: Settings, error: BaseException) -> str:
         )
     waited = f"{settings.kafka_timeout_seconds:g} seconds"
     text = f"Kafka at {servers} did not answer within {waited} ({_short(root)}): is it running"
-    if isinstance(root, ssl.SSLError) or "disconnected" in str(root):
+    garbled = isinstance(root, ssl.SSLError | kafka_errors.KafkaProtocolError)
+    if garbled or "disconnected" in str(root):
         # A broker may hang up so fast that its refusal is lost.
         text += f", is {PREFIX}KAFKA_SECURITY_PROTOCOL={protocol} what it speaks there"
         if protocol.startswith("SASL"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -31,8 +30,9 @@ RECORD_BYTES_MAX = 1_000_000
 # Requests of many rows take more room; a buffer full of them must not take all memory.
 ROWS_PER_REQUEST = 16
 _REQUESTS_PER_WRITE = 500
-# Taking what has gathered ten times a second costs requests less than waking a thread for each.
-_PAUSE_SECONDS = 0.1
+# Taking what has gathered now and then costs requests less than waking a thread for each. To let go
+# of the interpreter between two records (sleep(0)) costs more than it gives.
+_PAUSE_SECONDS = 0.25
 _BACKOFF_SECONDS = (0.2, 5.0)
 # A log that has just failed gets no more of the time for stopping than this.
 _LAST_TRY_SECONDS = 0.5
@@ -179,8 +179,6 @@ class PredictionLog:
                 batch.records += records_of(request)
             except Exception as error:  # noqa: BLE001 - one bad request must not stop the rest
                 self._drop_from_batch("error", error)
-            # Let the event loop have the interpreter: it waits up to 5 ms for whoever keeps it.
-            time.sleep(0)
 
     def _append(self) -> bool:
         """Append the batch; False if the log failed and the batch is to be tried again."""
@@ -189,7 +187,7 @@ class PredictionLog:
             return False
         try:
             if batch.records:
-                writer.append(_one_by_one(batch.records))
+                writer.append(batch.records)
         except Exception as error:  # noqa: BLE001 - the scorer serves on without this log
             self._failed(error)
             return False
@@ -289,10 +287,3 @@ def _in_pieces(record: PredictionRecord) -> Iterator[bytes]:
         return
     for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
         yield from _in_pieces(msgspec.structs.replace(record, rows=half))
-
-
-def _one_by_one(records: Records) -> Iterator[tuple[str, bytes]]:
-    """The records, with a chance for the event loop between two of them, as in ``_take``."""
-    for record in records:
-        yield record
-        time.sleep(0)
