@@ -22,6 +22,7 @@ from dataflows.sources.columns import (
     check_numbers,
     convert,
     parse_times,
+    record_ends,
     sift,
 )
 from dataflows.sources.schema_registry import SchemaRegistry, UnusableSchemaError
@@ -69,7 +70,7 @@ class AvroDecoder:
     def decode(self, chunk: Chunk) -> Decoded:
         """Decode a chunk of records."""
         data = np.frombuffer(chunk.records, np.uint8)
-        ends = np.append(chunk.starts[1:], len(data)) - 1
+        ends = record_ends(chunk)
         cells = wire.empty_cells(len(self._fields), len(ends))
         faults, places = wire.read_records(data, chunk.starts, ends, self._tree, cells)
         bad = {

@@ -60,6 +60,11 @@ class BadColumnError(ValueError):
     """A value of the right type that cannot be used."""
 
 
+def record_ends(chunk: Chunk) -> Ints:
+    """int64[n]: where each record of a chunk ends, which is before its newline."""
+    return np.append(chunk.starts, len(chunk.records))[1:] - 1
+
+
 def check_event_times(name: str, event_us: Floats) -> Ints:
     """Event times as integers; raise BadColumnError if one is null or out of all bounds."""
     if np.isnan(event_us).any():

@@ -13,7 +13,14 @@ import numpy as np
 
 from contracts.log import Chunk
 from contracts.plan import Topic
-from dataflows.sources.columns import BadRecord, Decoded, Ints, RecordDecoder, no_columns
+from dataflows.sources.columns import (
+    BadRecord,
+    Decoded,
+    Ints,
+    RecordDecoder,
+    no_columns,
+    record_ends,
+)
 from dataflows.sources.schema_registry import UnusableSchemaError
 
 HEAD_BYTES = 5
@@ -85,7 +92,7 @@ class RegistryDecoder:
 def schema_numbers(chunk: Chunk) -> Ints:
     """int64[n]: the number in front of each record; -1 where there is no frame."""
     data = np.frombuffer(chunk.records, np.uint8)
-    is_framed = _sizes(chunk) >= HEAD_BYTES
+    is_framed = record_ends(chunk) - chunk.starts >= HEAD_BYTES
     starts = chunk.starts[is_framed]
     numbers = np.full(len(chunk.starts), _NO_FRAME, np.int64)
     found = np.zeros(len(starts), np.int64)
@@ -94,11 +101,6 @@ def schema_numbers(chunk: Chunk) -> Ints:
     found[data[starts] != 0] = _NO_FRAME
     numbers[is_framed] = found
     return numbers
-
-
-def _sizes(chunk: Chunk) -> Ints:
-    """int64[n]: bytes of each record, without the newline behind it."""
-    return np.diff(chunk.starts, append=len(chunk.records)) - 1
 
 
 def _unframed(chunk: Chunk, numbers: Ints) -> list[BadRecord]:
@@ -119,15 +121,13 @@ def _unframed(chunk: Chunk, numbers: Ints) -> list[BadRecord]:
 
 def _decode_rows(chunk: Chunk, rows: Ints, decoder: RecordDecoder) -> Decoded:
     """Some rows of a chunk without their frames, decoded; positions are those in the chunk."""
-    begins = (chunk.starts[rows] + HEAD_BYTES).tolist()
+    begins = chunk.starts[rows] + HEAD_BYTES
     # The newline behind each record is taken along.
-    sizes = _sizes(chunk)[rows] + 1 - HEAD_BYTES
+    ends = record_ends(chunk)[rows] + 1
     data = chunk.records
-    records = b"".join(
-        [data[begin : begin + size] for begin, size in zip(begins, sizes.tolist(), strict=True)]
-    )
-    offsets = chunk.offsets[rows]
-    decoded = decoder.decode(Chunk(records, np.cumsum(sizes) - sizes, offsets, chunk.next_offset))
+    records = b"".join([data[a:b] for a, b in zip(begins.tolist(), ends.tolist(), strict=True)])
+    starts = np.cumsum(ends - begins) - (ends - begins)
+    decoded = decoder.decode(Chunk(records, starts, chunk.offsets[rows], chunk.next_offset))
     whole = [(int(rows[one.index]), one.reason) for one in decoded.bad]
     return Decoded(
         rows[decoded.index],

@@ -21,6 +21,7 @@ from dataflows.sources.columns import (
     check_event_times,
     check_numbers,
     convert,
+    record_ends,
     sift,
 )
 from dataflows.sources.protobuf_schema import (
@@ -53,10 +54,8 @@ class ProtobufDecoder:
 
     def decode(self, chunk: Chunk) -> Decoded:
         """Decode a chunk of messages; of framed ones, what stands behind the schema's number."""
-        begins = chunk.starts.tolist()
-        ends = [*begins[1:], len(chunk.records)]
-        data = chunk.records
-        records = [data[a : b - 1] for a, b in zip(begins, ends, strict=True)]
+        data, ends = chunk.records, record_ends(chunk).tolist()
+        records = [data[a:b] for a, b in zip(chunk.starts.tolist(), ends, strict=True)]
         bad: dict[int, str] = {}
         rows: list[Any] = []
         index = []
@@ -164,8 +163,9 @@ class _Reader:
     def _times(self, rows: Sequence[Any]) -> Floats:
         """Microseconds since 1970, what is finer cut off; NaN where there is no time."""
         name = self.column.name
-        seconds = list(map(self._get, rows))
-        nanoseconds = np.array(list(map(attrgetter(f"{name}.nanos"), rows)), np.int64)
+        stamps = list(map(attrgetter(name), rows))
+        seconds = [stamp.seconds for stamp in stamps]
+        nanoseconds = np.array([stamp.nanos for stamp in stamps], np.int64)
         if len(rows) and (nanoseconds.min() < 0 or nanoseconds.max() >= _SECOND_NS):
             raise BadColumnError(f"{name} has nanoseconds that are not within one second")
         times = np.array(seconds, np.float64) * 1e6 + nanoseconds // 1_000
