@@ -95,7 +95,6 @@ class RedisConnection:
             try:
                 reason = await asyncio.shield(wire.lost)
             finally:
-                self._wire = None
                 wire.end(_CLOSED)
             _log.warning("redis_lost", address=self._address, reason=reason)
             if loop.time() - made_at < _LIVED_SECONDS:
@@ -103,7 +102,12 @@ class RedisConnection:
                 delay_seconds = await self._pause(reason, delay_seconds)
             else:
                 delay_seconds = _RETRY_SECONDS_MIN
-                self._settled.clear()
+
+    def _ended(self) -> None:
+        """From now on requests wait for the next connection, or for it to fail."""
+        if self._wire is not None:
+            self._wire = None
+            self._settled.clear()
 
     async def _pause(self, reason: str, delay_seconds: float) -> float:
         """Let requests fail with the reason for a while; gives the length of the next pause."""
@@ -119,7 +123,7 @@ class RedisConnection:
             StoreUnavailableError: there is none; the text says why.
         """
         loop = asyncio.get_running_loop()
-        wire = RedisWire(self._address, self._answer_seconds)
+        wire = RedisWire(self._address, self._answer_seconds, self._ended)
         try:
             async with asyncio.timeout(self._connect_seconds):
                 transport, _ = await loop.create_connection(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import hiredis
@@ -25,9 +26,16 @@ class RedisWire(asyncio.Protocol):
     ``lost`` is done, with the reason as its result, once the connection has ended.
     """
 
-    def __init__(self, address: str, answer_seconds: float) -> None:
-        """``address`` is for people; a server silent for ``answer_seconds`` is given up."""
+    def __init__(self, address: str, answer_seconds: float, on_end: Callable[[], None]) -> None:
+        """Not connected yet.
+
+        Args:
+            address: of the server, for people.
+            answer_seconds: a server that owes an answer and is silent for so long is given up.
+            on_end: called when no more can be asked, before those that wait are told.
+        """
         self._address = address
+        self._on_end = on_end
         self._answer_seconds = answer_seconds
         self._loop = asyncio.get_running_loop()
         self._replies = hiredis.Reader()
@@ -116,6 +124,7 @@ class RedisWire(asyncio.Protocol):
             self.lost.set_result(self._reason)
 
     def _fail_all(self) -> None:
+        self._on_end()
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None

@@ -358,3 +358,24 @@ def test_a_refused_login_says_what_to_check(
     assert found[0].values == [3.0]
     scorer = config_of(server.port, username="scorer", password="Secret-3")
     assert read(scorer, wanted)[0].values == [1.0]
+
+
+def test_a_connection_lost_after_long_use_is_made_anew_at_once(
+    server: RedisServer, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A closed connection costs at most the reads that were sent on it; later ones wait."""
+    monkeypatch.setattr("scorer.redis_connection._LIVED_SECONDS", 0.0)
+    wanted = rows.write("card", key(1), {"spent": 1.0})
+
+    async def story() -> None:
+        async with reading(config_of(server.port), PROJECT) as reader:
+            await reader.read([wanted])
+            for _ in range(5):
+                before = rows.client.info("stats")["total_connections_received"]
+                rows.client.client_kill_filter(_type="normal", skipme=True)
+                with pytest.raises(StoreUnavailableError, match=r"was lost|closed by the server"):
+                    await reader.read([wanted])
+                assert (await reader.read([wanted]))[0].values == [1.0]
+                assert rows.client.info("stats")["total_connections_received"] == before + 1
+
+    asyncio.run(story())

@@ -103,11 +103,15 @@ def test_tls_is_spoken_and_certificates_are_checked(
 @pytest.mark.services
 def test_a_cluster_is_read_across_its_nodes(new_redis_server: NewRedis) -> None:
     """Rows on any node of a cluster are read; without its nodes reads fail, and then go on."""
-    servers = [new_redis_server("--cluster-enabled", "yes") for _ in range(2)]
+    # The usual port of its bus, 10000 higher, may be anybody's.
+    buses = free_ports(2)
+    servers = [
+        new_redis_server("--cluster-enabled", "yes", "--cluster-port", str(bus)) for bus in buses
+    ]
     nodes = [redis.Redis(port=server.port) for server in servers]
     for node, slots in zip(nodes, (range(SLOTS // 2), range(SLOTS // 2, SLOTS)), strict=True):
         node.execute_command("CLUSTER ADDSLOTSRANGE", slots[0], slots[-1])  # type: ignore[no-untyped-call]
-    nodes[0].execute_command("CLUSTER MEET", "127.0.0.1", servers[1].port)  # type: ignore[no-untyped-call]
+    nodes[0].execute_command("CLUSTER MEET", "127.0.0.1", servers[1].port, buses[1])  # type: ignore[no-untyped-call]
     end = time.monotonic() + 30
     while not all(b"cluster_state:ok" in _cluster_info(node) for node in nodes):
         assert time.monotonic() < end

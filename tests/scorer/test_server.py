@@ -221,7 +221,8 @@ def test_sigterm_finishes_what_is_under_way(scorer_shop: Shop) -> None:
 def test_the_scorer_never_imports_feast() -> None:
     """Everything the server needs, its client too, loads without Feast and other heavy packages."""
     code = (
-        "import sys, scorer.server, scorer.client, scorer.sqlite_reader, scorer.__main__;"
+        "import sys, scorer.server, scorer.client, scorer.__main__,"
+        "scorer.sqlite_reader, scorer.redis_reader, scorer.redis_cluster;"
         "print({m.partition('.')[0] for m in sys.modules}"
         " & {'feast', 'bytewax', 'river', 'pandas', 'numba', 'dataflows'})"
     )
