@@ -125,7 +125,9 @@ class KafkaLog:
         except LogError as error:
             self._fail(error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the flow must hear of it
-            self._fail(explain(error, self._settings))
+            failure = explain(error, self._settings)
+            failure.__cause__ = error
+            self._fail(failure)
         finally:
             self._commits.close(self._committed())
 
