@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import Any
 
@@ -220,8 +220,12 @@ class KafkaLogWriter:
             self._producer.close(timeout=_FORCED_SECONDS)
 
 
-def ensure_topic(settings: Settings, topic: str, client_id: str) -> None:
+def ensure_topic(
+    settings: Settings, topic: str, client_id: str, configs: Mapping[str, str] | None = None
+) -> None:
     """Make the topic, with one partition and as many replicas as brokers make by default.
+
+    ``configs`` are the properties that a new one gets; a topic that is there keeps its own.
 
     Raises:
         LogError: it does not exist and cannot be made.
@@ -231,7 +235,13 @@ def ensure_topic(settings: Settings, topic: str, client_id: str) -> None:
             (found,) = admin.describe_topics([topic])
             if found["error_code"] != kafka_errors.UnknownTopicOrPartitionError.errno:
                 return
-            wanted = {topic: {"num_partitions": 1, "replication_factor": -1}}
+            wanted = {
+                topic: {
+                    "num_partitions": 1,
+                    "replication_factor": -1,
+                    "configs": dict(configs or {}),
+                }
+            }
             with suppress(kafka_errors.TopicAlreadyExistsError):
                 admin.create_topics(wanted, wait_for_metadata=True)
         except kafka_errors.KafkaError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from typing import Any
 
@@ -12,7 +12,7 @@ import kafka.errors
 from kafka import KafkaConsumer, TopicPartition
 
 from contracts.kafka_producer import KafkaLogWriter, ensure_topic
-from contracts.log import LogError
+from contracts.log import RECORD_BYTES_MAX, LogError, RecordTooLargeError
 from contracts.settings import DataflowSettings
 from dataflows.batches import DeadLetter
 from dataflows.sources.kafka_errors import explain, is_passing
@@ -20,13 +20,18 @@ from dataflows.sources.kafka_topics import CLIENT_ID, bounds, connect
 
 # All letters of a topic stand in one partition, so that one number says where they end.
 PARTITION = 0
-TOPIC, PARTITION_HEADER, OFFSET, TIMESTAMP, ERROR = (
-    f"headwater.{name}" for name in ("topic", "partition", "offset", "timestamp", "error")
+TOPIC, PARTITION_HEADER, OFFSET, TIMESTAMP, ERROR, CUT_FROM = (
+    f"headwater.{name}"
+    for name in ("topic", "partition", "offset", "timestamp", "error", "cut_from_bytes")
 )
 _FIRST_PAUSE_SECONDS = 0.1
 _PAUSE_SECONDS_MAX = 5.0
 _POLL_MS = 500
 _ERROR_CHARACTERS_MAX = 1_000
+# The largest record that a topic takes does not fit into another one with the headers around it.
+_NEW_TOPIC = {"max.message.bytes": str(RECORD_BYTES_MAX + 64 * 1024)}
+# What is left of a record that a dead-letter topic of somebody's own making does not take.
+CUT_BYTES = 512 * 1024
 
 # Where a record stood (partition, offset) and what it was.
 _Origin = tuple[int, int, int]
@@ -57,9 +62,13 @@ class KafkaDeadLetters:
         self._known: set[_Origin] | None = None
         self._writer: KafkaLogWriter | None = None
         self._has_grown = False
+        self._bytes_max = RECORD_BYTES_MAX
 
     def append(self, letters: list[DeadLetter]) -> None:
         """Append those that are not there yet; wait for brokers that are gone.
+
+        Records that the topic does not take are cut, and a header says so: the whole record stands
+        where the other headers say.
 
         Raises:
             LogError: they are gone for too long, or refuse.
@@ -69,6 +78,11 @@ class KafkaDeadLetters:
         while True:
             try:
                 self._append(letters)
+            except RecordTooLargeError:
+                self._forget()
+                if self._bytes_max == CUT_BYTES:
+                    raise
+                self._bytes_max = CUT_BYTES
             except LogError as error:
                 self._forget()
                 waited = time.monotonic() - began
@@ -97,13 +111,18 @@ class KafkaDeadLetters:
 
     def _append(self, letters: list[DeadLetter]) -> None:
         if self._writer is None:
+            ensure_topic(self._settings, self._topic, CLIENT_ID, _NEW_TOPIC)
             self._writer = KafkaLogWriter(self._settings, self._topic, CLIENT_ID)
         if self._known is None:
             self._known = set(self._read_origins())
         for letter in letters:
-            origin = (letter.partition, letter.offset, hash(letter.record))
+            origin = (letter.partition, letter.offset, hash(letter.record[:CUT_BYTES]))
             if origin not in self._known:
-                self._writer.send(None, letter.record, _headers(letter), PARTITION, None)
+                record, headers = letter.record, _headers(letter)
+                if len(record) > self._bytes_max:
+                    headers.append((CUT_FROM, str(len(record)).encode()))
+                    record = record[:CUT_BYTES]
+                self._writer.send(None, record, headers, PARTITION, None)
                 self._known.add(origin)
                 self._has_grown = True
         self._writer.flush(self._settings.kafka_timeout_seconds)
@@ -116,7 +135,6 @@ class KafkaDeadLetters:
                 writer.close()
 
     def _read_origins(self) -> Iterator[_Origin]:
-        ensure_topic(self._settings, self._topic, CLIENT_ID)
         place = TopicPartition(self._topic, PARTITION)
         first, end = bounds(self._settings, [place])[place]
         position = min(max(first, self._end), end)
@@ -149,7 +167,7 @@ def _may_pass(error: LogError) -> bool:
     return isinstance(cause, kafka.errors.KafkaError) and is_passing(cause)
 
 
-def _headers(letter: DeadLetter) -> Sequence[tuple[str, bytes]]:
+def _headers(letter: DeadLetter) -> list[tuple[str, bytes]]:
     headers = [
         (TOPIC, letter.topic.encode()),
         (PARTITION_HEADER, str(letter.partition).encode()),
@@ -168,4 +186,4 @@ def _origin(record: Any) -> _Origin | None:
         place = int(headers[PARTITION_HEADER]), int(headers[OFFSET])
     except (KeyError, ValueError, TypeError):
         return None
-    return (*place, hash(record.value or b""))
+    return (*place, hash((record.value or b"")[:CUT_BYTES]))

@@ -2,32 +2,51 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 import uuid
-from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient
+from kafka.errors import RetriableError
 
 from contracts.online_store import RedisConfig, parse_online_store
 from contracts.settings import DataflowSettings
 from dataflows.definitions.repository import Repository, load_repository
-from dataflows.flow.engine import Summary, default_places, run_flow
+from dataflows.flow.engine import default_places, run_flow
 from dataflows.flow.progress import Progress, read_progress
 from dataflows.flow.run_context import Places
 from dataflows.stores.digest import digest_models, digest_parquet, digest_redis, digest_sqlite
 from tests.flow import shop
+from tests.integration.commands import Command, Commands
 
-ROOT = Path(__file__).parents[2]
 TOPICS = {"orders": 2, "visits": 1, "outcomes": 1}
 PATIENCE_SECONDS = 60.0
+# Topic without prefix, partition, offset, record.
+Letter = tuple[str, int, int, bytes]
+
+
+_repository = cache(load_repository)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a run must come to.
+
+    Attributes:
+        digests: by store.
+        letters: as ``RealShop.dead_letters``.
+        counts: as ``Command.counts``.
+        ends: (topic without prefix, partition) -> number of records.
+    """
+
+    digests: dict[str, str]
+    letters: list[Letter]
+    counts: dict[str, int]
+    ends: dict[tuple[str, int], int]
 
 
 @dataclass(frozen=True)
@@ -40,6 +59,8 @@ class RealShop:
         redis: ``host:port`` of Redis, with options as in Feast's connection string.
         project: Feast project.
         prefix: of the names of its topics.
+        given: settings of its dataflow.
+        commands: what runs its commands.
     """
 
     folder: Path
@@ -48,6 +69,7 @@ class RealShop:
     project: str
     prefix: str
     given: dict[str, Any] = field(default_factory=dict)
+    commands: Commands | None = None
 
     def topic(self, name: str) -> str:
         """The topic's name in Kafka."""
@@ -60,22 +82,9 @@ class RealShop:
         return DataflowSettings.for_repo(self.folder, log_url=f"kafka://{self.servers}", **chosen)
 
     @property
-    def environment(self) -> dict[str, str]:
-        """The same for a process."""
-        chosen = {"shards": 3, "offline_publish_seconds": 0.0, **self.given}
-        settings = {f"HEADWATER_{name.upper()}": str(value) for name, value in chosen.items()}
-        return {
-            **os.environ,
-            **settings,
-            "HEADWATER_LOG_URL": f"kafka://{self.servers}",
-            "PYTHONPATH": str(ROOT),
-            "PYTHONWARNINGS": "ignore",
-        }
-
-    @property
     def repository(self) -> Repository:
         """The compiled repository."""
-        return load_repository(self.folder)
+        return _repository(self.folder)
 
     @property
     def config(self) -> RedisConfig:
@@ -90,20 +99,17 @@ class RealShop:
         """Where everything lies."""
         return default_places(self.repository, self.settings)
 
-    def run(self) -> Summary:
-        """Run the flow in this process until the log's end."""
-        return run_flow(self.repository, self.settings, self.places, until_end=True)
+    def start(self, verb: str, *arguments: str, **given: Any) -> Command:
+        """``headwater VERB ...`` on this repository; ``given`` goes before the shop's settings."""
+        chosen = {"shards": 3, "offline_publish_seconds": 0.0, **self.given, **given}
+        environment = {f"HEADWATER_{name.upper()}": str(value) for name, value in chosen.items()}
+        environment["HEADWATER_LOG_URL"] = f"kafka://{self.servers}"
+        assert self.commands, "the fixture new_shop gives them"
+        return self.commands.start(environment, verb, "--repo", str(self.folder), *arguments)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """``headwater VERB ...`` on this repository, as a process of its own."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "cli.main", *arguments, "--repo", str(self.folder)],
-            env=self.environment,
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def run_to_end(self, **given: Any) -> dict[str, int]:
+        """``headwater run --until-end``: what it read."""
+        return self.start("run", "--until-end", **given).succeed()
 
     def produce(self, records: list[shop.Record]) -> None:
         """Write records to the partitions that they name, in order."""
@@ -120,7 +126,54 @@ class RealShop:
         """What a run left behind."""
         return digests(self.repository, self.places)
 
-    def dead_letters(self) -> list[tuple[str, int, int, bytes]]:
+    def progress(self) -> Progress | None:
+        """What the (one) worker last said; None before its first word."""
+        try:
+            found = read_progress(self.settings.state_dir)
+        except FileNotFoundError:
+            return None
+        return found[0] if found else None
+
+    def events(self) -> int:
+        """Records read by the run that is on."""
+        said = self.progress()
+        return 0 if said is None else said.events
+
+    def has_read(self, expected: Expected) -> bool:
+        """Whether the run that is on has read all records there are, and waits for nothing."""
+        said = self.progress()
+        return (
+            said is not None
+            and not said.waiting_for
+            and len(said.partitions) == len(expected.ends)
+            and all(
+                said.partitions[f"{self.topic(topic)}/{partition}"].offset >= end
+                for (topic, partition), end in expected.ends.items()
+            )
+        )
+
+    def is_waiting(self) -> bool:
+        """Whether the run that is on says that it waits for something."""
+        said = self.progress()
+        return said is not None and bool(said.waiting_for)
+
+    def committed(self) -> dict[tuple[str, int], int] | None:
+        """Offsets of the group that shows the lag: (topic without prefix, partition) -> offset.
+
+        None while the brokers are not ready to keep any.
+        """
+        group = f"headwater-{self.project}"
+        with closing(KafkaAdminClient(bootstrap_servers=self.servers)) as admin:
+            try:
+                found = admin.list_group_offsets([group])[group]
+            except RetriableError:
+                return None
+        return {
+            (place.topic.removeprefix(f"{self.prefix}."), place.partition): int(at.offset)
+            for place, at in found.items()
+        }
+
+    def dead_letters(self) -> list[Letter]:
         """(topic without prefix, partition, offset, record) of all letters, sorted."""
         found = []
         consumer = KafkaConsumer(
@@ -165,23 +218,35 @@ def make_real_shop(folder: Path, servers: str, redis: str, **given: Any) -> Real
     return made
 
 
-def digests_of_files(made: RealShop, records: list[shop.Record], folder: Path) -> dict[str, str]:
-    """The digests of a run of the same shop on files and SQLite: what a run must come to."""
-    twin = folder / "twin"
+def run_on_files(made: RealShop, records: list[shop.Record]) -> Expected:
+    """A run of the same shop on files and SQLite: what a run on services must come to."""
+    twin = made.folder.with_name(f"{made.folder.name}.twin")
     shop.make_repository(twin, (made.folder / "definitions.py").read_text())
     text = shop.STORE.replace("project: shop", f"project: {made.project}")
     (twin / "feature_store.yaml").write_text(text)
     log = twin / "data" / "log"
+    ends = dict.fromkeys(places_of_records(), 0)
+    letters = []
     for one in records:
         path = log / made.topic(one.topic) / f"{one.partition}.ndjson"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
             file.write(one.line + b"\n")
+        place = (one.topic, one.partition)
+        if one.fields is None:
+            letters.append((*place, ends[place], one.line))
+        ends[place] += 1
     settings = DataflowSettings.for_repo(twin, shards=3, offline_publish_seconds=0.0)
     repository = load_repository(twin)
     places = default_places(repository, settings)
-    run_flow(repository, settings, places, until_end=True)
-    return digests(repository, places)
+    tally = run_flow(repository, settings, places, until_end=True).tally
+    counts = {"events": tally.events, "bad": tally.bad}
+    return Expected(digests(repository, places), sorted(letters), counts, ends)
+
+
+def places_of_records() -> list[tuple[str, int]]:
+    """All (topic without prefix, partition)."""
+    return [(name, number) for name, count in TOPICS.items() for number in range(count)]
 
 
 def digests(repository: Repository, places: Places) -> dict[str, str]:
@@ -196,37 +261,3 @@ def digests(repository: Repository, places: Places) -> dict[str, str]:
     for table in ("examples", "outcomes"):
         found[table] = digest_parquet(places.examples / "late_order" / table)
     return {**found, "models": digest_models(places.models)}
-
-
-def progress(made: RealShop) -> Progress | None:
-    """What the (one) worker last said; None before its first word."""
-    try:
-        found = read_progress(made.settings.state_dir)
-    except FileNotFoundError:
-        return None
-    return found[0] if found else None
-
-
-def events(made: RealShop) -> int:
-    """Records read by the run that is on."""
-    said = progress(made)
-    return 0 if said is None else said.events
-
-
-def wait_for(
-    what: str, is_so: Callable[[], bool], process: subprocess.Popen[str] | None = None
-) -> None:
-    """Wait until something is so; fail if that takes too long or the process ends."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not is_so():
-        if process is not None and process.poll() is not None:
-            raise AssertionError(f"ended before {what}: {process.communicate()[1][-2000:]}")
-        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE_SECONDS:g} s"
-        time.sleep(0.005)
-
-
-def stop(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """SIGTERM; exit code and error output."""
-    process.send_signal(signal.SIGTERM)
-    _, error = process.communicate(timeout=PATIENCE_SECONDS)
-    return process.returncode, error

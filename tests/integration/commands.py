@@ -1,0 +1,146 @@
+"""Commands of ``headwater`` as processes of their own, forked from one that has imported all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_SECONDS = 60.0
+_SUMMARY = re.compile(r"^([\d,]+) events .* ([\d,]+) bad", re.MULTILINE)
+
+
+class Commands:
+    """Starts commands; each takes some tenths of a second, not the seconds that imports take."""
+
+    def __init__(self, folder: Path) -> None:
+        """What commands say goes to files in ``folder``."""
+        self._folder = folder
+        self._started = 0
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.integration.runner"],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(self, environment: Mapping[str, str], *arguments: str) -> Command:
+        """``headwater ARGUMENTS`` with more variables in its environment."""
+        self._started += 1
+        output = self._folder / f"{self._started}.txt"
+        request = {"arguments": arguments, "environment": environment, "output": str(output)}
+        return Command(self, self.ask(request), output)
+
+    def ask(self, request: Mapping[str, Any]) -> Any:
+        """The runner's answer."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.close()
+        self._process.wait(PATIENCE_SECONDS)
+        self._process.stdout.close()
+
+
+class Command:
+    """One of them.
+
+    Attributes:
+        pid: its process.
+    """
+
+    def __init__(self, commands: Commands, pid: int, output: Path) -> None:
+        self._commands = commands
+        self._output = output
+        self._code: int | None = None
+        self.pid = pid
+
+    @property
+    def output(self) -> str:
+        """All that it has said."""
+        return self._output.read_text() if self._output.exists() else ""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What its last line says that it read."""
+        found = _SUMMARY.search(self.output)
+        assert found, f"no summary: {self.output}"
+        numbers = (int(number.replace(",", "")) for number in found.groups())
+        return dict(zip(("events", "bad"), numbers, strict=True))
+
+    def poll(self) -> int | None:
+        """Its exit code (-9 if it was killed), None while it runs."""
+        if self._code is None:
+            self._code = self._commands.ask({"pid": self.pid})
+        return self._code
+
+    def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
+        """Its exit code; fail if it runs on."""
+        deadline = time.monotonic() + seconds
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline:
+                self.kill()
+                raise AssertionError(f"it ran on for {seconds:g} s: {self.output[-2000:]}")
+            time.sleep(0.005)
+        return code
+
+    def succeed(self) -> dict[str, int]:
+        """Wait for a good end; what it read."""
+        assert self.wait() == 0, self.output[-2000:]
+        return self.counts
+
+    def refuse(self, seconds: float = PATIENCE_SECONDS) -> str:
+        """Wait for an end with exit code 1 and one line about it; that line."""
+        assert self.wait(seconds) == 1, self.output[-2000:]
+        lines = self.output.splitlines()
+        assert len(lines) == 1, self.output[-3000:]
+        assert lines[0].startswith("headwater: ")
+        assert "defect" not in lines[0]
+        return lines[0]
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to it."""
+        os.kill(self.pid, number)
+
+    def stop(self, seconds: float = PATIENCE_SECONDS) -> int:
+        """SIGTERM; its exit code, within so many seconds."""
+        self.signal(signal.SIGTERM)
+        return self.wait(seconds)
+
+    def kill(self) -> int:
+        """SIGKILL; its exit code, which is 0 if it had come to its end before."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        return self.wait()
+
+
+def wait_for(
+    what: str,
+    is_so: Callable[[], bool],
+    command: Command | None = None,
+    seconds: float = PATIENCE_SECONDS,
+) -> None:
+    """Wait until something is so; fail if that takes too long or the command ends before."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        if command is not None and command.poll() is not None:
+            raise AssertionError(f"ended before {what}: {command.output[-2000:]}")
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
+        time.sleep(0.005)
