@@ -140,33 +140,38 @@ class PredictionLog:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            if self._can_write():
-                self._empty_buffer()
+            self._empty_buffer()
             if self._failures:
                 first, longest = _BACKOFF_SECONDS
                 self._stopping.wait(min(longest, first * 2 ** min(self._failures - 1, 16)))
             else:
                 self._wake.wait(_PAUSE_SECONDS)
                 self._wake.clear()
-        if self._can_write():
-            self._empty_buffer()
+        self._empty_buffer()
         self._close()
-
-    def _can_write(self) -> bool:
-        if self._writer is None:
-            try:
-                self._writer = self._open_writer()
-            except Exception as error:  # noqa: BLE001 - the scorer serves on without this log
-                self._failed(error)
-        return self._writer is not None
 
     def _empty_buffer(self) -> None:
         """Write until nothing is left or the log fails; what could not be written stays first."""
-        while self._batch.rows or self._buffer:
-            if not self._batch.rows:
-                self._take()
-            if not self._append():
-                return
+        try:
+            self._open()
+            while (self._batch.rows or self._buffer) and not self._given_up:
+                if not self._batch.rows:
+                    self._take()
+                self._append()
+        except Exception as error:  # noqa: BLE001 - the scorer serves on without this log
+            self._failures += 1
+            if self._failures == 1:
+                _log.warning("prediction_log_failed", error=str(error) or repr(error))
+            self._close()
+            return
+        if self._failures:
+            _log.info("prediction_log_back", failures=self._failures)
+        self._failures = 0
+
+    def _open(self) -> LogWriter:
+        if self._writer is None:
+            self._writer = self._open_writer()
+        return self._writer
 
     def _take(self) -> None:
         """Turn some of the buffer into records. They stay the same however often they are tried."""
@@ -180,35 +185,20 @@ class PredictionLog:
             except Exception as error:  # noqa: BLE001 - one bad request must not stop the rest
                 self._drop_from_batch("error", error)
 
-    def _append(self) -> bool:
-        """Append the batch; False if the log failed and the batch is to be tried again."""
-        batch, writer = self._batch, self._writer
-        if writer is None or self._given_up:
-            return False
+    def _append(self) -> None:
+        """Append the batch, or drop its largest record where the log does not take it."""
+        batch = self._batch
         try:
             if batch.records:
-                writer.append(batch.records)
-        except Exception as error:  # noqa: BLE001 - the scorer serves on without this log
-            self._failed(error)
-            return False
-        if self._failures:
-            _log.info("prediction_log_back", failures=self._failures)
-        self._failures = 0
+                self._open().append(batch.records)
+        except RecordTooLargeError as error:
+            self._close()
+            batch.records.remove(max(batch.records, key=lambda record: len(record[1])))
+            self._drop_from_batch("too_large", error)
+            return
         self._metrics.predictions_written.inc(batch.requests)
         self._rows_done += batch.rows
         self._batch = _Batch()
-        return True
-
-    def _failed(self, error: Exception) -> None:
-        """Take note of a failure; the next try is made with a new writer."""
-        self._failures += 1
-        if self._failures == 1:
-            _log.warning("prediction_log_failed", error=str(error))
-        self._close()
-        if isinstance(error, RecordTooLargeError) and self._batch.records:
-            largest = max(self._batch.records, key=lambda record: len(record[1]))
-            self._batch.records.remove(largest)
-            self._drop_from_batch("too_large", error)
 
     def _drop_from_batch(self, reason: str, error: Exception) -> None:
         self._batch.requests = max(0, self._batch.requests - 1)

@@ -1,17 +1,26 @@
-"""`headwater produce`: lines into the file log."""
+"""`headwater produce`: lines into the log, of files and of Kafka."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import pytest
+from kafka import KafkaConsumer, TopicPartition
+from kafka.partitioner import murmur2
 
 from cli.main import main
 from cli.records import RecordReader
+from contracts.plan_file import plan_path, read_plan, write_plan
 from tests.cli.rides import SECONDS_MAX, Rides, asked, done, lines
+from tests.services.kafka import KafkaBroker
+from tests.services.server import free_ports
 
 
 def _produce(rides: Rides, *words: str) -> int:
@@ -107,3 +116,159 @@ def test_topics_stay_in_the_log(rides: Rides, topic: str) -> None:
     """A name that would lead out of the log's folder is a usage error."""
     assert _produce(rides, topic, __file__) == 2
     assert not (rides.folder / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format": "avro"}, "holds avro,"),
+        ({"format": "protobuf", "framing": "schema-registry"}, "with schema-registry framing"),
+        ({"framing": "schema-registry"}, "holds json with schema-registry framing"),
+    ],
+)
+def test_other_formats_are_refused(
+    ran: Rides, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    """A topic that does not hold plain JSON is refused by name, and nothing is written."""
+    elsewhere = Rides(tmp_path / "repo")
+    elsewhere.create()
+    plan = read_plan(plan_path(ran.folder)).plan
+    topics = tuple(
+        dataclasses.replace(one, **change) if one.name == "rides.done" else one
+        for one in plan.topics
+    )
+    write_plan(plan_path(elsewhere.folder), dataclasses.replace(plan, topics=topics), {})
+    result = elsewhere.headwater("produce", "rides.done", given=lines([done(1)]))
+    assert result.returncode == 1
+    assert "topic rides.done " in result.stderr
+    assert said in result.stderr
+    assert not elsewhere.partition("rides.done").exists()
+
+
+def _with_kafka(folder: Path, servers: str) -> Rides:
+    return Rides(folder, {"HEADWATER_LOG_URL": f"kafka://{servers}"})
+
+
+def _read_all(servers: str, topic: str, count: int) -> dict[int, list[tuple[bytes | None, bytes]]]:
+    """Keys and values of the topic's partitions; fails unless there are so many of them."""
+    consumer = KafkaConsumer(bootstrap_servers=servers, enable_auto_commit=False)
+    try:
+        places = [TopicPartition(topic, one) for one in consumer.partitions_for_topic(topic) or ()]
+        assert sum(consumer.end_offsets(places).values()) == count
+        consumer.assign(places)
+        consumer.seek_to_beginning(*places)
+        found: dict[int, list[tuple[bytes | None, bytes]]] = {one.partition: [] for one in places}
+        end = time.monotonic() + SECONDS_MAX
+        while sum(map(len, found.values())) < count:
+            assert time.monotonic() < end
+            for place, messages in consumer.poll(timeout_ms=200).items():
+                found[place.partition] += [(one.key, one.value) for one in messages]
+        return found
+    finally:
+        consumer.close()
+
+
+@pytest.mark.services
+def test_kafka_gets_the_same_bytes_by_key(
+    ran: Rides, kafka_broker: KafkaBroker, new_topic: Callable[..., str], tmp_path: Path
+) -> None:
+    """Records arrive byte for byte, under the topic's key field, where murmur2 of the key says."""
+    topic = new_topic(3)
+    folder = tmp_path / "repo"
+    Rides(folder).create()
+    plan = read_plan(plan_path(ran.folder)).plan
+    renamed = tuple(
+        dataclasses.replace(one, name=topic) if one.name == "rides.done" else one
+        for one in plan.topics
+    )
+    write_plan(plan_path(folder), dataclasses.replace(plan, topics=renamed), {})
+    records = [done(number) for number in range(300)]
+    servers = kafka_broker.bootstrap_servers
+    result = _with_kafka(folder, servers).headwater("produce", topic, given=lines(records))
+    assert (result.returncode, result.stderr) == (0, f"300 records written to {topic}\n")
+    for number, found in _read_all(servers, topic, 300).items():
+        assert found == [
+            (str(record["city"]).encode(), json.dumps(record).encode())
+            for record in records
+            if (murmur2(str(record["city"]).encode()) & 0x7FFFFFFF) % 3 == number
+        ]
+
+
+@pytest.mark.services
+def test_without_a_known_key_kafka_stores_none(
+    rides: Rides, kafka_broker: KafkaBroker, new_topic: Callable[..., str]
+) -> None:
+    """Where nothing was applied for the topic, records go without a key instead of twice."""
+    topic = new_topic()
+    servers = kafka_broker.bootstrap_servers
+    result = _with_kafka(rides.folder, servers).headwater("produce", topic, given='{"a":1}\n[]\n')
+    assert result.returncode == 1
+    assert "line 2 " in result.stderr
+    assert f"1 records before it were written to {topic}" in result.stderr
+    assert _read_all(servers, topic, 1) == {0: [(None, b'{"a":1}')]}
+
+
+@pytest.mark.services
+def test_what_was_acknowledged_is_told(
+    rides: Rides, kafka_broker: KafkaBroker, new_topic: Callable[..., str]
+) -> None:
+    """A record that Kafka refuses ends it with the reason and how many are there."""
+    topic = new_topic()
+    large = json.dumps({"a": "x" * 2_000_000})
+    result = _with_kafka(rides.folder, kafka_broker.bootstrap_servers).headwater(
+        "produce", topic, given='{"a":1}\n' + large + "\n"
+    )
+    assert result.returncode == 1
+    assert "message.max.bytes" in result.stderr
+    assert result.stderr.endswith("; 1 records were written before\n")
+    assert len(result.stderr.splitlines()) == 1
+    _read_all(kafka_broker.bootstrap_servers, topic, 1)
+
+
+def test_kafka_that_does_not_answer_is_one_line(rides: Rides) -> None:
+    """Without a broker it ends after the time of the setting, with the address."""
+    (port,) = free_ports(1)
+    rides.settings["HEADWATER_LOG_URL"] = f"kafka://127.0.0.1:{port}"
+    rides.settings["HEADWATER_KAFKA_TIMEOUT_SECONDS"] = "0.5"
+    result = rides.headwater("produce", "t", given='{"a":1}\n')
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"headwater: Kafka at 127.0.0.1:{port} did not answer")
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_all_written(rides: Rides, number: signal.Signals) -> None:
+    """While it waits for more, Ctrl-C and SIGTERM end it; it says what it has written."""
+    with rides.started("produce", "t") as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write('{"a":0}\n{"a":1}\n')
+        process.stdin.flush()
+        _wait_until_it_holds(rides.partition("t"), '{"a":0}\n{"a":1}\n')
+        process.send_signal(number)
+        assert process.wait(SECONDS_MAX) == 1
+        assert process.stderr.read() == "headwater: interrupted; 2 records were written to t\n"
+
+
+@pytest.mark.services
+def test_a_signal_leaves_kafka_complete(
+    rides: Rides, kafka_broker: KafkaBroker, new_topic: Callable[..., str]
+) -> None:
+    """What it says that it has written when SIGTERM came is what Kafka has."""
+    topic = new_topic()
+    servers = kafka_broker.bootstrap_servers
+    with _with_kafka(rides.folder, servers).started("produce", topic) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write('{"a":0}\n' * 1_000)
+        process.stdin.flush()
+        consumer = KafkaConsumer(bootstrap_servers=servers)
+        place = TopicPartition(topic, 0)
+        end = time.monotonic() + SECONDS_MAX
+        while consumer.end_offsets([place])[place] < 1_000:
+            assert time.monotonic() < end
+        consumer.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SECONDS_MAX) == 1
+        assert "interrupted; 1,000 records were written" in process.stderr.read()
+    _read_all(servers, topic, 1_000)
