@@ -174,7 +174,7 @@ def _skip(data: Bytes, at: int, end: int, node: int, nodes: Ints, links: Ints, s
                 child = part
         else:
             if part == 0:
-                part, at = _block(data, at, end, size == 1)
+                part, at = _block(data, at, end, op == ARRAY and size == 1)
             if part >= 0:
                 stack[depth, 1] = max(part - 1, 0)
                 depth += 1

@@ -28,7 +28,7 @@ from dataflows.sources.protobuf_schema import (
     TIMESTAMP,
     message_class,
     message_place,
-    place_heads,
+    place_head,
     read_place,
 )
 
@@ -48,7 +48,7 @@ class ProtobufDecoder:
         self._name = kind.DESCRIPTOR.full_name
         self._parse = kind.FromString
         self._place = message_place(kind.DESCRIPTOR) if topic.framing != "none" else None
-        self._heads = [] if self._place is None else place_heads(self._place)
+        self._head = b"" if self._place is None else place_head(self._place)
         fields = kind.DESCRIPTOR.fields_by_name
         self._readers = [_Reader(column, fields[column.name]) for column in topic.columns]
 
@@ -59,8 +59,7 @@ class ProtobufDecoder:
         bad: dict[int, str] = {}
         rows: list[Any] = []
         index = []
-        head = self._heads[0] if self._heads else b""
-        skip = len(head)
+        head, skip = self._head, len(self._head)
         parse = self._parse
         for i, record in enumerate(records):
             try:
@@ -86,10 +85,9 @@ class ProtobufDecoder:
 
     def _without_place(self, record: bytes) -> bytes:
         """The message behind its place, written in a way that is not the usual one."""
-        for head in self._heads:
-            if record.startswith(head):
-                return record[len(head) :]
-        place = read_place(record)
+        place, length = read_place(record)
+        if place == self._place:
+            return record[length:]
         raise BadColumnError(
             f"is message {list(place)} of its file; {self._name} is {list(self._place or ())}"
         )

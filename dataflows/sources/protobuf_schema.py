@@ -111,10 +111,11 @@ def message_place(descriptor: Descriptor) -> tuple[int, ...]:
     return (*above, names.index(descriptor.name))
 
 
-def place_heads(place: tuple[int, ...]) -> list[bytes]:
-    """How a message's place is written before it: the usual way first."""
-    numbers = b"".join(map(_zigzag, (len(place), *place)))
-    return [b"\0", numbers] if place == (0,) else [numbers]
+def place_head(place: tuple[int, ...]) -> bytes:
+    """How a message's place is written before it as a rule."""
+    if place == (0,):
+        return b"\0"
+    return b"".join(map(_zigzag, (len(place), *place)))
 
 
 def _zigzag(number: int) -> bytes:
@@ -127,11 +128,11 @@ def _zigzag(number: int) -> bytes:
     return bytes(written)
 
 
-def read_place(record: bytes) -> tuple[int, ...]:
-    """The place before a message; raise BadColumnError if there is none."""
+def read_place(record: bytes) -> tuple[tuple[int, ...], int]:
+    """The place before a message, and its length; raise BadColumnError if there is none."""
     numbers: list[int] = []
     bits = shift = 0
-    for byte in record:
+    for length, byte in enumerate(record, start=1):
         bits |= (byte & 0x7F) << shift
         shift += 7
         if byte > 0x7F and shift < 7 * _VARINT_BYTES_MAX:
@@ -139,5 +140,5 @@ def read_place(record: bytes) -> tuple[int, ...]:
         numbers.append(bits >> 1)
         bits = shift = 0
         if len(numbers) > min(numbers[0], _PATH_MAX):
-            return tuple(numbers[1:]) or (0,)
+            return tuple(numbers[1:]) or (0,), length
     raise BadColumnError("ends within the place of its message")
