@@ -80,6 +80,13 @@ def _checked_address(address: str) -> str:
     return address
 
 
+def _checked_topic(topic: str) -> str:
+    if topic in (".", ".."):
+        raise ValueError(f"not a topic: {topic!r}")
+    # In the environment nothing is the default, so that none needs a word of its own.
+    return "" if topic == "none" else topic
+
+
 # A field's description says which values are allowed: it ends up in the error message.
 _LogUrlText = Annotated[
     str,
@@ -108,9 +115,10 @@ _Mechanism = Annotated[
 ]
 _TopicOrNone = Annotated[
     str,
+    AfterValidator(_checked_topic),
     Field(
         pattern=r"^([A-Za-z0-9._-]{1,249})?$",
-        description="up to 249 letters, digits, dots, - and _; or empty for none",
+        description="a topic of up to 249 letters, digits, dots, - and _; or none",
     ),
 ]
 
@@ -142,7 +150,7 @@ class Settings(BaseSettings):
         kafka_ssl_key_file: its private key (PEM).
         kafka_ssl_key_password: of the private key; empty for none.
         kafka_timeout_seconds: longest wait for a broker's answer to one question.
-        prediction_topic: topic of what was scored; empty for no such log.
+        prediction_topic: topic of what was scored; ``none`` (here empty) for no such log.
     """
 
     model_config = SettingsConfigDict(

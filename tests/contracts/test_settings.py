@@ -181,3 +181,15 @@ def test_addresses() -> None:
     for bad in ("localhost", "localhost:", ":1", "::1:50051", "a b:1", "localhost:99999"):
         with pytest.raises(ValueError, match="not an address"):
             split_address(bad)
+
+
+def test_the_prediction_log_can_be_turned_off(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`none` turns it off; nothing at all is the default, and no name leads out of the log."""
+    for value, topic in (("none", ""), ("", "predictions"), ("scored.v2", "scored.v2")):
+        monkeypatch.setenv("HEADWATER_PREDICTION_TOPIC", value)
+        assert ScorerSettings.for_repo(tmp_path).prediction_topic == topic
+    monkeypatch.setenv("HEADWATER_PREDICTION_TOPIC", "..")
+    with pytest.raises(SettingsError, match="HEADWATER_PREDICTION_TOPIC"):
+        ScorerSettings.for_repo(tmp_path)
