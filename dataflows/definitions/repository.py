@@ -113,6 +113,10 @@ def _import_definitions(directory: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise DefinitionError(f"{path} cannot be imported")
     module = importlib.util.module_from_spec(spec)
+    folder = str(directory.resolve())
+    if folder not in sys.path:
+        # Modules beside definitions.py, such as generated Protobuf classes, can be imported.
+        sys.path.append(folder)
     try:
         with warnings.catch_warnings():
             # Feast warns of every stream feature view that it is experimental.

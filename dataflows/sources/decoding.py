@@ -23,6 +23,7 @@ from dataflows.sources.columns import (
 from dataflows.sources.framing import FramedDecoder, RegistryDecoder
 from dataflows.sources.schema_registry import SchemaRegistry
 
+_NO_RECORDS = Chunk(b"", np.empty(0, np.int64), np.empty(0, np.int64), 0)
 _PYTHON_TYPES: Mapping[str, Any] = {
     "string": str,
     "int64": int,
@@ -46,9 +47,11 @@ def make_decoder(topic: Topic, registry: SchemaRegistry | None = None) -> Record
         # Only those who have Avro pay for its import, and for the compilation of its loop.
         from dataflows.sources.avro import AvroDecoder, AvroDecoders
 
+        plain = AvroDecoder(topic, topic.schema)
+        # Its loop is compiled now, and not when the first record has come.
+        plain.decode(_NO_RECORDS)
         if topic.framing == "schema-registry" and registry is not None:
             return RegistryDecoder(topic, AvroDecoders(topic, registry).decoder)
-        plain = AvroDecoder(topic, topic.schema)
     else:
         from dataflows.sources.protobuf import ProtobufDecoder
 

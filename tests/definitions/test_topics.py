@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,9 @@ from feast.data_format import AvroFormat, JsonFormat, ProtoFormat, StreamFormat
 
 from contracts.plan import Column
 from dataflows.definitions.errors import DefinitionError
+from dataflows.definitions.repository import load_repository
 from dataflows.definitions.topics import compile_topic
+from dataflows.sources.decoding import make_decoder
 
 TIME = {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}}
 
@@ -139,3 +143,34 @@ def test_what_cannot_work_is_refused_by_name(message_format: StreamFormat, reaso
         compile_topic(_source(message_format), "view")
     assert "KafkaSource 'orders'" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_classes_beside_the_definitions_are_found(tmp_path: Path) -> None:
+    """A generated module in the folder of the Feast repository can be imported by its name."""
+    (tmp_path / "feature_store.yaml").write_text("project: p\nprovider: local\n")
+    (tmp_path / "headwater_beside_pb2.py").write_text(
+        "from tests.sources.messages import Order as Beside\n"
+    )
+    (tmp_path / "definitions.py").write_text(
+        "from datetime import timedelta\n"
+        "from feast import Entity, Field, FileSource, KafkaSource, StreamFeatureView, ValueType\n"
+        "from feast.aggregation import Aggregation\n"
+        "from feast.data_format import ProtoFormat\n"
+        "from feast.types import Int64, String\n"
+        "user = Entity(name='user', join_keys=['user'], value_type=ValueType.STRING)\n"
+        "files = FileSource(path='data/offline/v', timestamp_field='event_timestamp')\n"
+        "view = StreamFeatureView(\n"
+        "    name='v', entities=[user], mode='python', timestamp_field='at',\n"
+        "    source=KafkaSource(\n"
+        "        name='orders', topic='orders', kafka_bootstrap_servers='', timestamp_field='at',\n"
+        "        message_format=ProtoFormat('headwater_beside_pb2.Beside'), batch_source=files),\n"
+        "    schema=[Field(name='user', dtype=String), Field(name='n', dtype=Int64)],\n"
+        "    aggregations=[Aggregation(column='items', function='count', name='n')])\n"
+    )
+    path = list(sys.path)
+    try:
+        plan = load_repository(tmp_path).plan
+        make_decoder(plan.topic("orders"))
+    finally:
+        sys.path[:] = path
+    assert plan.topic("orders").schema == "headwater_beside_pb2.Beside"

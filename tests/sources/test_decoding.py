@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.plan import Column, Topic
-from dataflows.sources.decoding import Decoded, make_decoder
+from dataflows.sources.columns import Decoded
+from dataflows.sources.decoding import make_decoder
 from tests.sources.chunks import chunk_of
 
 TOPIC = Topic(
@@ -78,6 +79,10 @@ _LINES = st.sampled_from(
         _with(at="2013-01-01T02:00:00+02:00", other={"deep": [1]}),
         b"  " + GOOD + b" ",
         GOOD + b"\r",
+        json.dumps(json.loads(GOOD), indent=1).encode(),
+        GOOD + b"\n" + GOOD,
+        b"\r\n" + GOOD,
+        b"\n",
         b'{"user":"open",',
         b'"at":"2013-01-01T00:00:00Z"}',
         *(line for name, (line, _) in BAD.items() if name != "nested too deep"),
@@ -128,6 +133,26 @@ def test_no_records_are_no_rows() -> None:
     assert {name: len(column) for name, column in decoded.columns.items()} == {
         "user": 0, "at": 0, "amount": 0, "items": 0, "is_gift": 0,
     }  # fmt: skip
+
+
+def test_a_record_may_run_over_lines() -> None:
+    """A record of Kafka may be printed over lines; what makes it bad does so there, too."""
+    pretty = json.dumps(json.loads(GOOD), indent=2).encode()
+    windows = pretty.replace(b"\n", b"\r\n")
+    two = GOOD + b"\n" + GOOD
+    raw = GOOD.replace(b"u1", b"u\n1")
+    records = [GOOD, pretty, windows, two, b"\n" + GOOD + b"\n", b"\r\n", raw, b"{\n}", GOOD]
+    decoded = _decode(records)
+    assert decoded.index.tolist() == [0, 1, 2, 4, 8]
+    assert decoded.columns["user"] == ["u1"] * 5
+    assert [(bad.index, bad.record) for bad in decoded.bad] == [
+        (i, records[i]) for i in (3, 5, 6, 7)
+    ]
+    reasons = [bad.reason for bad in decoded.bad]
+    assert "trailing characters" in reasons[0]
+    assert reasons[1] == "empty record"
+    for record in records:
+        assert len(_decode([record]).bad) == (record in (two, b"\r\n", raw, b"{\n}"))
 
 
 @given(st.lists(_LINES, max_size=40))
