@@ -15,16 +15,16 @@ def replay(repo: RepoOption = None) -> None:
     Until the swap nobody sees anything of it, and one that is interrupted leaves everything as it
     was. The dataflow must not be running; the scorer may.
     """
+    from cli.loading import load_quietly
     from cli.run import summary_line
     from cli.run_progress import watch
     from contracts.settings import DataflowSettings
-    from dataflows.definitions.repository import load_repository
     from dataflows.flow.engine import default_places
     from dataflows.replay import fresh_places, replay_all
 
     folder = require_repository(repo)
     settings = DataflowSettings.for_repo(folder)
-    repository = load_repository(folder)
+    repository = load_quietly(folder)
     with watch(fresh_places(default_places(repository, settings)).state):
         replayed = replay_all(repository, settings)
     typer.echo(summary_line(replayed.summary))

@@ -29,15 +29,15 @@ def run(
     finished and state and stores are saved.
     """
     with _stopping_at_once():
+        from cli.loading import load_quietly
         from cli.run_progress import watch
         from contracts.settings import DataflowSettings
-        from dataflows.definitions.repository import load_repository
         from dataflows.flow.engine import default_places, run_flow
         from dataflows.flow.metrics import metrics_endpoint
 
         folder = require_repository(repo)
         settings = DataflowSettings.for_repo(folder)
-        repository = load_repository(folder)
+        repository = load_quietly(folder)
         places = default_places(repository, settings)
         with metrics_endpoint(settings.metrics_address, places.state), watch(places.state):
             summary = run_flow(repository, settings, places, until_end=until_end)

@@ -96,6 +96,10 @@ class PartitionFile:
         known = self._looked_to if until is None else min(self._looked_to, until)
         return self._is_at_end or self.offset >= known
 
+    def known_at(self, now: float) -> float:
+        """A file is what it is."""
+        return now
+
     def committed(self, offset: int) -> None:
         """Nobody watches a file."""
 

@@ -79,6 +79,10 @@ class PartitionReader(Protocol):
         """
         ...
 
+    def known_at(self, now: float) -> float:
+        """Up to when (seconds of the monotonic clock that says ``now``) ``is_at_end`` is known."""
+        ...
+
     def committed(self, offset: int) -> None:
         """All before ``offset`` is durably done: for those who watch the lag from outside."""
         ...

@@ -22,7 +22,7 @@ from dataflows.flow.engine import (
 )
 from dataflows.flow.run_context import Places
 from dataflows.flow.store_check import online_filler
-from dataflows.stores.digest import digest_models, digest_parquet, digest_sqlite
+from dataflows.stores.digest import digest_models, digest_parquet, digest_redis, digest_sqlite
 from dataflows.stores.online_writer import OnlineStoreError
 from dataflows.stores.swap import Swap, finish_swap, remove_store, run_swap
 from dataflows.versions import ACTOR
@@ -132,8 +132,6 @@ def _digest_online(repository: Repository, places: Places) -> str:
     """Empty for a store that was wiped: that is what a replay is for."""
     project = repository.store.project
     if isinstance(places.online, RedisConfig):
-        from dataflows.stores.digest import digest_redis
-
         return digest_redis(places.online, project, repository.plan.views)
     if not places.online.path.exists():
         return ""

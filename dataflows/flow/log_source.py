@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from contracts.log import PartitionReader
 from contracts.plan import Plan
-from contracts.settings import DataflowSettings
 from dataflows.batches import SourceBatch
 from dataflows.flow.run_context import PartitionProgress, RunContext
 from dataflows.sources.alignment import Alignment
 from dataflows.sources.partition import PartitionStream, Position
 from dataflows.sources.plan_log import PlanLog
+from dataflows.sources.schema_registry import SchemaRegistry
 from dataflows.watermark import NOT_YET
-
-if TYPE_CHECKING:
-    from dataflows.sources.schema_registry import SchemaRegistry
 
 # Between two looks at a partition that had nothing new; looking costs some microseconds.
 _POLL_SECONDS = 0.001
@@ -39,7 +35,7 @@ class LogSource(FixedPartitionedSource[SourceBatch, Position]):
         self._context = context
         distance_us = int(context.settings.alignment_seconds * 1_000_000)
         self._alignment = Alignment(distance_us)
-        self._registry = _registry(context.settings)
+        self._registry = _registry(context)
 
     def list_parts(self) -> list[str]:
         """Names of the partitions."""
@@ -164,7 +160,8 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
         if self._silent_since is None:
             self._silent_since = now
         idle_at = self._silent_since + self._context.settings.idle_timeout_seconds
-        if self._until is None and now < idle_at:
+        # Only silence that the log has confirmed counts, not that of a broker that has gone.
+        if self._until is None and self._reader.known_at(now) < idle_at:
             return []
         self._is_idle = True
         self._silent_since = None
@@ -180,9 +177,9 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
         )
 
 
-def _registry(settings: DataflowSettings) -> SchemaRegistry | None:
-    if not settings.schema_registry_url:
+def _registry(context: RunContext) -> SchemaRegistry | None:
+    url = context.settings.schema_registry_url
+    if not url:
         return None
-    from dataflows.sources.schema_registry import SchemaRegistry
-
-    return SchemaRegistry(settings.schema_registry_url)
+    seconds = context.settings.outage_seconds
+    return SchemaRegistry(url, patience_seconds=seconds, wait=context.stop.wait)

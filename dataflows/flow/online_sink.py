@@ -54,6 +54,7 @@ class OnlinePartition(StatefulSinkPartition[ShardOutput, int]):
         self._context = context
         self._writer = writer
         self._outbox = Outbox()
+        self._staged = 0
         self._progress = ProgressFile(context.places.state, number, context)
         # Shard -> watermark: of what came in, and of what the store has.
         self._shards: dict[int, int] = {}
@@ -90,13 +91,13 @@ class OnlinePartition(StatefulSinkPartition[ShardOutput, int]):
             self._writer.close()
 
     def _flush(self) -> None:
-        if self._outbox.rows:
-            written = 0
-            for last in self._outbox.drain():
-                view = self._views[last.view]
-                written += self._writer.write(view, last.keys, last.stamps_us, last.values)
+        for last in self._outbox.drain():
+            view = self._views[last.view]
+            self._staged += self._writer.write(view, last.keys, last.stamps_us, last.values)
+        if self._staged:
             self._patiently(self._writer.commit)
-            self._context.tally.add(online_rows=written)
+            self._context.tally.add(online_rows=self._staged)
+            self._staged = 0
         self._written = dict(self._shards)
 
     def _tell(self) -> None:

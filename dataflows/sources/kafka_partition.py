@@ -98,6 +98,10 @@ class KafkaPartition:
             is_fresh = self._monotonic() - self.answered_at <= self._fresh_seconds
             return is_fresh and self.fetched_offset >= self._end_offset
 
+    def known_at(self, now: float) -> float:
+        """When a broker last answered for this partition."""
+        return self.answered_at
+
     def committed(self, offset: int) -> None:
         """Remember; the thread tells Kafka within a second or so."""
         self.committed_offset = offset

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +11,8 @@ from contracts.log import Chunk
 from contracts.plan import Topic
 from dataflows.batches import DeadLetter, SourceBatch, ranks_of
 from dataflows.sources.decoding import make_decoder
+from dataflows.sources.schema_registry import SchemaRegistry
 from dataflows.watermark import NOT_YET, PartitionClock
-
-if TYPE_CHECKING:
-    from dataflows.sources.schema_registry import SchemaRegistry
 
 Ints = npt.NDArray[np.int64]
 
@@ -56,7 +53,7 @@ class PartitionStream:
         self.partition = partition
         self.newest_us = newest_us
         self.failure: TooManyBadRecordsError | None = None
-        self._decoder = make_decoder(topic) if registry is None else make_decoder(topic, registry)
+        self._decoder = make_decoder(topic, registry)
         self._bad_share_max = bad_share_max
         self._bad_window_records = bad_window_records
         self._recent = np.empty(0, np.bool_)

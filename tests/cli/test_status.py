@@ -1,0 +1,79 @@
+"""What a system says of itself while it runs, and afterwards."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from typing import Any
+
+from tests.cli.rides import SECONDS_MAX, Rides, asked, lines
+
+
+def _status(ran: Rides) -> tuple[int, dict[str, Any], str]:
+    result = ran.headwater("status", "--json")
+    return result.returncode, json.loads(result.stdout), result.stderr
+
+
+def test_without_a_dataflow(ran: Rides) -> None:
+    """After a run everything is shown as it was left, and the exit code says that nothing runs."""
+    code, report, error = _status(ran)
+    assert code == 1
+    assert "no dataflow is running" in error
+    assert report["dataflow"]["running"] is False
+    assert report["lag"] == 0
+    assert report["lag_unit"] == "bytes"
+    assert {(p["topic"], p["idle"]) for p in report["partitions"]} == {
+        ("rides.asked", True),
+        ("rides.done", True),
+    }
+    (model,) = report["models"]
+    assert model["model"] == "late_ride"
+    assert model["champion"] == model["newest"]
+    assert model["examples"] > 0
+    table = ran.headwater("status")
+    assert table.returncode == 1
+    assert "dataflow\tnot running\n" in table.stdout
+    assert f"late_ride\t{model['champion']}\t" in table.stdout
+
+
+def test_what_is_not_read_is_lag(ran: Rides) -> None:
+    """Records that come while nothing runs are shown as lag, in bytes of the file log."""
+    new = lines([asked(5_000)])
+    before = ran.partition("rides.asked").stat().st_size
+    try:
+        assert ran.headwater("produce", "rides.asked", given=new).returncode == 0
+        size = ran.partition("rides.asked").stat().st_size - before
+        _, report, _ = _status(ran)
+        assert report["lag"] == size > 0
+        (asked_for,) = (p for p in report["partitions"] if p["topic"] == "rides.asked")
+        assert asked_for["lag"] == size
+        assert asked_for["end"] - asked_for["offset"] == size
+    finally:
+        with ran.partition("rides.asked").open("rb+") as log:
+            log.truncate(before)
+
+
+def test_while_it_runs(ran: Rides) -> None:
+    """A running dataflow is shown with its pid, and status then exits with 0."""
+    with ran.started("run") as process:
+        deadline = time.monotonic() + SECONDS_MAX
+        while True:
+            code, report, _ = _status(ran)
+            if code == 0 and report["dataflow"]["pid"] == process.pid:
+                break
+            assert time.monotonic() < deadline, report
+            assert process.poll() is None
+        assert report["dataflow"]["running"] is True
+        assert report["dataflow"]["waiting_for"] == ""
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SECONDS_MAX) == 0
+
+
+def test_nothing_was_ever_run(rides: Rides) -> None:
+    """In a new repository everything is unknown, which is no error but that nothing runs."""
+    rides.create()
+    code, report, _ = _status(rides)
+    assert code == 1
+    assert report["online_watermark"] is None
+    assert report["partitions"] == report["models"] == []

@@ -1,0 +1,164 @@
+"""When rows reach the online store, and what happens while it is gone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from contracts.plan import View
+from contracts.settings import DataflowSettings
+from dataflows.batches import ShardOutput, ViewRows
+from dataflows.definitions.repository import Repository
+from dataflows.flow import online_sink
+from dataflows.flow.online_sink import OnlinePartition
+from dataflows.flow.progress import read_progress
+from dataflows.flow.run_context import RunContext
+from dataflows.stores.online_writer import OnlineStoreGoneError
+from dataflows.windows.view_state import Rows
+from tests.flow import shop
+
+KEYS = [b"a", b"b", b"c"]
+
+
+class Store:
+    """A store in memory, which can be gone for some commits."""
+
+    def __init__(self) -> None:
+        self.staged: dict[bytes, float] = {}
+        self.rows: dict[bytes, float] = {}
+        self.commits = 0
+        self.gone_for = 0
+
+    def ensure_table(self, view: View) -> None:
+        """Nothing to make."""
+
+    def write(
+        self,
+        view: View,
+        keys: Sequence[bytes],
+        stamps_us: npt.NDArray[np.int64],
+        values: npt.NDArray[np.float64],
+    ) -> int:
+        """Stage the first feature."""
+        self.staged |= dict(zip(keys, values[:, 0].tolist(), strict=True))
+        return len(keys)
+
+    def commit(self) -> None:
+        """Everything staged, unless the store is gone."""
+        if self.gone_for:
+            self.gone_for -= 1
+            raise OnlineStoreGoneError("the store does not answer")
+        self.commits += 1
+        self.rows |= self.staged
+        self.staged = {}
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+@pytest.fixture
+def context(repository: Repository, tmp_path: Path) -> RunContext:
+    """A run whose clock moves on by a second whenever somebody looks at it."""
+    settings: DataflowSettings = shop.settings(
+        repository.directory, tmp_path / "log", tmp_path, outage_seconds=20.0
+    )
+    seconds = iter(range(10**9))
+    return RunContext(
+        settings, shop.places(tmp_path), None, threading.Event(), monotonic=lambda: next(seconds)
+    )
+
+
+def _partition(repository: Repository, context: RunContext, store: Store) -> OnlinePartition:
+    return OnlinePartition(repository.plan, store, context, 0)
+
+
+def _output(slots: list[int], first: float) -> ShardOutput:
+    values = np.arange(first, first + len(slots))[:, None]
+    stamps_us = np.arange(len(slots))
+    rows = ViewRows(KEYS, Rows(np.array(slots, np.int64), stamps_us, values))
+    return ShardOutput(0, 7, {"shop_orders": rows}, {}, {})
+
+
+def test_written_at_once_when_nothing_is_to_be_read(
+    repository: Repository, context: RunContext
+) -> None:
+    """With no partition behind, rows are in the store when ``write_batch`` returns."""
+    store = Store()
+    partition = _partition(repository, context, store)
+    partition.write_batch([_output([0, 1, 0], 1.0), _output([2], 9.0)])
+    assert store.rows == {b"a": 3.0, b"b": 2.0, b"c": 9.0}
+    assert store.commits == 1
+
+
+def test_gathered_while_catching_up(repository: Repository, context: RunContext) -> None:
+    """Rows wait while there is more to read; at the end of the epoch all are in the store."""
+    store = Store()
+    partition = _partition(repository, context, store)
+    context.backlog.add(3)
+    for number in range(5):
+        partition.write_batch([_output([0, 1], 10.0 * number)])
+    assert store.rows == {}
+    (said,) = read_progress(context.places.state)
+    assert said.online_watermark_us < 7  # the store does not have it yet
+    partition.snapshot()
+    assert store.rows == {b"a": 40.0, b"b": 41.0}
+    assert store.commits == 1
+    assert context.tally.online_rows == 2
+    (said,) = read_progress(context.places.state)
+    assert said.online_watermark_us == 7
+
+
+def test_a_full_outbox_is_written(
+    repository: Repository, context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the epoch, what waits is bounded."""
+    monkeypatch.setattr(online_sink, "OUTBOX_ROWS_MAX", 4)
+    store = Store()
+    partition = _partition(repository, context, store)
+    context.backlog.add(3)
+    partition.write_batch([_output([0, 1, 2], 0.0)])
+    assert store.commits == 0
+    partition.write_batch([_output([0, 1, 2], 5.0)])
+    assert store.rows == {b"a": 5.0, b"b": 6.0, b"c": 7.0}
+
+
+def test_a_store_that_comes_back(repository: Repository, context: RunContext) -> None:
+    """While the store is gone the flow waits and says for what; nothing is lost."""
+    store = Store()
+    store.gone_for = 3
+    partition = _partition(repository, context, store)
+    said: list[str] = []
+    wait = context.stop.wait
+
+    def look(timeout: float | None = None) -> bool:
+        (progress,) = read_progress(context.places.state)
+        said.append(progress.waiting_for)
+        return wait(0)
+
+    context.stop.wait = look  # type: ignore[method-assign]
+    partition.write_batch([_output([0], 1.0)])
+    assert said == ["the store does not answer"] * 3
+    assert store.rows == {b"a": 1.0}
+    partition.snapshot()
+    (progress,) = read_progress(context.places.state)
+    assert progress.waiting_for == ""
+
+
+def test_a_store_that_stays_away(repository: Repository, context: RunContext) -> None:
+    """After the time of the setting, or when the flow is told to stop, the error ends it."""
+    store = Store()
+    store.gone_for = 10**6
+    partition = _partition(repository, context, store)
+    with pytest.raises(OnlineStoreGoneError):
+        partition.write_batch([_output([0], 1.0)])
+    assert 10**6 - 100 < store.gone_for < 10**6 - 2
+    left = store.gone_for
+    context.stop.set()
+    with pytest.raises(OnlineStoreGoneError):
+        partition.snapshot()
+    assert store.gone_for >= left - 1
