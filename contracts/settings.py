@@ -207,9 +207,9 @@ class Settings(BaseSettings):
             if field is None:
                 problems.append(f"{cls.__name__} has no setting {name}")
                 continue
-            problems.append(
-                f"{PREFIX}{name.upper()} is {str(detail['input'])!r}, must be {field.description}"
-            )
+            # What stands before an @ in an address is a name and a password.
+            shown = re.sub(r"//[^/@]*@", "//***@", str(detail["input"]))
+            problems.append(f"{PREFIX}{name.upper()} is {shown!r}, must be {field.description}")
         return "; ".join(problems)
 
 

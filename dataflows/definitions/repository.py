@@ -143,7 +143,7 @@ def _same_topic(topics: dict[str, Topic], topic: Topic) -> Topic:
     if known != topic:
         raise DefinitionError(
             f"topic {topic.name!r} is described in two ways; its KafkaSources must agree in "
-            "message_format, timestamp_field, watermark_delay_threshold and the tag headwater.key"
+            "message_format, timestamp_field, watermark_delay_threshold and the tags headwater.*"
         )
     return known
 

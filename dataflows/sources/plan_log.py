@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from contracts.file_log import PartitionFile, ensure_topic, partition_files
-from contracts.log import PartitionReader
+from contracts.log import LogError, PartitionReader
 from contracts.plan import Plan
 from contracts.settings import DataflowSettings
 
@@ -62,6 +62,11 @@ class FilePlanLog:
         """Look at ``folder``; topics that do not exist yet are made. Raise LogError."""
         self._paths: dict[tuple[str, int], Path] = {}
         for topic in plan.topics:
+            if topic.format != "json" or topic.framing != "none":
+                raise LogError(
+                    f"topic {topic.name!r} holds {topic.format} with framing {topic.framing}, but "
+                    "a log of files holds lines of JSON only: set HEADWATER_LOG_URL to kafka://..."
+                )
             ensure_topic(folder, topic.name)
             for partition, path in partition_files(folder, topic.name).items():
                 self._paths[topic.name, partition] = path

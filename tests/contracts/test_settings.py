@@ -193,3 +193,11 @@ def test_the_prediction_log_can_be_turned_off(
     monkeypatch.setenv("HEADWATER_PREDICTION_TOPIC", "..")
     with pytest.raises(SettingsError, match="HEADWATER_PREDICTION_TOPIC"):
         ScorerSettings.for_repo(tmp_path)
+
+
+def test_no_password_in_a_wrong_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An address that is refused is shown without what stands before its @."""
+    monkeypatch.setenv("HEADWATER_SCHEMA_REGISTRY_URL", "ftp://me:secret@host")
+    with pytest.raises(SettingsError, match=r"ftp://\*\*\*@host") as caught:
+        DataflowSettings.for_repo(tmp_path)
+    assert "secret" not in str(caught.value)
