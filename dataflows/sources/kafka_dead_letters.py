@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from typing import Any
 
@@ -15,8 +14,8 @@ from contracts.kafka_producer import KafkaLogWriter, ensure_topic
 from contracts.log import RECORD_BYTES_MAX, LogError, RecordTooLargeError
 from contracts.settings import DataflowSettings
 from dataflows.batches import DeadLetter
-from dataflows.sources.kafka_errors import explain, is_passing
-from dataflows.sources.kafka_topics import CLIENT_ID, bounds, connect
+from dataflows.sources.kafka_errors import explain, is_passing, not_answering, servers
+from dataflows.sources.kafka_topics import CLIENT_ID, GivenUpError, connect
 
 # All letters of a topic stand in one partition, so that one number says where they end.
 PARTITION = 0
@@ -24,6 +23,7 @@ TOPIC, PARTITION_HEADER, OFFSET, TIMESTAMP, ERROR, CUT_FROM = (
     f"headwater.{name}"
     for name in ("topic", "partition", "offset", "timestamp", "error", "cut_from_bytes")
 )
+_ATTEMPT_SECONDS = 2.0
 _FIRST_PAUSE_SECONDS = 0.1
 _PAUSE_SECONDS_MAX = 5.0
 _POLL_MS = 500
@@ -55,14 +55,19 @@ class KafkaDeadLetters:
 
         ``stop`` ends the waiting for brokers that are gone.
         """
-        self._settings = settings
+        # Whoever is told to stop must not wait for long for an answer that will not come.
+        seconds = min(settings.kafka_timeout_seconds, _ATTEMPT_SECONDS)
+        self._settings = settings.model_copy(update={"kafka_timeout_seconds": seconds})
         self._topic = f"{topic}.dlq"
-        self._end = resume_state or 0
         self._stop = stop
-        self._known: set[_Origin] | None = None
         self._writer: KafkaLogWriter | None = None
-        self._has_grown = False
         self._bytes_max = RECORD_BYTES_MAX
+        # Where to look from, where the topic ends, what stands between and may come again: origin
+        # -> offset in the topic.
+        self._begin = self._end = resume_state or 0
+        self._written: dict[_Origin, int] | None = None
+        # Partition -> offset of the latest letter: those before it will not come again.
+        self._latest: dict[int, int] = {}
 
     def append(self, letters: list[DeadLetter]) -> None:
         """Append those that are not there yet; wait for brokers that are gone.
@@ -71,7 +76,7 @@ class KafkaDeadLetters:
         where the other headers say.
 
         Raises:
-            LogError: they are gone for too long, or refuse.
+            LogError: they are gone for too long, or refuse, or we are told to stop meanwhile.
         """
         began = time.monotonic()
         pause_seconds = _FIRST_PAUSE_SECONDS
@@ -95,13 +100,18 @@ class KafkaDeadLetters:
                 return
 
     def snapshot(self) -> int:
-        """Where the dead letters end now; all that were appended are acknowledged."""
-        if self._has_grown:
-            place = (self._topic, PARTITION)
-            self._end = bounds(self._settings, [place])[place][1]
-            self._has_grown = False
-            self._known = set()
-        return self._end
+        """From where on letters that may come again stand; all appended are acknowledged.
+
+        Letters of a killed epoch need not all come again within the first epoch after it.
+        """
+        if self._written is not None:
+            self._written = {
+                origin: offset
+                for origin, offset in self._written.items()
+                if origin[1] > self._latest.get(origin[0], -1)
+            }
+            self._begin = min(self._written.values(), default=self._end)
+        return self._begin
 
     def close(self) -> None:
         """Disconnect."""
@@ -113,53 +123,75 @@ class KafkaDeadLetters:
         if self._writer is None:
             ensure_topic(self._settings, self._topic, CLIENT_ID, _NEW_TOPIC)
             self._writer = KafkaLogWriter(self._settings, self._topic, CLIENT_ID)
-        if self._known is None:
-            self._known = set(self._read_origins())
+        if self._written is None:
+            self._written = self._read_written()
+        sent = 0
         for letter in letters:
-            origin = (letter.partition, letter.offset, hash(letter.record[:CUT_BYTES]))
-            if origin not in self._known:
-                record, headers = letter.record, _headers(letter)
+            record = letter.record
+            if (letter.partition, letter.offset, hash(record[:CUT_BYTES])) not in self._written:
+                headers = _headers(letter)
                 if len(record) > self._bytes_max:
                     headers.append((CUT_FROM, str(len(record)).encode()))
                     record = record[:CUT_BYTES]
                 self._writer.send(None, record, headers, PARTITION, None)
-                self._known.add(origin)
-                self._has_grown = True
+                sent += 1
         self._writer.flush(self._settings.kafka_timeout_seconds)
+        # Others may write there too: then it ends behind this, and we look at some too many.
+        self._end += sent
+        for letter in letters:
+            self._latest[letter.partition] = letter.offset
 
     def _forget(self) -> None:
         """After a failure nobody knows what was written: look anew."""
-        writer, self._writer, self._known = self._writer, None, None
+        writer, self._writer, self._written = self._writer, None, None
         if writer is not None:
             with suppress(LogError):
                 writer.close()
 
-    def _read_origins(self) -> Iterator[_Origin]:
+    def _read_written(self) -> dict[_Origin, int]:
+        """Letters that the topic holds since the last snapshot, and where it ends."""
         place = TopicPartition(self._topic, PARTITION)
-        first, end = bounds(self._settings, [place])[place]
-        position = min(max(first, self._end), end)
-        if position == end:
-            return
-        consumer: Any = connect(
-            KafkaConsumer,
-            self._settings,
-            self._stop.is_set,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            isolation_level="read_committed",
-            metrics_enabled=False,
-        )
-        deadline = time.monotonic() + self._settings.outage_seconds
+        found: dict[_Origin, int] = {}
+        try:
+            consumer: Any = connect(
+                KafkaConsumer,
+                self._settings,
+                self._stop.is_set,
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                isolation_level="read_committed",
+                metrics_enabled=False,
+            )
+        except GivenUpError:
+            raise self._told_to_stop() from None
         with closing(consumer):
             try:
                 consumer.assign([place])
+                first = consumer.beginning_offsets([place])[place]
+                end = consumer.end_offsets([place])[place]
+                position = min(max(first, self._begin), end)
                 consumer.seek(place, position)
-                while position < end and time.monotonic() < deadline:
-                    for records in consumer.poll(_POLL_MS).values():
-                        yield from filter(None, (_origin(record) for record in records))
-                    position = consumer.position(place)
+                deadline = time.monotonic() + self._settings.outage_seconds
+                while position < end:
+                    for record in consumer.poll(_POLL_MS).get(place, ()):
+                        origin = _origin(record)
+                        if origin is not None:
+                            found[origin] = record.offset
+                    before, position = position, consumer.position(place)
+                    if position == before and self._stop.is_set():
+                        raise self._told_to_stop()
+                    if time.monotonic() > deadline:
+                        raise not_answering(self._settings, self._settings.outage_seconds)
             except kafka.errors.KafkaError as error:
                 raise explain(error, self._settings) from error
+        self._end = end
+        return found
+
+    def _told_to_stop(self) -> LogError:
+        return LogError(
+            f"topic {self._topic} of Kafka at {servers(self._settings)}: told to stop while it "
+            "gave no answer; nothing is lost, the next run writes the dead letters"
+        )
 
 
 def _may_pass(error: LogError) -> bool:

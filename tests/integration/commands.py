@@ -96,8 +96,9 @@ class Command:
         deadline = time.monotonic() + seconds
         while (code := self.poll()) is None:
             if time.monotonic() > deadline:
-                self.kill()
-                raise AssertionError(f"it ran on for {seconds:g} s: {self.output[-2000:]}")
+                self.signal(signal.SIGABRT)
+                self._code = self._commands.ask({"pid": self.pid, "wait": True})
+                raise AssertionError(f"it ran on for {seconds:g} s: {self.output[-8000:]}")
             time.sleep(0.005)
         return code
 

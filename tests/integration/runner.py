@@ -2,11 +2,13 @@
 
 One JSON object a line comes in: ``{"arguments", "environment", "output"}`` starts a command of
 ``headwater`` and is answered with its process id, ``{"pid"}`` asks whether it has ended and is
-answered with its exit code or null. What a command says goes to ``output``.
+answered with its exit code or null (never null with ``"wait"`` too). What a command says goes to
+``output``.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import sys
@@ -17,9 +19,9 @@ from typing import Any
 import feast  # noqa: F401
 import river  # noqa: F401
 
-import dataflows.replay  # noqa: F401
-import dataflows.sources.kafka_dead_letters  # noqa: F401
-import dataflows.sources.kafka_log  # noqa: F401
+import dataflows.replay
+import dataflows.sources.kafka_dead_letters
+import dataflows.sources.kafka_log
 import dataflows.stores.redis_copy
 import dataflows.stores.redis_writer  # noqa: F401
 from cli.main import main as headwater
@@ -33,7 +35,7 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         if "pid" in request:
-            pid, status = os.waitpid(request["pid"], os.WNOHANG)
+            pid, status = os.waitpid(request["pid"], 0 if "wait" in request else os.WNOHANG)
             answer = os.waitstatus_to_exitcode(status) if pid else None
         else:
             answer = os.fork()
@@ -49,6 +51,7 @@ def _run(request: dict[str, Any]) -> None:
     handle = os.open(Path(request["output"]), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     for number in (1, 2):
         os.dup2(handle, number)
+    faulthandler.enable()  # one that hangs is ended with SIGABRT, to see where
     code = 70
     try:
         headwater(request["arguments"])

@@ -70,7 +70,8 @@ def test_told_to_stop_while_kafka_is_gone(
     half = len(records) // 2
     made.produce(records[:half])
     command = made.start("run")
-    wait_for("events", lambda: made.events() > 0, command)
+    first = _ends(expected, records[:half])
+    wait_for("the first half", lambda: made.committed() == first, command)
     broker.kill()
     assert command.stop(STOP_SECONDS_MAX) == 0, command.output
     command = made.start("run")
