@@ -24,7 +24,9 @@ def test_partitions_are_numbered_by_topic_and_number(tmp_path: Path) -> None:
     places = [("a", 0), ("a", 2), ("a", 10), ("b", 0)]
     assert log.partitions == [LogPartition(n, *place) for n, place in enumerate(places)]
     assert log.ends() == {0: 0, 1: 6, 2: 30, 3: 0}
-    chunk = log.open(log.partitions[1], 3).read(1_000)
+    reader = log.open(log.partitions[1], 3)
+    chunk = reader.read(1_000)
+    reader.close()
     assert chunk is not None
     assert chunk.offsets.tolist() == [3]
 
