@@ -90,7 +90,7 @@ def card_view() -> View:
         for window_us, hop_us in WINDOWS
         for function in FUNCTIONS
     )
-    return View("cards", "payments", ("card",), ("string",), aggregates, 0, "")
+    return View("cards", "payments", ("card",), ("string",), aggregates, 0, "off")
 
 
 def make_stream(events: int, keys: int, shards: int, batch_events: int) -> Stream:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflows.watermark import PartitionClock
-from dataflows.windows.view_state import Reads, Rows
+from dataflows.windows.view_state import KeyList, Reads, Rows
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -60,9 +60,12 @@ class SourceBatch:
 
 @dataclass(frozen=True)
 class KeyedRows:
-    """Rows of one view for one shard; ``codes`` index ``keys`` (Feast's entity key bytes)."""
+    """Rows of one view for one shard; ``codes`` index ``keys`` (Feast's entity key bytes).
 
-    keys: list[bytes]
+    ``keys`` is its worker's own and holds far more than the keys of these rows.
+    """
+
+    keys: KeyList
     codes: Ints
     effective_us: Ints
     ranks: Ints

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, repeat
 from typing import Any
 from zlib import crc32
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
 from contracts.feast_bytes import entity_key
 from contracts.feature_schema import ValueType
@@ -24,41 +24,90 @@ from dataflows.batches import (
     SpineRows,
 )
 from dataflows.learning.label_expression import compile_label
+from dataflows.windows.view_state import KeyList
 
 # Distinct entity keys that a worker remembers the bytes of; past it, it starts anew.
 KEY_CACHE_ENTRIES_MAX = 1_000_000
+_NO_CODE = -1
+_UNKNOWN = -2
 
 _EntityKind = tuple[tuple[str, ...], tuple[ValueType, ...]]
-# A shard, its keys, the code of each of its rows, and its rows.
-_ShardPart = tuple[int, list[bytes], Ints, Ints]
+
+
+@dataclass(frozen=True)
+class _Split:
+    """Rows of a batch in the order of their shards.
+
+    Attributes:
+        rows: int64[n], place in the batch; rows without a key are left out.
+        codes: int64[n], place in the list of keys of the row's shard.
+        parts: shard, its list of keys, first row and end.
+    """
+
+    rows: Ints
+    codes: Ints
+    parts: list[tuple[int, KeyList, int, int]]
 
 
 class KeyEncoder:
-    """Entity keys of a batch: their bytes and shards, remembered between batches."""
+    """Entity keys of a batch: their shards and codes, remembered between batches.
+
+    Attributes:
+        keys: for each shard the keys that were met; a code is a place in it.
+    """
 
     def __init__(self, names: tuple[str, ...], types: tuple[ValueType, ...], shards: int) -> None:
         self._names = names
         self._types = types
         self._shards = shards
-        self._known: dict[Any, tuple[bytes, int]] = {}
+        self._forget()
 
-    def encode(self, columns: Mapping[str, Any]) -> tuple[list[bytes], Ints, Ints]:
-        """(distinct keys, their shards, int64[n] code of each row or -1 where a part is null)."""
-        if len(self._names) == 1:
-            values, codes = _distinct(columns[self._names[0]])
-        else:
-            values, codes = _distinct_tuples([columns[name] for name in self._names])
+    def _forget(self) -> None:
+        self._known: dict[Any, int] = {}
+        self._count = 0
+        self._homes: Ints = np.full(64, _NO_CODE, np.int64)
+        self._codes: Ints = np.full(64, _NO_CODE, np.int64)
+        self.keys: list[KeyList] = [KeyList() for _ in range(self._shards)]
+
+    def encode(self, columns: Mapping[str, Any]) -> tuple[Ints, Ints]:
+        """(int64[n] shard of each row or -1 where a part of its key is null, int64[n] its code)."""
+        parts = [columns[name] for name in self._names]
+        values = parts[0] if len(parts) == 1 else list(zip(*parts, strict=True))
         if len(self._known) > KEY_CACHE_ENTRIES_MAX:
-            self._known.clear()
-        found = [self._known.get(value) or self._learn(value) for value in values]
-        keys = [key for key, _ in found]
-        return keys, np.array([shard for _, shard in found], dtype=np.int64), codes
+            # New lists of keys too: shards know what they were told by the list.
+            self._forget()
+        found = self._find(values)
+        new = np.flatnonzero(found == _UNKNOWN)
+        if len(new):
+            for row in new.tolist():
+                self._learn(values[row])
+            found[new] = self._find([values[row] for row in new.tolist()])
+        return self._homes[found], self._codes[found]
 
-    def _learn(self, value: Any) -> tuple[bytes, int]:
+    def _find(self, values: Sequence[Any]) -> Ints:
+        """The number of each value, ``_UNKNOWN`` if it was not met yet."""
+        numbers = map(self._known.get, values, repeat(_UNKNOWN))
+        return np.fromiter(numbers, np.int64, len(values))
+
+    def _learn(self, value: Any) -> None:
+        if value in self._known:
+            return
         parts = value if isinstance(value, tuple) else (value,)
+        if None in parts:
+            # The last place of the arrays, which stands for rows without a key.
+            self._known[value] = _NO_CODE
+            return
         key = entity_key(self._names, self._types, parts)
-        self._known[value] = (key, crc32(key) % self._shards)
-        return self._known[value]
+        shard = crc32(key) % self._shards
+        number = self._count
+        if number + 1 >= len(self._homes):
+            self._homes = np.concatenate([self._homes, np.full(number + 1, _NO_CODE)])
+            self._codes = np.concatenate([self._codes, np.full(number + 1, _NO_CODE)])
+        self._known[value] = number
+        self._homes[number] = shard
+        self._codes[number] = len(self.keys[shard].keys)
+        self.keys[shard].keys.append(key)
+        self._count += 1
 
 
 class ShardRouter:
@@ -66,6 +115,7 @@ class ShardRouter:
 
     def __init__(self, plan: Plan, shards: int) -> None:
         self._shards = shards
+        self._names = [f"{shard:04d}" for shard in range(shards)]
         self._updates: dict[str, list[tuple[View, tuple[str, ...]]]] = {}
         self._reads: dict[str, list[View]] = {}
         self._encoders: dict[_EntityKind, KeyEncoder] = {}
@@ -81,29 +131,59 @@ class ShardRouter:
         """One item for every shard, since every shard must learn the watermark."""
         inputs = [ShardInput(shard, batch.clock, {}, {}) for shard in range(self._shards)]
         if len(batch.ranks):
-            split: dict[_EntityKind, list[_ShardPart]] = {}
+            splits: dict[_EntityKind, _Split] = {}
             for view, columns in self._updates.get(batch.topic, ()):
                 values = np.column_stack([_floats(batch.columns[name]) for name in columns])
-                for shard, keys, codes, rows in self._split(split, view, batch):
-                    inputs[shard].updates[view.name] = _take(batch, keys, codes, rows, values)
+                for shard, rows in self._keyed(splits, view, batch, values):
+                    inputs[shard].updates[view.name] = rows
             nothing = np.empty((len(batch.ranks), 0))
             for view in self._reads.get(batch.topic, ()):
-                for shard, keys, codes, rows in self._split(split, view, batch):
-                    inputs[shard].reads[view.name] = _take(batch, keys, codes, rows, nothing)
-        return [(f"{item.shard:04d}", item) for item in inputs]
+                for shard, rows in self._keyed(splits, view, batch, nothing):
+                    inputs[shard].reads[view.name] = rows
+        return list(zip(self._names, inputs, strict=True))
 
-    def _split(
+    def _keyed(
         self,
-        done: dict[_EntityKind, list[_ShardPart]],
+        splits: dict[_EntityKind, _Split],
         view: View,
         batch: SourceBatch,
-    ) -> list[_ShardPart]:
-        """What goes to each shard; worked out once per kind of entity."""
+        values: Floats,
+    ) -> Iterator[tuple[int, KeyedRows]]:
+        """What goes to each shard; the split is worked out once per kind of entity."""
         kind = _kind(view)
-        if kind not in done:
-            keys, shards, codes = self._encoders[kind].encode(batch.columns)
-            done[kind] = _by_shard(keys, shards, codes)
-        return done[kind]
+        split = splits.get(kind)
+        if split is None:
+            split = splits[kind] = self._split(self._encoders[kind], batch)
+        # In order of shards first, so that what each gets lies in one piece.
+        effective_us, ranks = batch.effective_us[split.rows], batch.ranks[split.rows]
+        event_us, values = batch.event_us[split.rows], values[split.rows]
+        for shard, keys, begin, end in split.parts:
+            part = slice(begin, end)
+            yield (
+                shard,
+                KeyedRows(
+                    keys,
+                    split.codes[part],
+                    effective_us[part],
+                    ranks[part],
+                    event_us[part],
+                    values[part],
+                ),
+            )
+
+    def _split(self, encoder: KeyEncoder, batch: SourceBatch) -> _Split:
+        shards, codes = encoder.encode(batch.columns)
+        # So small a type is sorted by counting.
+        rows = np.argsort(shards.astype(np.int16), kind="stable")
+        ends = np.cumsum(np.bincount(shards + 1, minlength=self._shards + 1)).tolist()
+        first = ends[0]
+        parts = [
+            (shard, encoder.keys[shard], begin - first, end - first)
+            for shard, (begin, end) in enumerate(pairwise(ends))
+            if begin < end
+        ]
+        rows = rows[first:]
+        return _Split(rows, codes[rows], parts)
 
 
 class ModelRouter:
@@ -151,48 +231,4 @@ def _kind(view: View) -> _EntityKind:
 
 
 def _floats(column: Any) -> Floats:
-    return np.array(column, dtype=np.float64)
-
-
-def _distinct(values: list[Any]) -> tuple[list[Any], Ints]:
-    if all(value is None for value in values):
-        return [], np.full(len(values), -1, np.int64)
-    encoded = pa.array(values).dictionary_encode()
-    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    return encoded.dictionary.to_pylist(), codes
-
-
-def _distinct_tuples(columns: list[list[Any]]) -> tuple[list[Any], Ints]:
-    index: dict[Any, int] = {}
-    codes = np.empty(len(columns[0]), np.int64)
-    for i, value in enumerate(zip(*columns, strict=True)):
-        codes[i] = -1 if None in value else index.setdefault(value, len(index))
-    return list(index), codes
-
-
-def _by_shard(keys: list[bytes], shards: Ints, codes: Ints) -> list[_ShardPart]:
-    rows = np.flatnonzero(codes >= 0)
-    if not len(rows):
-        return []
-    row_shards = shards[codes[rows]]
-    order = np.argsort(row_shards, kind="stable")
-    rows, row_shards = rows[order], row_shards[order]
-    cuts = np.flatnonzero(np.diff(row_shards)) + 1
-    parts = []
-    for part in np.split(rows, cuts):
-        used, part_codes = np.unique(codes[part], return_inverse=True)
-        part_keys = [keys[code] for code in used]
-        parts.append((int(shards[used[0]]), part_keys, part_codes.astype(np.int64), part))
-    return parts
-
-
-def _take(
-    batch: SourceBatch,
-    keys: list[bytes],
-    codes: Ints,
-    rows: npt.NDArray[np.int64],
-    values: Floats,
-) -> KeyedRows:
-    return KeyedRows(
-        keys, codes, batch.effective_us[rows], batch.ranks[rows], batch.event_us[rows], values[rows]
-    )
+    return np.asarray(column, dtype=np.float64)

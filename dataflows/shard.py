@@ -72,7 +72,7 @@ class Shard:
         effective_us = np.maximum(rows.effective_us, self._done_us)
         state.hold(
             Pending(
-                state.slots(rows.keys)[rows.codes],
+                state.slots_of_codes(rows.keys, rows.codes),
                 effective_us,
                 rows.ranks,
                 np.full(count, bool(updates)),

@@ -14,7 +14,7 @@ from contracts.feast_bytes import decode_entity_key, entity_key
 from contracts.feature_schema import FeatureSchema, ValueType
 from contracts.plan import Column, ModelPlan, Plan, Topic, View
 from dataflows import routing
-from dataflows.batches import SourceBatch, ranks_of
+from dataflows.batches import KeyedRows, SourceBatch, ranks_of
 from dataflows.routing import KeyEncoder, ModelRouter, ShardRouter
 from dataflows.watermark import PartitionClock
 from tests.windows.stream import feature
@@ -34,16 +34,16 @@ def test_keys_are_those_of_feast(batches: list[list[tuple[Any, Any]]], shards: i
         encoder = KeyEncoder(own, kinds, shards)
         for rows in batches:
             columns = {name: [row[i] for row in rows] for i, name in enumerate(names)}
-            keys, homes, codes = encoder.encode(columns)
-            assert len(codes) == len(rows)
-            assert homes.tolist() == [crc32(key) % shards for key in keys]
-            for row, code in zip(rows, codes.tolist(), strict=True):
+            homes, codes = (array.tolist() for array in encoder.encode(columns))
+            for row, shard, code in zip(rows, homes, codes, strict=True):
                 parts = tuple(row[i] for i in chosen)
                 if None in parts:
-                    assert code == -1
+                    assert shard == -1
                 else:
-                    assert keys[code] == entity_key(own, kinds, parts)
-                    assert decode_entity_key(keys[code]) == dict(zip(own, parts, strict=True))
+                    key = encoder.keys[shard].keys[code]
+                    assert shard == crc32(key) % shards
+                    assert key == entity_key(own, kinds, parts)
+                    assert decode_entity_key(key) == dict(zip(own, parts, strict=True))
 
 
 def test_the_cache_of_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,10 +52,10 @@ def test_the_cache_of_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = KeyEncoder(("user",), ("string",), 4)
     for begin in range(0, 100, 5):
         names = [f"u{i}" for i in range(begin, begin + 5)]
-        keys, _, codes = encoder.encode({"user": names})
-        assert [keys[code] for code in codes] == [
-            entity_key(("user",), ("string",), (name,)) for name in names
-        ]
+        homes, codes = encoder.encode({"user": names})
+        assert [
+            encoder.keys[shard].keys[code] for shard, code in zip(homes, codes, strict=True)
+        ] == [entity_key(("user",), ("string",), (name,)) for name in names]
         assert len(encoder._known) <= 15
 
 
@@ -102,7 +102,12 @@ def test_one_name_may_have_two_types() -> None:
     router = ShardRouter(_plan(), 1)
     for topic, name, user in (("a", "by_name", "7"), ("b", "by_number", 7)):
         ((_, item),) = router.route(_batch(topic, [user]))
-        assert decode_entity_key(item.updates[name].keys[0]) == {"user": user}
+        assert decode_entity_key(_key_of(item.updates[name])) == {"user": user}
+
+
+def _key_of(rows: KeyedRows) -> bytes:
+    assert len(rows.codes) == 1
+    return rows.keys.keys[int(rows.codes[0])]
 
 
 def test_a_model_gets_its_spine_and_its_labels() -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from contracts.feast_bytes import decode_entity_key
 from contracts.feature_schema import FeatureSchema, ValueType
 from contracts.plan import Column, ModelPlan, Plan, Topic, View
+from dataflows import routing
 from dataflows.batches import ShardInput, ShardOutput, SourceBatch, ranks_of
 from dataflows.routing import ShardRouter
 from dataflows.shard import Shard
@@ -34,9 +35,9 @@ _Kind = tuple[tuple[str, ...], tuple[ValueType, ...]]
 _USER: _Kind = ("user",), ("string",)
 _BOTH: _Kind = ("user", "shop"), ("string", "int64")
 _VIEWS = (
-    View("a_both", "a", *_BOTH, (feature("s", "sum", 12, 4), feature("l", "last")), 0, ""),
-    View("a_user", "a", *_USER, (feature("c", "count", 10, 5), feature("m", "max", 3, 3)), 0, ""),
-    View("b_user", "b", *_USER, (feature("x", "latest"),), 15, ""),
+    View("a_both", "a", *_BOTH, (feature("s", "sum", 12, 4), feature("l", "last")), 0, "a"),
+    View("a_user", "a", *_USER, (feature("c", "count", 10, 5), feature("m", "max", 3, 3)), 0, "b"),
+    View("b_user", "b", *_USER, (feature("x", "latest"),), 15, "c"),
 )
 _NAMES = tuple(view.name for view in _VIEWS)
 PLAN = Plan(
@@ -248,6 +249,36 @@ def test_late_rows_are_counted_by_view() -> None:
     output = shard.on_batch(items)
     assert output is not None
     assert output.late == {"a_user": 1, "a_both": 0}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_keys_are_known_again_whoever_brings_them(
+    workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers number keys as they come, and start anew when they are many: the entity is one."""
+    rng = random.Random(5)
+    batches = [
+        [Row(0, 10 * n + i, n, n, f"u{rng.randrange(60)}", None, 1.0) for i in range(10)]
+        for n in range(100)
+    ]
+    wanted = _rows_by_name(batches, [ShardRouter(PLAN, 1)], rng)
+    monkeypatch.setattr(routing, "KEY_CACHE_ENTRIES_MAX", 20)
+    found = _rows_by_name(batches, [ShardRouter(PLAN, 1) for _ in range(workers)], rng)
+    assert len({key for _, key, _, _ in wanted}) == 60
+    assert found == wanted
+
+
+def _rows_by_name(batches: list[list[Row]], routers: list[ShardRouter], rng: random.Random) -> Rows:
+    """All rows of partition 0, each batch routed by any of the routers, all else being idle."""
+    shard = Shard(PLAN, 0, len(PARTITIONS))
+    shard.on_batch([routers[0].route(_batch(i, [], NOT_YET, 1))[0][1] for i in range(1, 5)])
+    found: Rows = []
+    for rows in [*batches, []]:
+        newest_us = rows[-1].event_us if rows else 200
+        output = shard.on_batch([rng.choice(routers).route(_batch(0, rows, newest_us))[0][1]])
+        if output is not None:
+            _collect(output, found, {}, {})
+    return sorted(found, key=lambda row: row[:3])
 
 
 @pytest.mark.parametrize("shards", [1, 4])

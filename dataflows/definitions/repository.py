@@ -152,7 +152,7 @@ def _check_new_view(views: dict[str, View], view: View) -> None:
     for other in views.values():
         if other.name == view.name:
             raise DefinitionError(f"stream feature view {view.name!r} is defined twice; rename one")
-        if other.offline_path == view.offline_path:
+        if view.offline_path and other.offline_path == view.offline_path:
             raise DefinitionError(
                 f"stream feature views {other.name!r} and {view.name!r} share the batch_source "
                 f"path {view.offline_path!r}; each needs a folder of its own"

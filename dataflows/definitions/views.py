@@ -15,6 +15,7 @@ from contracts import feature_schema
 from contracts.plan import Aggregate, AggregateFunction, Topic, View
 from dataflows.definitions.errors import DefinitionError
 
+OFFLINE_TAG = "headwater.offline"
 TILES_MAX = 2_000
 _FUNCTIONS: dict[str, AggregateFunction] = {
     "count": "count",
@@ -201,6 +202,12 @@ def _check_whole(field: Field, aggregation: Aggregation, topic: Topic, where: st
 
 
 def _offline_path(view: StreamFeatureView, directory: Path, where: str) -> str:
+    """The folder of the view's table; empty for a view that is served only."""
+    wanted = (view.tags or {}).get(OFFLINE_TAG, "true")
+    if wanted not in ("true", "false"):
+        raise DefinitionError(f"{where}: tag {OFFLINE_TAG} is {wanted!r}; use 'true' or 'false'")
+    if wanted == "false":
+        return ""
     source = view.batch_source
     if not isinstance(source, FileSource) or "://" in source.path:
         raise DefinitionError(f"{where}: batch_source must be a FileSource with a local folder")

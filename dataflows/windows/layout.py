@@ -1,8 +1,10 @@
-"""Where each number of a view's state stands: one row of doubles per entity.
+"""Where each number of a view's state stands: a row of doubles and a row of marks per entity.
 
 A *group* is a distinct (column, window): its ring of tiles holds the statistics that the view's
 functions on it need. All groups of an entity lie one behind the other in one row, so that an event
-touches neighbouring memory and a snapshot copies whole rows.
+touches neighbouring memory and a snapshot copies whole rows. The marks are the newest tile of each
+window, then one bit for each tile of each group, set if the tile holds anything: most tiles of most
+entities are empty, and only those that are not need be looked at.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ FUNCTION_CODES = {
 
 # Statistics a tile can hold, in the order of the columns of ``Layout.groups`` from OFFSETS on.
 N_STAT, SUM_STAT, MIN_STAT, MAX_STAT, LAST_STAT, LAST_TIME_STAT = range(6)
-GROUP_COLUMN, GROUP_WINDOW, GROUP_BASE, GROUP_WIDTH, GROUP_LATEST, OFFSETS = range(6)
+GROUP_COLUMN, GROUP_WINDOW, GROUP_BASE, GROUP_WORD, GROUP_LATEST, OFFSETS = range(6)
+GROUP_WIDTH = OFFSETS + 6
+_WORD_BITS = 64
 
 _STATS_NEEDED = {
     "count": (N_STAT,),
@@ -49,9 +53,10 @@ class Layout:
     Attributes:
         columns: distinct input columns, in the order in which events bring their values.
         windows: int64[W, 2], (tiles in the ring, hop in microseconds); (1, 0) is no window.
-        groups: int64[G, 11], see the ``GROUP_*`` and ``*_STAT`` constants; -1 is "not held".
+        groups: int64[G, 12], see the ``GROUP_*`` and ``*_STAT`` constants; -1 is "not held".
         features: int64[F, 2], (group, function code), in the order of the view's aggregates.
         width: doubles per entity.
+        marks: integers per entity.
     """
 
     columns: tuple[str, ...]
@@ -59,6 +64,7 @@ class Layout:
     groups: Ints
     features: Ints
     width: int
+    marks: int
 
 
 def make_layout(view: View) -> Layout:
@@ -70,22 +76,32 @@ def make_layout(view: View) -> Layout:
         stats = group_stats.setdefault(_group(aggregate), set())
         stats.update(_STATS_NEEDED[aggregate.function])
     rows: list[list[int]] = []
-    base = 0
+    base, word = 0, len(windows)
     for (column, window, is_latest), stats in group_stats.items():
         held = sorted(stats)
         offsets = [held.index(stat) if stat in stats else -1 for stat in range(6)]
         rows.append(
-            [columns.index(column), windows.index(window), base, len(held), is_latest, *offsets]
+            [
+                columns.index(column),
+                windows.index(window),
+                base,
+                word,
+                is_latest,
+                *offsets,
+                len(held),
+            ]
         )
         base += len(held) * window[0]
+        word += -(-window[0] // _WORD_BITS)
     order = list(group_stats)
     features = [[order.index(_group(a)), FUNCTION_CODES[a.function]] for a in view.aggregates]
     return Layout(
         columns=columns,
         windows=np.array(windows, dtype=np.int64).reshape(-1, 2),
-        groups=np.array(rows, dtype=np.int64).reshape(-1, OFFSETS + 6),
+        groups=np.array(rows, dtype=np.int64).reshape(-1, GROUP_WIDTH + 1),
         features=np.array(features, dtype=np.int64).reshape(-1, 2),
         width=base,
+        marks=word,
     )
 
 

@@ -3,65 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
 from contracts.plan import Aggregate, View
 from dataflows.windows import kernel
+from dataflows.windows.holding import Holding
+from dataflows.windows.holding import Pending as Pending
 from dataflows.windows.layout import Layout, make_layout
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Pending:
-    """Updates and reads of one view that wait for the watermark; one row each.
-
-    Attributes:
-        slots: int64[n], the entity's place in the state.
-        effective_us: int64[n], when the row takes effect (see docs/decisions/0001).
-        ranks: int64[n], (partition << 48) | offset; reads find their results by it.
-        is_update: bool[n].
-        event_us: int64[n], event time.
-        values: float64[n, C], one column per ``Layout.columns``; NaN is null. Unused for reads.
-    """
-
-    slots: Ints
-    effective_us: Ints
-    ranks: Ints
-    is_update: Bools
-    event_us: Ints
-    values: Floats
-
-    def take(self, index: Any) -> Pending:
-        """The rows that ``index`` (mask or positions) chooses."""
-        return Pending(
-            self.slots[index],
-            self.effective_us[index],
-            self.ranks[index],
-            self.is_update[index],
-            self.event_us[index],
-            self.values[index],
-        )
-
-    @staticmethod
-    def join(parts: Sequence[Pending]) -> Pending:
-        """All rows of all parts, in that order. ``parts`` has at least one member."""
-        if len(parts) == 1:
-            return parts[0]
-        return Pending(
-            np.concatenate([p.slots for p in parts]),
-            np.concatenate([p.effective_us for p in parts]),
-            np.concatenate([p.ranks for p in parts]),
-            np.concatenate([p.is_update for p in parts]),
-            np.concatenate([p.event_us for p in parts]),
-            np.concatenate([p.values for p in parts]),
-        )
 
 
 @dataclass(frozen=True)
@@ -73,6 +29,13 @@ class Rows:
     values: Floats
 
 
+@dataclass(frozen=True, eq=False)
+class KeyList:
+    """Entity keys of one kind, of one shard, that one worker has met; it only ever grows."""
+
+    keys: list[bytes] = field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class Reads:
     """What reads saw: ``values[i]`` (NaN is null) is for the read with ``ranks[i]``."""
@@ -82,15 +45,31 @@ class Reads:
 
 
 class ViewState:
-    """All entities of a view that belong to one shard. Not safe for threads."""
+    """All entities of a view that belong to one shard. Not safe for threads.
+
+    Attributes:
+        keys: the entities' keys; a slot is a place in it. It only ever grows, at its end.
+    """
 
     def __init__(self, view: View) -> None:
         self.view = view
         self.layout: Layout = make_layout(view)
         self.keys: list[bytes] = []
         self._slot_of: dict[bytes, int] = {}
-        self._parts: list[Pending] = []
+        # Code -> slot (or -1) for the lists of keys that rows came with.
+        self._slots_of_code: WeakKeyDictionary[KeyList, Ints] = WeakKeyDictionary()
+        self._held = Holding()
+        self._next_decay_us = kernel.NEVER
+        self._whole = [i for i, a in enumerate(view.aggregates) if a.dtype == "int64"]
+        self._shape = kernel.Shape(
+            self.layout.windows,
+            self.layout.groups,
+            self.layout.features,
+            view.ttl_us,
+            bool(view.offline_path),
+        )
         self._allocate(0)
+        self._none = self._no_rows()
 
     def slots(self, keys: Sequence[bytes]) -> Ints:
         """The places of these entities; new ones get a place, which reads as null until updated."""
@@ -102,43 +81,55 @@ class ViewState:
                 slot = slot_of[key] = len(self.keys)
                 self.keys.append(key)
             slots[i] = slot
-        if len(self.keys) > self._cells.shape[0]:
+        if len(self.keys) > len(self._state.decay_at):
             self._grow(max(64, 2 * len(self.keys)))
+        return slots
+
+    def slots_of_codes(self, keys: KeyList, codes: Ints) -> Ints:
+        """``slots`` of the keys that ``codes`` index; each key is looked up once only."""
+        known = self._slots_of_code.get(keys)
+        if known is None or len(known) < len(keys.keys):
+            grown = np.full(max(64, 2 * len(keys.keys)), -1, np.int64)
+            if known is not None:
+                grown[: len(known)] = known
+            known = self._slots_of_code[keys] = grown
+        slots = known[codes]
+        if len(slots) and slots.min() < 0:
+            new = np.unique(codes[slots < 0])
+            known[new] = self.slots([keys.keys[code] for code in new.tolist()])
+            slots = known[codes]
         return slots
 
     def hold(self, pending: Pending) -> None:
         """Take rows that wait for the watermark."""
-        self._parts.append(pending)
+        self._held.add(pending)
 
     @property
     def held(self) -> int:
         """Number of rows that wait for the watermark."""
-        return sum(len(part.slots) for part in self._parts)
+        return len(self._held)
 
     def advance(self, watermark_us: int, updates_before_us: int) -> tuple[Rows, Reads]:
         """Run updates before ``updates_before_us``, and reads and decay up to the watermark.
 
-        ``updates_before_us`` is the watermark, or one more than it when all is silent.
+        ``updates_before_us`` is the watermark, or one more than it when all is silent. Of a view
+        without an offline table, which keeps no history, each entity's last row is given only.
         """
-        due = self._due(watermark_us, updates_before_us)
-        order = np.lexsort((due.ranks, due.is_update, due.effective_us))
-        due = due.take(order)
-        layout = self.layout
-        out, read_values = kernel.advance(
-            kernel.State(
-                self._cells,
-                self._heads,
-                self._decay_at[: len(self.keys)],
-                self._stamped_at,
-                self._row_of,
-            ),
-            kernel.Shape(layout.windows, layout.groups, layout.features),
-            self.view.ttl_us,
+        due = self._held.take(watermark_us, updates_before_us)
+        if due is None:
+            if watermark_us < self._next_decay_us:
+                return self._none
+            due = self._nothing
+        out, read_values, self._next_decay_us = kernel.advance(
+            self._state,
+            self._shape,
             kernel.Batch(due.slots, due.is_update, due.effective_us, due.event_us, due.values),
             watermark_us,
         )
-        order = np.lexsort((out.slots, out.stamps_us))
+        order = _order(out.stamps_us, out.slots, len(self.keys))
         rows = Rows(out.slots[order], out.stamps_us[order], self._bounded(out.values[order]))
+        if not len(read_values):
+            return rows, self._none[1]
         return rows, Reads(due.ranks[~due.is_update], self._bounded(read_values))
 
     def dump(self) -> dict[str, Any]:
@@ -146,11 +137,11 @@ class ViewState:
         count = len(self.keys)
         return {
             "keys": self.keys,
-            "cells": self._cells[:count],
-            "heads": self._heads[:count],
-            "decay_at": self._decay_at[:count],
-            "stamped_at": self._stamped_at[:count],
-            "pending": self._parts,
+            "cells": self._state.cells[:count],
+            "marks": self._state.marks[:count],
+            "decay_at": self._state.decay_at[:count],
+            "stamped_at": self._state.stamped_at[:count],
+            "pending": self._held.parts,
         }
 
     @classmethod
@@ -159,56 +150,56 @@ class ViewState:
         state = cls(view)
         state.keys = list(data["keys"])
         state._slot_of = {key: slot for slot, key in enumerate(state.keys)}
-        count = len(state.keys)
-        state._allocate(count)
-        state._cells[:count] = data["cells"]
-        state._heads[:count] = data["heads"]
-        state._decay_at[:count] = data["decay_at"]
-        state._stamped_at[:count] = data["stamped_at"]
-        state._parts = list(data["pending"])
+        arrays = (data["cells"], data["marks"], data["decay_at"], data["stamped_at"])
+        state._allocate(len(state.keys), arrays)
+        state._next_decay_us = int(data["decay_at"].min(initial=kernel.NEVER))
+        for part in data["pending"]:
+            state._held.add(part)
         return state
+
+    def _no_rows(self) -> tuple[Rows, Reads]:
+        ints, values = np.empty(0, np.int64), np.empty((0, len(self.view.aggregates)))
+        self._nothing = Pending(
+            ints, ints, ints, np.empty(0, np.bool_), ints, np.empty((0, len(self.layout.columns)))
+        )
+        return Rows(ints, ints, values), Reads(ints, values)
 
     def _bounded(self, values: Floats) -> Floats:
         """Null where an integer feature has outgrown 64 bits: no store could hold it."""
-        whole = [i for i, a in enumerate(self.view.aggregates) if a.dtype == "int64"]
-        if whole:
-            too_large = np.abs(values[:, whole]) >= 2.0**63
+        if self._whole:
+            too_large = np.abs(values[:, self._whole]) >= 2.0**63
             if too_large.any():
-                values[:, whole] = np.where(too_large, np.nan, values[:, whole])
+                values[:, self._whole] = np.where(too_large, np.nan, values[:, self._whole])
         return values
 
-    def _due(self, watermark_us: int, updates_before_us: int) -> Pending:
-        if not self._parts:
-            none = np.empty(0, np.int64)
-            values = np.empty((0, len(self.layout.columns)))
-            return Pending(none, none, none, np.empty(0, np.bool_), none, values)
-        pending = Pending.join(self._parts)
-        is_due = np.where(
-            pending.is_update,
-            pending.effective_us < updates_before_us,
-            pending.effective_us <= watermark_us,
+    def _allocate(self, size: int, held: Sequence[Any] = ()) -> None:
+        """Make arrays for ``size`` entities that begin with those of ``held``."""
+        layout = self.layout
+        arrays = (
+            np.zeros((size, layout.width)),
+            np.zeros((size, layout.marks), np.int64),
+            np.full(size, kernel.NEVER, np.int64),
+            np.full(size, -1, np.int64),
         )
-        if is_due.all():
-            self._parts = []
-            return pending
-        self._parts = [pending.take(~is_due)]
-        return pending.take(is_due)
-
-    def _allocate(self, size: int) -> None:
-        self._cells = np.zeros((size, self.layout.width))
-        kernel.clear_rows(self._cells, 0, size, self.layout.windows, self.layout.groups)
-        self._heads = np.zeros((size, len(self.layout.windows)), np.int64)
-        self._decay_at = np.full(size, kernel.NEVER, np.int64)
-        self._stamped_at = np.full(size, -1, np.int64)
-        self._row_of = np.full(size, -1, np.int64)
+        for new, old in zip(arrays, held, strict=False):
+            new[: len(old)] = old
+        cells, marks, decay_at, stamped_at = arrays
+        blocks, last_row = kernel.block_decays(decay_at), np.full(size, -1, np.int64)
+        self._state = kernel.State(cells, marks, decay_at, stamped_at, blocks, last_row)
 
     def _grow(self, size: int) -> None:
-        old = (self._cells, self._heads, self._decay_at, self._stamped_at)
-        self._allocate(size)
-        for new, held in zip(
-            (self._cells, self._heads, self._decay_at, self._stamped_at), old, strict=True
-        ):
-            new[: len(held)] = held
+        state = self._state
+        self._allocate(size, (state.cells, state.marks, state.decay_at, state.stamped_at))
+
+
+def _order(stamps_us: Ints, slots: Ints, slots_end: int) -> Any:
+    """The order (stamp, slot) of rows, no two of which have both in common."""
+    if not len(slots):
+        return slice(None)
+    first_us = int(stamps_us.min())
+    if (int(stamps_us.max()) - first_us + 1) * slots_end < 2**63:
+        return np.argsort((stamps_us - first_us) * slots_end + slots)
+    return np.lexsort((slots, stamps_us))
 
 
 def warm_up() -> None:

@@ -279,7 +279,7 @@ def test_an_int64_beyond_64_bits_is_null() -> None:
         Aggregate("whole", "int64", "x", "sum", 0, 0),
         Aggregate("real", "float64", "x", "sum", 0, 0),
     )
-    state = ViewState(View("v", "t", ("k",), ("string",), aggregates, 0, ""))
+    state = ViewState(View("v", "t", ("k",), ("string",), aggregates, 0, "offline"))
     times = np.arange(1, 7)
     is_update = np.array([True, False, True, False, True, False])
     added = np.array([[2.0**62], [0.0], [2.0**62], [0.0], [-(2.0**62)], [0.0]])

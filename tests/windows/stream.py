@@ -35,9 +35,9 @@ class Output:
     raw_reads: bytes
 
 
-def view_of(*aggregates: Aggregate, ttl_us: int = 0) -> View:
+def view_of(*aggregates: Aggregate, ttl_us: int = 0, offline_path: str = "offline") -> View:
     """A view with these aggregates over any topic."""
-    return View("v", "t", ("k",), ("string",), aggregates, ttl_us, "")
+    return View("v", "t", ("k",), ("string",), aggregates, ttl_us, offline_path)
 
 
 def feature(
@@ -75,7 +75,7 @@ def run(
     for number, end in enumerate([*cuts, len(items)]):
         part = items[begin:end]
         if part:
-            state.hold(_pending(state, view, part))
+            state.hold(pending_of(state, view, part))
         begin = end
         watermark_us = up_to_us if end == len(items) else items[end].effective_us
         new, seen = state.advance(watermark_us, watermark_us)
@@ -126,7 +126,8 @@ def _values(row: Sequence[float]) -> list[Value]:
     return [None if math.isnan(value) else float(value) for value in row]
 
 
-def _pending(state: ViewState, view: View, part: Sequence[Item]) -> Pending:
+def pending_of(state: ViewState, view: View, part: Sequence[Item]) -> Pending:
+    """These items as a state holds them."""
     width = len(columns_of(view))
     values = [[math.nan if v is None else v for v in i.values or ()] or [0.0] * width for i in part]
     return Pending(

@@ -31,7 +31,8 @@ _ITEMS = st.tuples(
 
 
 @st.composite
-def _streams(draw: Any) -> tuple[View, list[Item], int]:
+def streams(draw: Any) -> tuple[View, list[Item], int]:
+    """A view, items in order of effect, and a moment after all of them."""
     ttl_us = draw(st.sampled_from([0, 0, 3, 20]))
     chosen = draw(st.lists(_AGGREGATES, max_size=4))
     aggregates = [
@@ -59,7 +60,7 @@ def _streams(draw: Any) -> tuple[View, list[Item], int]:
 
 
 @settings(max_examples=300)
-@given(_streams())
+@given(streams())
 def test_rows_and_reads_equal_brute_force(stream: tuple[View, list[Item], int]) -> None:
     """Every row, stamp, value and read is what the definition gives, computed from scratch."""
     view, items, up_to_us = stream
@@ -67,7 +68,7 @@ def test_rows_and_reads_equal_brute_force(stream: tuple[View, list[Item], int]) 
 
 
 @settings(max_examples=100)
-@given(_streams(), st.data())
+@given(streams(), st.data())
 def test_cuts_and_reloads_change_nothing(
     stream: tuple[View, list[Item], int], data: st.DataObject
 ) -> None:
