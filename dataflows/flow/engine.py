@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import gc
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -31,6 +33,10 @@ from dataflows.flow.store_check import check_store, online_filler
 from dataflows.sources.plan_log import open_log
 from dataflows.stores.swap import finish_swap
 from dataflows.windows.view_state import warm_up
+
+ROOM_BYTES_MIN = 1024 * 1024
+# In the text of the RuntimeError that comes of a panic in a thread of Bytewax's.
+_RECOVERY_PANIC = "panicked at src/recovery.rs"
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,22 @@ def run_locked(
     repository: Repository, settings: DataflowSettings, places: Places, *, until_end: bool
 ) -> Summary:
     """As ``run_flow``, for a caller that holds ``exclusive_state`` already."""
+    try:
+        return _run_locked(repository, settings, places, until_end=until_end)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise EngineError(
+            f"{error.filename or places.state}: {error.strerror}; make room and start again "
+            "(nothing is lost)"
+        ) from error
+
+
+def _run_locked(
+    repository: Repository, settings: DataflowSettings, places: Places, *, until_end: bool
+) -> Summary:
     places.state.mkdir(parents=True, exist_ok=True)
+    _check_room(places.state)
     with closing(open_log(settings, repository.plan)) as log:
         check_identity(repository, settings, log, places.state)
         check_store(places, repository.store.project)
@@ -97,6 +118,16 @@ def run_locked(
         raise context.failures[0]
     seconds = context.monotonic() - context.tally.started_at if context.tally.events else 0.0
     return Summary(context.tally, seconds, was_stopped=context.stop.is_set())
+
+
+def _check_room(state: Path) -> None:
+    """Raise EngineError if a run could not even begin: Bytewax would say so in Rust, at length."""
+    free_bytes = shutil.disk_usage(state).free
+    if free_bytes < ROOM_BYTES_MIN:
+        raise EngineError(
+            f"state folder {state}: {free_bytes // 1024:,} KiB are free on its disk, a run needs "
+            f"{ROOM_BYTES_MIN // 1024:,} at the least; make room and start again (nothing is lost)"
+        )
 
 
 def swap_journal(state: Path) -> Path:
@@ -149,7 +180,7 @@ def _run(flow: Any, settings: DataflowSettings, state: Path) -> None:
         )
     except BaseException as error:
         root = _root(error)
-        if type(root).__name__ == "PanicException":
+        if type(root).__name__ == "PanicException" or _RECOVERY_PANIC in str(root):
             # Bytewax's own recovery store could not be written or read; it only says so in Rust.
             raise EngineError(
                 f"state folder {state}: {' '.join(str(root).split())[:300]}; is the disk full? "
