@@ -63,7 +63,14 @@ def open_cluster(config: RedisConfig, timeout_seconds: float) -> RedisCluster:
         ClusterNode(host, port)  # type: ignore[no-untyped-call]
         for host, port in config.addresses
     ]
-    return RedisCluster(startup_nodes=nodes, **config.client_options(timeout_seconds))
+    try:
+        return RedisCluster(startup_nodes=nodes, **config.client_options(timeout_seconds))
+    except BaseException:
+        # redis-py leaves the connections of an attempt that failed to the garbage collector.
+        for node in nodes:
+            if node.redis_connection is not None:
+                node.redis_connection.close()
+        raise
 
 
 def open_client(config: RedisConfig, timeout_seconds: float) -> redis.Redis | RedisCluster:

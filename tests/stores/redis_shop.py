@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +24,7 @@ from contracts.feature_schema import ValueType
 from contracts.online_store import RedisConfig, parse_online_store
 from contracts.plan import Aggregate, View
 from tests.services.redis import RedisServer
+from tests.services.server import free_ports
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HOUR_US = 3_600_000_000
@@ -117,6 +118,12 @@ def feast_writes(
     store._client.close()
 
 
+def cluster_node(new_redis_server: Callable[..., RedisServer]) -> RedisServer:
+    """A node without slots, with a free second port: any client may have that 10,000 above."""
+    (port,) = free_ports(1)
+    return new_redis_server("--cluster-enabled", "yes", "--cluster-port", str(port))
+
+
 def join_cluster(nodes: Sequence[RedisServer]) -> None:
     """Make a cluster of empty nodes, each with an equal share of the slots."""
     clients = [redis.Redis(host=node.host, port=node.port) for node in nodes]
@@ -124,7 +131,8 @@ def join_cluster(nodes: Sequence[RedisServer]) -> None:
     for place, client in enumerate(clients):
         ask(client, "CLUSTER ADDSLOTSRANGE", bounds[place], bounds[place + 1] - 1)
         ask(client, "CLUSTER SET-CONFIG-EPOCH", place + 1)
-        ask(client, "CLUSTER MEET", nodes[0].host, nodes[0].port)
+        bus = ask(clients[0], "CONFIG GET", "cluster-port")["cluster-port"]
+        ask(client, "CLUSTER MEET", nodes[0].host, nodes[0].port, bus)
     deadline = time.monotonic() + 30
     for client in clients:
         while not (

@@ -28,6 +28,7 @@ from tests.services.outside import OutsideRedis
 from tests.services.redis import RedisServer
 from tests.stores.redis_shop import (
     client_of,
+    cluster_node,
     config_for,
     contents,
     join_cluster,
@@ -182,7 +183,7 @@ def test_copy_and_digest_go_over_all_nodes_of_a_cluster(
     new_redis_server: Callable[..., RedisServer], tmp_path: Path
 ) -> None:
     """In a cluster too what is stale goes, and the digest is that of the file."""
-    nodes = [new_redis_server("--cluster-enabled", "yes") for _ in range(2)]
+    nodes = [cluster_node(new_redis_server) for _ in range(2)]
     join_cluster(nodes)
     config = config_for(nodes[1].address, redis_type="redis_cluster")
     path = sqlite_file(tmp_path, "shop")

@@ -20,6 +20,7 @@ from tests.services.server import free_ports
 from tests.stores.redis_shop import (
     ask,
     client_of,
+    cluster_node,
     config_for,
     contents,
     feast_writes,
@@ -270,7 +271,7 @@ def test_tls_with_a_certificate_that_is_checked(new_redis_server: NewRedis, tmp_
 @pytest.mark.parametrize("ttl", [None, 3600])
 def test_cluster_takes_the_same_bytes(new_redis_server: NewRedis, ttl: int | None) -> None:
     """Three nodes hold together what one server would, and each row is on the node of its slot."""
-    nodes = [new_redis_server("--cluster-enabled", "yes") for _ in range(3)]
+    nodes = [cluster_node(new_redis_server) for _ in range(3)]
     join_cluster(nodes)
     config = config_for(
         f"{nodes[0].address},{nodes[1].address}", redis_type="redis_cluster", key_ttl_seconds=ttl
@@ -310,8 +311,8 @@ def test_cluster_takes_the_same_bytes(new_redis_server: NewRedis, ttl: int | Non
 
 def test_a_cluster_or_not_is_told_when_it_is_the_other(new_redis_server: NewRedis) -> None:
     """redis_type that does not fit the server is an error that says what to set."""
-    single, node = new_redis_server(), new_redis_server("--cluster-enabled", "yes")
-    other = new_redis_server("--cluster-enabled", "yes")
+    single, node = new_redis_server(), cluster_node(new_redis_server)
+    other = cluster_node(new_redis_server)
     join_cluster([node, other])
     for config, advice in (
         (config_for(single.address, redis_type="redis_cluster"), "set redis_type: redis in"),
