@@ -75,7 +75,7 @@ def probe(made: Payments, seconds: float) -> list[float]:
     store = redis.Redis(host, int(port))
     producer = KafkaProducer(bootstrap_servers=made.servers, linger_ms=0)
     field = redis_timestamp_field(VIEW)
-    found = []
+    found: list[float] = []
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         card = f"probe-{len(found)}"

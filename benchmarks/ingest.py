@@ -5,7 +5,9 @@ the reader's thread, and the thread that takes chunks and (in the second figure)
 the flow does. Beside it kafka-python's own ``poll`` reads the same records in the same run, with
 the same settings; it is not asked to decode anything.
 
-Before anything is timed, every offset, time and value is compared with what ``poll`` gives.
+Before anything is timed, every offset, time and value is compared with what ``poll`` gives. Then
+the whole flow runs on the same machine: Kafka, decoding, 9 windowed features of 100,000 cards,
+Redis; of 1,000 cards all values are compared with a plain computation.
 """
 
 from __future__ import annotations
@@ -16,8 +18,7 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ import numpy as np
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from benchmarks._environment import describe, load_average, write
+from benchmarks._ingest_flow import measure_flow
+from benchmarks._payments import services
 from benchmarks._table import load_line, show
 from contracts.log import Chunk
 from contracts.plan import Column, Topic
@@ -33,30 +36,12 @@ from contracts.settings import DataflowSettings
 from dataflows.sources.decoding import make_decoder
 from dataflows.sources.kafka_log import KafkaLog
 from dataflows.sources.kafka_topics import bounds, list_topics
-from tests.services.kafka import KafkaBroker
-from tests.services.outside import OutsideKafka
 
 RECORD_BYTES = 200
 ROUNDS = 3
 WAIT_SECONDS_MAX = 120.0
 # What takes a chunk, and tells how many records it was.
 Sink = Callable[[Chunk], int]
-
-
-@contextmanager
-def a_broker() -> Iterator[str]:
-    """The Kafka of KAFKA_BOOTSTRAP_SERVERS, or one for this run."""
-    outside = OutsideKafka.named_in(os.environ)
-    if outside is not None:
-        yield outside.bootstrap_servers
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        broker = KafkaBroker(Path(folder))
-        broker.start()
-        try:
-            yield broker.bootstrap_servers
-        finally:
-            broker.kill()
 
 
 def payments(name: str) -> Topic:
@@ -217,13 +202,20 @@ def main() -> None:
     """Check, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--events", type=int, default=500_000)
+    parser.add_argument("--flow-events", type=int, default=1_000_000, help="of the whole flow")
+    parser.add_argument("--flow-cards", type=int, default=100_000)
     parser.add_argument("--compression", choices=["gzip", "snappy", "lz4", "zstd"])
     parser.add_argument("--output", type=Path, default=Path("build/bench/ingest.json"))
     options = parser.parse_args()
     load = load_average()
-    with a_broker() as servers:
+    with (
+        tempfile.TemporaryDirectory(prefix="headwater-bench-") as folder,
+        services(Path(folder)) as (servers, redis_address),
+    ):
         figures = measure(options, servers)
-    environment = describe(["kafka-python", "crc32c", "msgspec", "numba"])
+        flow = measure_flow(servers, redis_address, options.flow_events, options.flow_cards)
+    figures["whole_flow"] = flow
+    environment = describe(["kafka-python", "crc32c", "msgspec", "numba", "bytewax", "redis"])
     write(options.output, {"environment": environment, "load_average_before": load, **figures})
     names = ("read", "read_and_decoded", "stock_poll")
     show(
@@ -239,6 +231,22 @@ def main() -> None:
                 f"{min(figures[name]['seconds_of_rounds']):.2f}",
             )
             for name in names
+        ],
+    )
+    epochs = [name for name in flow if name.startswith("epoch_")]
+    show(
+        f"Kafka to 9 windowed features to Redis: {flow['events']:,} events of {flow['cards']:,} "
+        f"cards, {flow[epochs[0]]['values_checked']:,} values checked",
+        ("whole flow", "per CPU-second", "per second", "CPU-seconds", "rows written"),
+        [
+            (
+                name.replace("_", " "),
+                f"{flow[name]['events_per_cpu_second']:,.0f}",
+                f"{flow[name]['events_per_second']:,.0f}",
+                f"{flow[name]['cpu_seconds']:.2f}",
+                f"{flow[name]['online_rows']:,}",
+            )
+            for name in epochs
         ],
     )
 
