@@ -15,7 +15,7 @@ from contracts.log import RECORD_BYTES_MAX, LogError, RecordTooLargeError
 from contracts.settings import DataflowSettings
 from dataflows.batches import DeadLetter
 from dataflows.sources.kafka_errors import explain, is_passing, not_answering, servers
-from dataflows.sources.kafka_topics import CLIENT_ID, GivenUpError, connect
+from dataflows.sources.kafka_topics import CLIENT_ID, open_briefly
 
 # All letters of a topic stand in one partition, so that one number says where they end.
 PARTITION = 0
@@ -152,18 +152,16 @@ class KafkaDeadLetters:
         """Letters that the topic holds since the last snapshot, and where it ends."""
         place = TopicPartition(self._topic, PARTITION)
         found: dict[_Origin, int] = {}
-        try:
-            consumer: Any = connect(
-                KafkaConsumer,
-                self._settings,
-                self._stop.is_set,
-                enable_auto_commit=False,
-                auto_offset_reset="none",
-                isolation_level="read_committed",
-                metrics_enabled=False,
-            )
-        except GivenUpError:
-            raise self._told_to_stop() from None
+        # One attempt, also when we are to stop: ``append`` sees to the others.
+        consumer: Any = open_briefly(
+            KafkaConsumer,
+            self._settings,
+            self._settings.kafka_timeout_seconds,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            metrics_enabled=False,
+        )
         with closing(consumer):
             try:
                 consumer.assign([place])
@@ -196,7 +194,10 @@ class KafkaDeadLetters:
 
 def _may_pass(error: LogError) -> bool:
     cause = error.__cause__
-    return isinstance(cause, kafka.errors.KafkaError) and is_passing(cause)
+    # The latter is what brokers say while too few of them are there to make a topic.
+    return isinstance(cause, kafka.errors.KafkaError) and (
+        is_passing(cause) or isinstance(cause, kafka.errors.InvalidReplicationFactorError)
+    )
 
 
 def _headers(letter: DeadLetter) -> list[tuple[str, bytes]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
 from kafka import KafkaProducer
+from kafka.errors import KafkaError
 
 from tests.flow import shop
 from tests.integration.real_shop import PATIENCE_SECONDS, RealShop
@@ -53,7 +55,8 @@ class Load:
         """End early; without an error ``join`` was called before."""
         self._is_over = True
         self._thread.join(PATIENCE_SECONDS)
-        self._producer.close(timeout=1)
+        with suppress(KafkaError):
+            self._producer.close(timeout=1)
 
     def join(self) -> None:
         """Wait until all records are acknowledged."""

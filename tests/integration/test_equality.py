@@ -20,11 +20,9 @@ def test_a_run_equals_one_on_files(
     made = new_shop(workers=workers)
     expected = run_on_files(made, records)
     made.produce(records)
-    wait_for("offsets to be kept", lambda: made.committed() is not None)
     assert made.run_to_end() == expected.counts
     assert made.digests() == expected.digests
     assert made.dead_letters() == expected.letters
-    assert made.committed() == expected.ends
     assert made.run_to_end() == {"events": 0, "bad": 0}
     assert made.digests() == expected.digests
     assert made.dead_letters() == expected.letters
@@ -54,6 +52,7 @@ def test_kafka_knows_how_far_a_run_is(new_shop: NewShop, records: list[shop.Reco
     half = len(records) // 2
     made.produce(records[:half])
     first = run_on_files(made, records[:half])
+    wait_for("offsets to be kept", lambda: made.committed() is not None)
     command = made.start("run")
     wait_for("offsets of the first half", lambda: made.committed() == first.ends, command, 20)
     made.produce(records[half:])

@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from scorer.client import Scored, ScoreOptions, ScorerClient
+from scorer.vector import Scalar
 from tests.flow import shop
 from tests.integration.commands import wait_for
 from tests.integration.conftest import NewShop
@@ -22,7 +23,7 @@ DEADLINE_SECONDS = 1.0
 # Between the scorer's answer and ours, on a machine with much else to do.
 SLACK_SECONDS = 0.5
 BACK_SECONDS_MAX = 10.0
-ROWS = [{"user": f"u{n}", "shop": n % 3, "amount": 5.0} for n in range(9)]
+ROWS: list[dict[str, Scalar]] = [{"user": f"u{n}", "shop": n % 3, "amount": 5.0} for n in range(9)]
 
 
 def _answer(client: ScorerClient, at_us: int) -> Scored:
