@@ -100,6 +100,12 @@ def read_store_config(directory: Path) -> StoreConfig:
     version = config.get("entity_key_serialization_version", 3)
     if version != 3:
         raise DefinitionError(f"{path}: entity_key_serialization_version must be 3, not {version}")
+    registry = config.get("registry")
+    if isinstance(registry, dict) and registry.get("enable_online_feature_view_versioning"):
+        raise DefinitionError(
+            f"{path}: enable_online_feature_view_versioning puts a number behind the names of views "
+            "in the online store, which is not executed; take it out"
+        )
     online = config.get("online_store") or {"type": "sqlite"}
     online = {"type": online} if isinstance(online, str) else dict(online)
     return StoreConfig(config["project"], online)
