@@ -2,8 +2,10 @@
 
 No JSON, no routing, no look-up of keys, no stores: events are split over the shards beforehand.
 What is timed is ``ViewState.hold`` and ``ViewState.advance``: rows wait for the watermark, are put
-in order, run through the kernel, and come out as rows for the stores. That is one row for each
-event, and one for each moment at which a tile leaves a window.
+in order, run through the kernel, and come out as rows for the stores. A view with an offline table
+gives one row for each event, and one for each moment at which a tile leaves a window; a view that
+is served only gives the last of them for each entity and batch. Both are timed, in large batches
+(as when catching up) and in small ones, in turn.
 
 Before anything is timed, every row of a sample of the keys is compared with a computation from
 scratch. Amounts are whole numbers, so that sums are exact and "equal" means equal.
@@ -83,14 +85,14 @@ class Counter:
         self.rows += len(rows.slots)
 
 
-def card_view() -> View:
-    """Nine features of a card."""
+def card_view(offline_path: str) -> View:
+    """Nine features of a card; without a path the view is served only."""
     aggregates = tuple(
         Aggregate(f"{function}_{window_us}", "float64", "amount", function, window_us, hop_us)
         for window_us, hop_us in WINDOWS
         for function in FUNCTIONS
     )
-    return View("cards", "payments", ("card",), ("string",), aggregates, 0, "off")
+    return View("cards", "payments", ("card",), ("string",), aggregates, 0, offline_path)
 
 
 def make_stream(events: int, keys: int, shards: int, batch_events: int) -> Stream:
@@ -131,9 +133,8 @@ def _pending(place: Ints, times_us: Ints, slots: Ints, values: Floats) -> Pendin
     )
 
 
-def run(stream: Stream, sink: Sink) -> tuple[float, float]:
+def run(stream: Stream, view: View, sink: Sink) -> tuple[float, float]:
     """All events through new shards; CPU-seconds and seconds."""
-    view = card_view()
     states = [ViewState(view) for _ in stream.names]
     for state, names in zip(states, stream.names, strict=True):
         state.slots(names)
@@ -146,7 +147,7 @@ def run(stream: Stream, sink: Sink) -> tuple[float, float]:
     return time.process_time() - cpu, time.perf_counter() - wall
 
 
-def check(stream: Stream) -> int:
+def check(stream: Stream, view: View) -> int:
     """Compare every row of a sample of the keys with brute force; how many rows were compared.
 
     Raises:
@@ -164,11 +165,16 @@ def check(stream: Stream) -> int:
         for row in np.flatnonzero(numbers >= 0).tolist():
             found[int(numbers[row])].append((int(rows.stamps_us[row]), rows.values[row]))
 
-    run(stream, keep)
-    until_us = stream.batches[-1][0]
+    run(stream, view, keep)
+    watermarks = np.array([watermark_us for watermark_us, _ in stream.batches])
+    until_us = int(watermarks[-1])
     for key, rows in found.items():
         mine = stream.keys == key
         stamps, values = brute_force(stream.times_us[mine], stream.values[mine], until_us)
+        if not view.offline_path:
+            batch_of = np.searchsorted(watermarks, stamps)
+            last = np.flatnonzero(np.diff(batch_of, append=len(watermarks)))
+            stamps, values = [stamps[i] for i in last.tolist()], values[last]
         assert [stamp for stamp, _ in rows] == stamps, f"key {key}: rows at other moments"
         given = np.array([row for _, row in rows]).reshape(-1, values.shape[1])
         np.testing.assert_array_equal(given, values, err_msg=f"key {key}")
@@ -194,30 +200,44 @@ def brute_force(times_us: Ints, amounts: Floats, until_us: int) -> tuple[list[in
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """All figures; the best of three rounds."""
+    """All figures; of each the best of three rounds, the kinds taking turns."""
     warm_up()
-    stream = make_stream(options.events, options.keys, options.shards, options.batch_events)
-    compared = check(stream)
-    rounds, counts = [], []
+    kinds = {
+        (name, size): (card_view(path), size)
+        for size in options.batch_events
+        for name, path in (("with_history", "offline"), ("served_only", ""))
+    }
+    streams = {
+        size: make_stream(options.events, options.keys, options.shards, size)
+        for size in options.batch_events
+    }
+    compared = {kind: check(streams[size], view) for kind, (view, size) in kinds.items()}
+    rounds: dict[tuple[str, int], list[tuple[float, float]]] = {kind: [] for kind in kinds}
+    counts: dict[tuple[str, int], set[int]] = {kind: set() for kind in kinds}
     for _ in range(ROUNDS):
-        counter = Counter()
-        rounds.append(run(stream, counter.add))
-        counts.append(counter.rows)
-    assert len(set(counts)) == 1, "the rounds gave different numbers of rows"
-    cpu_seconds = min(cpu for cpu, _ in rounds)
+        for kind, (view, size) in kinds.items():
+            counter = Counter()
+            rounds[kind].append(run(streams[size], view, counter.add))
+            counts[kind].add(counter.rows)
+    assert all(len(rows) == 1 for rows in counts.values()), "the rounds gave other numbers of rows"
     return {
         "events": options.events,
         "keys": options.keys,
         "shards": options.shards,
-        "events_per_batch": options.batch_events,
-        "features": len(card_view().aggregates),
-        "checked": {"keys": min(SAMPLE_KEYS, options.keys), "rows": compared, "equal": True},
-        "rows_out": counts[0],
-        "cpu_seconds": cpu_seconds,
-        "cpu_seconds_of_rounds": [cpu for cpu, _ in rounds],
-        "seconds_of_rounds": [wall for _, wall in rounds],
-        "events_per_cpu_second": options.events / cpu_seconds,
-        "rows_per_cpu_second": counts[0] / cpu_seconds,
+        "features": len(card_view("").aggregates),
+        "kinds": [
+            {
+                "rows_kept": name,
+                "events_per_batch": size,
+                "checked": {"rows": compared[name, size], "equal": True},
+                "rows_out": min(counts[name, size]),
+                "cpu_seconds_of_rounds": [cpu for cpu, _ in rounds[name, size]],
+                "seconds_of_rounds": [wall for _, wall in rounds[name, size]],
+                "events_per_cpu_second": options.events / min(rounds[name, size])[0],
+                "rows_per_cpu_second": min(counts[name, size]) / min(rounds[name, size])[0],
+            }
+            for name, size in kinds
+        ],
     }
 
 
@@ -227,21 +247,26 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--keys", type=int, default=100_000)
     parser.add_argument("--shards", type=int, default=16)
-    parser.add_argument("--batch-events", type=int, default=10_000)
+    parser.add_argument("--batch-events", type=int, nargs="+", default=[10_000, 1_000])
     parser.add_argument("--output", type=Path, default=Path("build/bench/windows.json"))
     options = parser.parse_args()
     load = load_average()
     figures = measure(options)
     environment = describe(["numba", "numpy"])
     write(options.output, {"environment": environment, "load_average_before": load, **figures})
+    compared = sum(kind["checked"]["rows"] for kind in figures["kinds"])
     show(
         f"{figures['events']:,} events, {figures['keys']:,} keys, {figures['features']} features; "
-        f"{figures['checked']['rows']:,} rows equal to brute force; "
-        + load_line(load, os.cpu_count()),
-        ("", "per CPU-second", "all"),
+        f"{compared:,} rows equal to brute force; " + load_line(load, os.cpu_count()),
+        ("", "events per CPU-second", "rows per CPU-second", "rows"),
         [
-            ("events in", f"{figures['events_per_cpu_second']:,.0f}", f"{figures['events']:,}"),
-            ("rows out", f"{figures['rows_per_cpu_second']:,.0f}", f"{figures['rows_out']:,}"),
+            (
+                f"{kind['rows_kept'].replace('_', ' ')}, batches of {kind['events_per_batch']:,}",
+                f"{kind['events_per_cpu_second']:,.0f}",
+                f"{kind['rows_per_cpu_second']:,.0f}",
+                f"{kind['rows_out']:,}",
+            )
+            for kind in figures["kinds"]
         ],
     )
 

@@ -68,19 +68,21 @@ class Shard:
         values = rows.values
         if not updates:
             values = np.zeros((count, len(state.layout.columns)))
-        # Only a partition that was taken for idle can bring rows from before the watermark.
-        effective_us = np.maximum(rows.effective_us, self._done_us)
+        effective_us = rows.effective_us
+        if count and effective_us.min() < self._done_us:
+            # Only a partition that was taken for idle can bring rows from before the watermark.
+            effective_us = np.maximum(effective_us, self._done_us)
         state.hold(
             Pending(
                 state.slots_of_codes(rows.keys, rows.codes),
                 effective_us,
                 rows.ranks,
-                np.full(count, bool(updates)),
+                (np.ones if updates else np.zeros)(count, np.bool_),
                 rows.event_us,
                 values,
             )
         )
-        return int((effective_us != rows.event_us).sum())
+        return int(np.count_nonzero(effective_us != rows.event_us))
 
     def _advance(
         self, watermark_us: int, updates_before_us: int, late: dict[str, int]

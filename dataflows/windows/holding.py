@@ -13,7 +13,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-# Parts that are looked at one by one; more are made one.
+# Parts that are looked at one by one; of more the newest, small ones are put together.
 _PARTS_MAX = 16
 FAR_FUTURE_US = 2**62
 
@@ -80,19 +80,18 @@ class Holding:
 
     What was taken from a part is cut off it, not copied: looking for what is due costs as much as
     there are parts, and not as much as there are rows.
+
+    Attributes:
+        first_us: nothing that is held takes effect before.
     """
 
     def __init__(self) -> None:
+        self.first_us = FAR_FUTURE_US
         self._parts: list[Pending] = []
         self._firsts: list[int] = []
 
     def __len__(self) -> int:
         return sum(len(part.slots) for part in self._parts)
-
-    @property
-    def first_us(self) -> int:
-        """Nothing that is held takes effect before."""
-        return min(self._firsts, default=FAR_FUTURE_US)
 
     @property
     def parts(self) -> list[Pending]:
@@ -103,13 +102,18 @@ class Holding:
         """Hold these rows too."""
         if not len(pending.slots):
             return
-        pending = pending.in_order()
+        together, rows = [pending], len(pending.slots)
         if len(self._parts) >= _PARTS_MAX:
-            pending = Pending.join([*self._parts, pending]).in_order()
-            self._parts.clear()
-            self._firsts.clear()
+            # Not the large ones: each row is copied as often as its part can double, no more.
+            while self._parts and len(self._parts[-1].slots) <= 2 * rows:
+                rows += len(self._parts[-1].slots)
+                together.append(self._parts.pop())
+                self._firsts.pop()
+        pending = Pending.join(together).in_order()
         self._parts.append(pending)
-        self._firsts.append(int(pending.effective_us[0]))
+        first_us = int(pending.effective_us[0])
+        self._firsts.append(first_us)
+        self.first_us = min(self.first_us, first_us)
 
     def take(self, watermark_us: int, updates_before_us: int) -> Pending | None:
         """Take out updates before ``updates_before_us`` and reads up to the watermark, in order.
@@ -120,17 +124,23 @@ class Holding:
             return None
         due: list[Pending] = []
         left: list[Pending] = []
+        firsts: list[int] = []
         for part, first_us in zip(self._parts, self._firsts, strict=True):
             if first_us > watermark_us:
                 left.append(part)
+                firsts.append(first_us)
+                continue
+            if part.effective_us[-1] < watermark_us:
+                due.append(part)
                 continue
             cut = _cut(part, watermark_us, updates_before_us)
             if cut:
                 due.append(part.take(slice(0, cut)))
             if cut < len(part.slots):
                 left.append(part.take(slice(cut, None)))
-        self._parts = left
-        self._firsts = [int(part.effective_us[0]) for part in left]
+                firsts.append(int(part.effective_us[cut]))
+        self._parts, self._firsts = left, firsts
+        self.first_us = min(firsts, default=FAR_FUTURE_US)
         return Pending.join(due).in_order() if due else None
 
 

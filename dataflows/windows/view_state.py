@@ -126,8 +126,7 @@ class ViewState:
             kernel.Batch(due.slots, due.is_update, due.effective_us, due.event_us, due.values),
             watermark_us,
         )
-        order = _order(out.stamps_us, out.slots, len(self.keys))
-        rows = Rows(out.slots[order], out.stamps_us[order], self._bounded(out.values[order]))
+        rows = self._in_order(out)
         if not len(read_values):
             return rows, self._none[1]
         return rows, Reads(due.ranks[~due.is_update], self._bounded(read_values))
@@ -164,6 +163,18 @@ class ViewState:
         )
         return Rows(ints, ints, values), Reads(ints, values)
 
+    def _in_order(self, out: kernel.Output) -> Rows:
+        """The rows by (stamp, slot), of which no two have both in common."""
+        slots, stamps_us, values = out
+        if len(slots) > 1:
+            first_us, slots_end = int(stamps_us.min()), len(self.keys)
+            if (int(stamps_us.max()) - first_us + 1) * slots_end < 2**63:
+                order = np.argsort((stamps_us - first_us) * slots_end + slots)
+            else:
+                order = np.lexsort((slots, stamps_us))
+            slots, stamps_us, values = slots[order], stamps_us[order], values[order]
+        return Rows(slots, stamps_us, self._bounded(values))
+
     def _bounded(self, values: Floats) -> Floats:
         """Null where an integer feature has outgrown 64 bits: no store could hold it."""
         if self._whole:
@@ -190,16 +201,6 @@ class ViewState:
     def _grow(self, size: int) -> None:
         state = self._state
         self._allocate(size, (state.cells, state.marks, state.decay_at, state.stamped_at))
-
-
-def _order(stamps_us: Ints, slots: Ints, slots_end: int) -> Any:
-    """The order (stamp, slot) of rows, no two of which have both in common."""
-    if not len(slots):
-        return slice(None)
-    first_us = int(stamps_us.min())
-    if (int(stamps_us.max()) - first_us + 1) * slots_end < 2**63:
-        return np.argsort((stamps_us - first_us) * slots_end + slots)
-    return np.lexsort((slots, stamps_us))
 
 
 def warm_up() -> None:
