@@ -103,8 +103,8 @@ def read_store_config(directory: Path) -> StoreConfig:
     registry = config.get("registry")
     if isinstance(registry, dict) and registry.get("enable_online_feature_view_versioning"):
         raise DefinitionError(
-            f"{path}: enable_online_feature_view_versioning puts a number behind the names of views "
-            "in the online store, which is not executed; take it out"
+            f"{path}: enable_online_feature_view_versioning changes the names of views in the "
+            "online store, which cannot be executed; take it out"
         )
     online = config.get("online_store") or {"type": "sqlite"}
     online = {"type": online} if isinstance(online, str) else dict(online)
