@@ -134,10 +134,10 @@ class RealShop:
             return None
         return found[0] if found else None
 
-    def events(self) -> int:
-        """Records read by the run that is on."""
+    def events(self, run: Command) -> int:
+        """Records read by this run; what one before it has said does not count."""
         said = self.progress()
-        return 0 if said is None else said.events
+        return 0 if said is None or said.pid != run.pid else said.events
 
     def has_read(self, expected: Expected) -> bool:
         """Whether the run that is on has read all records there are, and waits for nothing."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from tests.flow import shop
-from tests.integration.commands import wait_for
+from tests.integration.commands import Command, wait_for
 from tests.integration.conftest import NewShop
-from tests.integration.real_shop import run_on_files
+from tests.integration.real_shop import RealShop, run_on_files
 
 pytestmark = pytest.mark.services
 
@@ -28,6 +30,10 @@ def test_a_run_equals_one_on_files(
     assert made.dead_letters() == expected.letters
 
 
+def _has_read(made: RealShop, command: Command) -> bool:
+    return made.events(command) > 200
+
+
 def test_workers_may_change_between_runs(new_shop: NewShop, records: list[shop.Record]) -> None:
     """Each run goes on where the last one stopped, with more workers or fewer."""
     made = new_shop(batch_bytes=3_000, epoch_seconds=0.05)
@@ -35,7 +41,7 @@ def test_workers_may_change_between_runs(new_shop: NewShop, records: list[shop.R
     read = 0
     for workers in (1, 3, 2):
         command = made.start("run", workers=workers)
-        wait_for("events", lambda: made.events() > 200, command)
+        wait_for("events", partial(_has_read, made, command), command)
         assert command.stop() == 0, command.output
         read += command.counts["events"]
     expected = run_on_files(made, records)

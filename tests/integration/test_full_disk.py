@@ -68,6 +68,10 @@ def test_a_disk_that_is_full_from_the_start(new_shop: NewShop, records: list[sho
         assert made.dead_letters() == expected.letters
 
 
+def _has_begun(made: RealShop, command: Command) -> bool:
+    return made.events(command) > 0
+
+
 def test_a_disk_that_fills_up(new_shop: NewShop, records: list[shop.Record]) -> None:
     """Whichever write finds no room, the run ends with one line; with room it loses nothing."""
     made = new_shop(epoch_seconds=0.02, batch_bytes=3_000, kafka_fetch_bytes=4_000)
@@ -80,7 +84,7 @@ def test_a_disk_that_fills_up(new_shop: NewShop, records: list[shop.Record]) -> 
             before, behind = 2 * step * size, 2 * (step + 1) * size
             made.produce(records[before : before + size])
             command = made.start("run")
-            wait_for("a start", partial(_is_at_work, made, command), command)
+            wait_for("a start", partial(_has_begun, made, command), command)
             filler = _leave_room(made, kib)
             made.produce(records[before + size : behind])
             # With much room it may come to the end of this piece.
@@ -94,9 +98,3 @@ def test_a_disk_that_fills_up(new_shop: NewShop, records: list[shop.Record]) -> 
         assert made.digests() == expected.digests
         assert made.dead_letters() == expected.letters
     assert len(said) > 1, said
-
-
-def _is_at_work(made: RealShop, command: Command) -> bool:
-    """Whether this run has read something and saved it."""
-    said = made.progress()
-    return said is not None and said.pid == command.pid and said.events > 0

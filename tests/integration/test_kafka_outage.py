@@ -40,7 +40,7 @@ def test_kafka_gone_for_ten_seconds_under_load(
     with Load(made, records, LOAD_SECONDS) as load:
         wait_for("a record of every topic", lambda: load.sent > 20)
         command = made.start("run")
-        wait_for("events", lambda: made.events() > 100, command)
+        wait_for("events", lambda: made.events(command) > 100, command)
         gone_until = time.monotonic() + OUTAGE_SECONDS
         end(broker)
         wait_for("the end of the outage", lambda: time.monotonic() > gone_until, command)

@@ -27,7 +27,7 @@ def _kill_somewhere(made: RealShop, command: Command, rng: random.Random) -> boo
         time.sleep(rng.random() * 0.5)
         return command.kill() == -signal.SIGKILL
     events = rng.randrange(1, 200)
-    while made.events() < events or (said := made.progress()) is None or said.pid != command.pid:
+    while made.events(command) < events:
         if command.poll() is not None:
             return False
         time.sleep(0.002)
@@ -57,7 +57,7 @@ def test_told_to_stop_while_catching_up(new_shop: NewShop, records: list[shop.Re
     expected = run_on_files(made, records)
     made.produce(records)
     command = made.start("run")
-    wait_for("events", lambda: made.events() > 300, command)
+    wait_for("events", lambda: made.events(command) > 300, command)
     assert command.stop(STOP_SECONDS_MAX) == 0
     rest = made.run_to_end()
     assert rest["events"] > 0
@@ -97,7 +97,7 @@ def test_told_to_stop_while_redis_is_gone(
     half = len(records) // 2
     made.produce(records[:half])
     command = made.start("run")
-    wait_for("events", lambda: made.events() > 0, command)
+    wait_for("events", lambda: made.events(command) > 0, command)
     redis.kill()
     made.produce(records[half:])
     wait_for("the waiting", made.is_waiting, command)

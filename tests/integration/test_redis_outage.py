@@ -41,7 +41,7 @@ def test_redis_gone_for_ten_seconds_under_load(
     wait_for("offsets to be kept", lambda: made.committed() is not None)
     command = made.start("run")
     with Load(made, records, LOAD_SECONDS) as load:
-        wait_for("events", lambda: made.events() > 100, command)
+        wait_for("events", lambda: made.events(command) > 100, command)
         server.kill()
         gone_until = time.monotonic() + OUTAGE_SECONDS
         wait_for("the waiting", made.is_waiting, command)
@@ -70,7 +70,7 @@ def test_redis_that_hangs_and_wakes(
     half = len(records) // 2
     made.produce(records[:half])
     command = made.start("run")
-    wait_for("events", lambda: made.events() > 0, command)
+    wait_for("events", lambda: made.events(command) > 0, command)
     server.pause()
     made.produce(records[half:])
     wait_for("the waiting", made.is_waiting, command)
