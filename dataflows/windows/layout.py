@@ -15,10 +15,25 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts.plan import Aggregate, View
+from dataflows.windows.kernel import (
+    COUNT,
+    GROUP_WIDTH,
+    LAST,
+    LAST_STAT,
+    LAST_TIME_STAT,
+    LATEST,
+    MAX,
+    MAX_STAT,
+    MEAN,
+    MIN,
+    MIN_STAT,
+    N_STAT,
+    SUM,
+    SUM_STAT,
+)
 
 Ints = npt.NDArray[np.int64]
 
-COUNT, SUM, MEAN, MIN, MAX, LAST, LATEST = range(7)
 FUNCTION_CODES = {
     "count": COUNT,
     "sum": SUM,
@@ -29,10 +44,6 @@ FUNCTION_CODES = {
     "latest": LATEST,
 }
 
-# Statistics a tile can hold, in the order of the columns of ``Layout.groups`` from OFFSETS on.
-N_STAT, SUM_STAT, MIN_STAT, MAX_STAT, LAST_STAT, LAST_TIME_STAT = range(6)
-GROUP_COLUMN, GROUP_WINDOW, GROUP_BASE, GROUP_WORD, GROUP_LATEST, OFFSETS = range(6)
-GROUP_WIDTH = OFFSETS + 6
 _WORD_BITS = 64
 
 _STATS_NEEDED = {

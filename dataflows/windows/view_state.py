@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts.plan import Aggregate, View
-from dataflows.windows import kernel
+from dataflows.windows import kernel, kernel_types
 from dataflows.windows.holding import Holding
 from dataflows.windows.holding import Pending as Pending
 from dataflows.windows.layout import Layout, make_layout
@@ -61,7 +61,7 @@ class ViewState:
         self._held = Holding()
         self._next_decay_us = kernel.NEVER
         self._whole = [i for i, a in enumerate(view.aggregates) if a.dtype == "int64"]
-        self._shape = kernel.Shape(
+        self._shape = kernel_types.Shape(
             self.layout.windows,
             self.layout.groups,
             self.layout.features,
@@ -123,7 +123,9 @@ class ViewState:
         out, read_values, self._next_decay_us = kernel.advance(
             self._state,
             self._shape,
-            kernel.Batch(due.slots, due.is_update, due.effective_us, due.event_us, due.values),
+            kernel_types.Batch(
+                due.slots, due.is_update, due.effective_us, due.event_us, due.values
+            ),
             watermark_us,
         )
         rows = self._in_order(out)
@@ -163,7 +165,7 @@ class ViewState:
         )
         return Rows(ints, ints, values), Reads(ints, values)
 
-    def _in_order(self, out: kernel.Output) -> Rows:
+    def _in_order(self, out: kernel_types.Output) -> Rows:
         """The rows by (stamp, slot), of which no two have both in common."""
         slots, stamps_us, values = out
         if len(slots) > 1:
@@ -196,7 +198,7 @@ class ViewState:
             new[: len(old)] = old
         cells, marks, decay_at, stamped_at = arrays
         blocks, last_row = kernel.block_decays(decay_at), np.full(size, -1, np.int64)
-        self._state = kernel.State(cells, marks, decay_at, stamped_at, blocks, last_row)
+        self._state = kernel_types.State(cells, marks, decay_at, stamped_at, blocks, last_row)
 
     def _grow(self, size: int) -> None:
         state = self._state
