@@ -33,8 +33,9 @@ install: $(INSTALLED) ## the environment .venv, exactly as in requirements.lock
 demo: install ## a year of real flights from log to scores; writes build/demo/report.json
 	$(BIN)/headwater demo
 
+# Tests of outages wait more than they work, so three files at a time share two cores well.
 test: install ## the whole test suite
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses 3 --dist loadfile $(PYTEST_ARGS)
 
 services: install ## real Kafka and Redis in the background, on 127.0.0.1:9092 and :6379
 	$(BIN)/python -m tests.services up
