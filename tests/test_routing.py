@@ -59,6 +59,14 @@ def test_the_cache_of_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(encoder._known) <= 15
 
 
+def test_a_missing_key_stays_missing_as_keys_come() -> None:
+    """However many keys were met, a row without one belongs to no shard."""
+    encoder = KeyEncoder(("user",), ("string",), 4)
+    for count in range(300):
+        homes, _ = encoder.encode({"user": [None, f"u{count}", None]})
+        assert (homes >= 0).tolist() == [False, True, False]
+
+
 def _plan() -> Plan:
     text = (Column("id", "string", False), Column("user", "string", True))
     number = (Column("id", "string", False), Column("user", "int64", True))

@@ -76,6 +76,18 @@ def test_a_long_silence_is_one_row() -> None:
     assert (rows.stamps_us.tolist(), rows.values.tolist()) == ([50], [[0.0]])
 
 
+def test_what_was_stored_decays_though_nothing_comes() -> None:
+    """A state that was stored and loaded gives the rows of tiles that leave, without any event."""
+    view = view_of(feature("n", "count", 30, 10))
+    state = ViewState(view)
+    state.hold(pending_of(state, view, [Item(b"a", 5, 5, 0, (1.0,))]))
+    state.advance(7, 7)
+    state = ViewState.load(view, state.dump())
+    assert state.advance(29, 29)[0].stamps_us.tolist() == []
+    rows, _ = state.advance(30, 30)
+    assert (rows.stamps_us.tolist(), rows.values.tolist()) == ([30], [[0.0]])
+
+
 def test_what_decays_is_found_among_thousands() -> None:
     """Each entity decays when its own tile leaves, wherever it stands, also after growing."""
     view = view_of(feature("n", "count", 1_000, 10))
