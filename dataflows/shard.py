@@ -22,10 +22,12 @@ class Shard:
         self._clocks = WatermarkTable(partitions)
         self._views: dict[str, ViewState] = {}
         self._done_us = NOT_YET
+        # Late rows by view that no output has told of yet.
+        self._late: dict[str, int] = {}
 
     def on_batch(self, inputs: Sequence[ShardInput]) -> ShardOutput | None:
         """Hold what came in, run what the watermark has passed; None if nothing moved."""
-        late: dict[str, int] = {}
+        late = self._late
         for item in inputs:
             for name, rows in item.updates.items():
                 late[name] = late.get(name, 0) + self._hold(name, rows, updates=1)
@@ -38,6 +40,7 @@ class Shard:
         if watermark_us == NOT_YET or (watermark_us == self._done_us and not has_news):
             return None
         self._done_us = watermark_us
+        self._late = {}
         # When all is silent, updates of the very last moment need not wait for a later one.
         updates_before_us = watermark_us + 1 if is_idle else watermark_us
         return self._advance(watermark_us, updates_before_us, late)

@@ -265,6 +265,21 @@ def test_late_rows_are_counted_by_view() -> None:
     assert output.late == {"a_user": 1, "a_both": 0}
 
 
+def test_late_rows_of_the_time_before_the_first_watermark_are_counted_too() -> None:
+    """What came late while nothing could run yet is told with the first output, and once."""
+    rows = [Row(0, 0, 50, 50, "u", 1, 1.0), Row(0, 1, 40, 50, "u", None, 1.0)]
+    shard = Shard(PLAN, 0, len(PARTITIONS))
+    (first,) = ShardRouter(PLAN, 1).route(_batch(0, rows, 50))
+    assert shard.on_batch([first[1]]) is None
+    idle = [_batch(i, [], NOT_YET, 1) for i in range(1, 5)]
+    output = shard.on_batch([ShardRouter(PLAN, 1).route(b)[0][1] for b in idle])
+    assert output is not None
+    assert output.late == {"a_user": 1, "a_both": 0}
+    again = shard.on_batch([ShardRouter(PLAN, 1).route(_batch(0, [], 60))[0][1]])
+    assert again is not None
+    assert again.late == {}
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_keys_are_known_again_whoever_brings_them(
     workers: int, monkeypatch: pytest.MonkeyPatch

@@ -53,7 +53,9 @@ class OffsetCommits:
         """Send what has changed, wait a few seconds for it, and let go of Kafka."""
         changed = self._changed(offsets)
         try:
-            if changed and self._is_connected():
+            if changed and not self._is_connected():
+                _log.warning("the last offsets of group %s are not committed", self._group)
+            elif changed:
                 self._consumer.commit(changed, timeout_ms=int(_CLOSE_SECONDS_MAX * 1000))
         except kafka.errors.KafkaError as error:
             self._note(changed, error)

@@ -194,10 +194,7 @@ class KafkaDeadLetters:
 
 def _may_pass(error: LogError) -> bool:
     cause = error.__cause__
-    # The latter is what brokers say while too few of them are there to make a topic.
-    return isinstance(cause, kafka.errors.KafkaError) and (
-        is_passing(cause) or isinstance(cause, kafka.errors.InvalidReplicationFactorError)
-    )
+    return isinstance(cause, kafka.errors.KafkaError) and is_passing(cause)
 
 
 def _headers(letter: DeadLetter) -> list[tuple[str, bytes]]:

@@ -25,6 +25,8 @@ def is_passing(error: kafka.errors.KafkaError) -> bool:
     if isinstance(error, (kafka.errors.UnknownBrokerIdError, kafka.errors.BrokerNotAvailableError)):
         # A leader that is not in the metadata yet, or no longer.
         return True
+    if isinstance(error, kafka.errors.InvalidReplicationFactorError):
+        return True  # said by a broker that has just come up and does not know the others yet
     return bool(error.retriable) and not isinstance(error, kafka.errors.AuthorizationError)
 
 

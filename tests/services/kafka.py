@@ -142,7 +142,8 @@ class KafkaBroker(Server):
 
     def _format(self, tool: list[str], settings: Path) -> None:
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = [*tool, "format", "--standalone", "-t", cluster, "-c", str(settings)]
+        command = [*tool, "format", "--standalone", f"--cluster-id={cluster}"]
+        command += ["-c", str(settings)]
         for name, password in self._scram_users.items():
             for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
                 command += ["--add-scram", f"{mechanism}=[name={name},password={password}]"]
