@@ -32,7 +32,7 @@ from contracts.feast_bytes import decode_value, entity_key
 from contracts.feast_redis import redis_field, redis_key, redis_timestamp_field
 
 PARTITIONS, SILENT = 8, 2
-TICK_SECONDS = 0.01
+TICK_SECONDS = 0.002
 PROBE_SECONDS = 0.05
 PATIENCE_SECONDS = 60.0
 POLL_SECONDS = 0.0005

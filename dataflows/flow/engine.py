@@ -9,6 +9,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -37,6 +38,9 @@ from dataflows.windows.view_state import warm_up
 ROOM_BYTES_MIN = 1024 * 1024
 # In the text of the RuntimeError that comes of a panic in a thread of Bytewax's.
 _RECOVERY_PANIC = "panicked at src/recovery.rs"
+
+
+_SWITCH_SECONDS = 0.0002
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,9 @@ def _run(flow: Any, settings: DataflowSettings, state: Path) -> None:
     thresholds = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(200_000, 20, 100)
+    # The threads that read Kafka have little to do, but every step of theirs waits for the flow's.
+    interval_seconds = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         cluster_main(
             flow,
@@ -190,6 +197,7 @@ def _run(flow: Any, settings: DataflowSettings, state: Path) -> None:
     finally:
         gc.unfreeze()
         gc.set_threshold(*thresholds)
+        sys.setswitchinterval(interval_seconds)
 
 
 def _root(error: BaseException) -> BaseException:

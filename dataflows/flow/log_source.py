@@ -23,6 +23,7 @@ _POLL_SECONDS = 0.001
 # to several partitions one after another: all of them get the time to say that they hold the
 # watermark back again, before the first of them moves it on.
 _WAKE_SECONDS = 0.003
+_CRUMB_BYTES = 64 * 1024
 
 
 class LogSource(FixedPartitionedSource[SourceBatch, Position]):
@@ -114,7 +115,8 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
         self._bytes_left -= len(chunk.records)
         batch = self._stream.batch(chunk)
         self._alignment.at(self._stream.number, self._stream.newest_us)
-        if self._reader.is_at_end(self._until):
+        # What is read in crumbs comes in live, even if the next crumb is there already.
+        if len(chunk.records) < _CRUMB_BYTES or self._reader.is_at_end(self._until):
             self._context.backlog.discard(self._stream.number)
         else:
             self._context.backlog.add(self._stream.number)
