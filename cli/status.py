@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from contracts.model_repository import ModelRepository
     from dataflows.status import FlowStatus
 
+# A dataflow speaks about once a second, and at the end of each epoch.
+_SILENT_SECONDS_MAX = 10.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -105,7 +107,7 @@ def _show(report: dict[str, Any]) -> None:
     flow = report["dataflow"]
     lag = "unknown" if report["lag"] is None else f"{report['lag']:,} {report['lag_unit']}"
     rows = [
-        ("dataflow", f"running, pid {flow['pid']}" if flow["running"] else "not running"),
+        ("dataflow", _how(flow)),
         ("lag", lag),
         ("online watermark", report["online_watermark"] or "not known yet"),
         ("freshness", _age(report["freshness_seconds"])),
@@ -147,6 +149,18 @@ def _show(report: dict[str, Any]) -> None:
             for one in report["models"]
         ],
     )
+
+
+def _how(flow: dict[str, Any]) -> str:
+    """Whether the dataflow runs; one that hangs says so by its silence."""
+    if not flow["running"]:
+        return "not running"
+    if flow["pid"] is None:
+        return "running, has said nothing yet"
+    shown, silent_seconds = f"running, pid {flow['pid']}", flow["said_seconds_ago"]
+    if silent_seconds > _SILENT_SECONDS_MAX:
+        shown += f", has said nothing for {_age(silent_seconds)}"
+    return shown
 
 
 def _seconds(duration_us: int) -> float:

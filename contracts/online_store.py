@@ -150,7 +150,9 @@ def _key_ttl(value: object) -> int | None:
 def _connection_string(text: str, kind: str) -> tuple[tuple[tuple[str, int], ...], dict[str, Any]]:
     """Addresses and options of ``host:port,host:port,name=value``; values are JSON or else text."""
     parts = text.split(",")
-    addresses = tuple(_address(part) for part in parts if "=" not in part)
+    addresses = tuple(
+        _address(part, place) for place, part in enumerate(parts, 1) if "=" not in part
+    )
     if not addresses:
         raise OnlineStoreConfigError("connection_string names no server: begin it with host:port")
     if len(addresses) > 1 and kind == "redis":
@@ -159,15 +161,17 @@ def _connection_string(text: str, kind: str) -> tuple[tuple[tuple[str, int], ...
             " name one, or set redis_type: redis_cluster"
         )
     options: dict[str, Any] = {}
-    for part in parts:
+    for place, part in enumerate(parts, 1):
         name, is_option, value = part.partition("=")
         if not is_option:
             continue
         read = _OPTIONS.get(name)
         if read is None:
+            # A name that nobody knows may be the piece of a password behind a comma.
+            shown = f": {name} {_INSTEAD[name]}" if name in _INSTEAD else " is no known option"
             raise OnlineStoreConfigError(
-                f"connection_string: option {name!r} is not supported{_INSTEAD.get(name, '')};"
-                f" known are {', '.join(sorted(_OPTIONS))}"
+                f"part {place} of connection_string{shown} (a password with a comma cannot be"
+                f" written there); known are {', '.join(sorted(_OPTIONS))}"
             )
         try:
             options[name] = read(_json_or_text(value))
@@ -198,12 +202,14 @@ def _checked(options: dict[str, Any], kind: str) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _address(part: str) -> tuple[str, int]:
+def _address(part: str, place: int) -> tuple[str, int]:
+    """The address in a part, which is not shown if it is none: it may be piece of a password."""
     host, _, port = part.partition(":")
-    if not host or host != host.strip() or not port.isdecimal() or not 0 < int(port) < 65_536:
+    is_host = host == host.strip() and host and not set(host) & set("@/")
+    if not is_host or not port.isdecimal() or not 0 < int(port) < 65_536:
         raise OnlineStoreConfigError(
-            f"connection_string: {part!r} is no address: write host:port, without redis:// and"
-            " with every option as name=value"
+            f"part {place} of connection_string is neither host:port nor name=value (no redis://;"
+            " a password with a comma cannot be written there)"
         )
     return host, int(port)
 
@@ -283,6 +289,6 @@ _ONLY_WITH_CLUSTER = ("require_full_coverage", "skip_full_coverage_check")
 # asyncio's cluster client, which the scorer uses, has no such argument.
 _ONLY_WITHOUT_CLUSTER = ("ssl_password",)
 _INSTEAD = {
-    "retry_on_timeout": " (Headwater asks again by itself)",
-    "decode_responses": " (values are bytes)",
+    "retry_on_timeout": "is not supported: Headwater asks again by itself",
+    "decode_responses": "is not supported: values are bytes",
 }

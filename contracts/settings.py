@@ -17,6 +17,8 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "HEADWATER_"
+# In an address: a name and a password, which may hold any character, up to the last @.
+_USER = re.compile(r"^([a-z]+://)?.*@", re.DOTALL | re.IGNORECASE)
 _ADDRESS = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 
 
@@ -103,7 +105,8 @@ _AddressOrNone = Annotated[
 _HttpUrlOrNone = Annotated[
     str,
     AfterValidator(_checked_http_url),
-    Field(description="http://host:port or https://host:port, or empty for none"),
+    # It may name a user and a password.
+    Field(description="http://host:port or https://host:port, or empty for none", repr=False),
 ]
 _Protocol = Annotated[
     Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
@@ -207,8 +210,7 @@ class Settings(BaseSettings):
             if field is None:
                 problems.append(f"{cls.__name__} has no setting {name}")
                 continue
-            # What stands before an @ in an address is a name and a password.
-            shown = re.sub(r"//[^/@]*@", "//***@", str(detail["input"]))
+            shown = _USER.sub(r"\1***@", str(detail["input"]))
             problems.append(f"{PREFIX}{name.upper()} is {shown!r}, must be {field.description}")
         return "; ".join(problems)
 

@@ -81,9 +81,9 @@ class FlowStatus:
 
     @property
     def lag(self) -> int | None:
-        """Of all partitions together; None if that of any is not known."""
+        """Of all partitions together; None if that of any is not known, or no partition is."""
         lags = [one.lag for one in self.partitions]
-        return None if None in lags else sum(lag for lag in lags if lag is not None)
+        return None if not lags or None in lags else sum(lag for lag in lags if lag is not None)
 
 
 def flow_status(settings: DataflowSettings) -> FlowStatus:

@@ -5,8 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from cli import status as status_command
+from contracts.model_repository import ModelRepository
+from dataflows.status import FlowStatus
 from tests.cli.rides import SECONDS_MAX, Rides, asked, lines
 
 
@@ -77,3 +83,40 @@ def test_nothing_was_ever_run(rides: Rides) -> None:
     assert code == 1
     assert report["online_watermark"] is None
     assert report["partitions"] == report["models"] == []
+    assert report["lag"] is None
+    assert "lag\tunknown\n" in rides.headwater("status").stdout
+
+
+@pytest.mark.parametrize(
+    ("pid", "silent_us", "shown"),
+    [
+        (7, 900_000, "dataflow\trunning, pid 7\n"),
+        (7, 12_500_000, "dataflow\trunning, pid 7, has said nothing for 12.500 s\n"),
+        (None, None, "dataflow\trunning, has said nothing yet\n"),
+    ],
+)
+def test_a_dataflow_that_is_silent(
+    pid: int | None,
+    silent_us: int | None,
+    shown: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """One that runs and has said nothing for ten seconds is shown with how long that is."""
+    now_us = 1_750_000_000_000_000
+    flow = FlowStatus(
+        is_running=True,
+        pid=pid,
+        said_at_us=None if silent_us is None else now_us - silent_us,
+        waiting_for="",
+        watermark_us=None,
+        events=0,
+        bad=0,
+        late=0,
+        labels=0,
+        lag_unit="records",
+        partitions=[],
+        log_problem="",
+    )
+    status_command._show(status_command._report(flow, ModelRepository(tmp_path), now_us))
+    assert shown in capsys.readouterr().out

@@ -113,16 +113,16 @@ def test_cluster_has_several_addresses_and_its_own_options() -> None:
         ({"sentinel_master": "x"}, "sentinel_master is not supported"),
         ({"client": "other"}, "client must be one of redis, glide"),
         ({"connection_string": 6379}, "must be text like host:6379"),
-        ({"connection_string": ""}, "'' is no address"),
+        ({"connection_string": ""}, "part 1 of connection_string is neither host:port"),
         ({"connection_string": "db=1"}, "names no server"),
-        ({"connection_string": "h"}, "'h' is no address"),
-        ({"connection_string": "h:x"}, "no address"),
-        ({"connection_string": "h:0"}, "no address"),
-        ({"connection_string": "redis://h:1"}, "without redis://"),
-        ({"connection_string": "h:1,"}, "'' is no address"),
+        ({"connection_string": "h"}, "part 1 of connection_string is neither host:port"),
+        ({"connection_string": "h:x"}, "neither host:port nor name=value"),
+        ({"connection_string": "h:0"}, "neither host:port nor name=value"),
+        ({"connection_string": "redis://h:1"}, "no redis://"),
+        ({"connection_string": "h:1,"}, "part 2 of connection_string is neither"),
         ({"connection_string": "a:1,b:2"}, "several servers"),
         ({"connection_string": "h:1,retry_on_timeout=true"}, "Headwater asks again by itself"),
-        ({"connection_string": "h:1,colour=red"}, "option 'colour' is not supported"),
+        ({"connection_string": "h:1,colour=red"}, "part 2 of connection_string is no known option"),
         ({"connection_string": "h:1,ssl=True"}, "ssl must be true or false"),
         ({"connection_string": "h:1,db=one"}, "db must be a whole number"),
         ({"connection_string": "h:1,socket_timeout=0"}, "socket_timeout must be a number of sec"),
@@ -147,9 +147,17 @@ def test_a_password_is_never_shown() -> None:
     config = parse_redis(connection_string="h:1,password=hush")
     assert "hush" not in repr(config)
     assert "hush" not in config.label
-    with pytest.raises(OnlineStoreConfigError) as caught:
-        parse_redis(connection_string='h:1,password=["hush"]')
-    assert "hush" not in str(caught.value)
+    for text in (
+        'h:1,password=["hush"]',
+        "redis://:hush@h:1",
+        "hush@h:1",
+        "user:hush@h:1",
+        "h:1,password=abc,hush",
+        "h:1,password=abc,hush=",
+    ):
+        with pytest.raises(OnlineStoreConfigError) as caught:
+            parse_redis(connection_string=text)
+        assert "hush" not in str(caught.value), text
 
 
 @pytest.mark.parametrize("is_cluster", [False, True])

@@ -197,7 +197,25 @@ def test_the_prediction_log_can_be_turned_off(
 
 def test_no_password_in_a_wrong_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An address that is refused is shown without what stands before its @."""
-    monkeypatch.setenv("HEADWATER_SCHEMA_REGISTRY_URL", "ftp://me:secret@host")
-    with pytest.raises(SettingsError, match=r"ftp://\*\*\*@host") as caught:
-        DataflowSettings.for_repo(tmp_path)
-    assert "secret" not in str(caught.value)
+    for before, shown in (
+        ("ftp://me:secret@", r"ftp://\*\*\*@host"),
+        ("ftp://me:se@cret/secret@", r"ftp://\*\*\*@host"),
+        ("ftp://me:secret/secret@", r"ftp://\*\*\*@host"),
+        ("me:secret@", r"'\*\*\*@host"),
+    ):
+        monkeypatch.setenv("HEADWATER_SCHEMA_REGISTRY_URL", f"{before}host")
+        with pytest.raises(SettingsError, match=shown) as caught:
+            DataflowSettings.for_repo(tmp_path)
+        assert "secret" not in str(caught.value)
+        assert "cret/" not in str(caught.value)
+
+
+def test_no_password_in_the_settings_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What a log may print of the settings holds no password."""
+    monkeypatch.setenv("HEADWATER_SCHEMA_REGISTRY_URL", "http://me:secret@host:8081")
+    monkeypatch.setenv("HEADWATER_KAFKA_SASL_PASSWORD", "secret")
+    monkeypatch.setenv("HEADWATER_KAFKA_SSL_KEY_PASSWORD", "secret")
+    settings = DataflowSettings.for_repo(tmp_path)
+    assert settings.schema_registry_url == "http://me:secret@host:8081"
+    assert "secret" not in repr(settings)
+    assert "secret" not in str(settings)
