@@ -7,6 +7,7 @@ import json
 import secrets
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from contracts.durable_files import replace_file
 from contracts.settings import DataflowSettings
@@ -14,7 +15,10 @@ from dataflows.definitions.repository import Repository
 from dataflows.flow.errors import EngineError
 from dataflows.sources.plan_log import PlanLog
 
+# Of what lies in the state folder; to be raised whenever older state cannot be read any more.
+FORMAT = 2
 _FILE = "identity.json"
+_TOPICS = "topics"
 _GENERATION = "generation"
 
 
@@ -22,23 +26,54 @@ def check_identity(
     repository: Repository, settings: DataflowSettings, log: PlanLog, state: Path
 ) -> None:
     """Note the identity in a new state folder; raise EngineError if an old one's is another."""
-    now = _identity(repository, settings, log)
+    parts = _parts(repository, settings, log)
     path = state / _FILE
     if not path.exists():
-        content = {**now, _GENERATION: secrets.token_hex(16)}
+        content = {
+            "format": FORMAT,
+            **parts,
+            _TOPICS: log.topic_ids,
+            _GENERATION: secrets.token_hex(16),
+        }
         replace_file(path, json.dumps(content).encode())
         return
-    try:
-        then = json.loads(path.read_text())
-        changed = [name for name in now if now[name] != then.get(name)]
-    except (ValueError, AttributeError) as error:
+    then = _read(path)
+    if then.get("format") != FORMAT:
         raise EngineError(
-            f"{path} is damaged; rebuild everything from the log with `headwater replay`"
-        ) from error
+            f"the state in {state} was written by another version of Headwater; rebuild everything "
+            "from the log with `headwater replay`"
+        )
+    changed = [name for name in parts if parts[name] != then.get(name)]
     if changed:
         raise EngineError(
             f"{' and '.join(changed)} changed since the state in {state} was made; rebuild "
             "everything from the log with `headwater replay`, or undo the change"
+        )
+    _check_topics(then.get(_TOPICS), log.topic_ids, state)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise EngineError(
+            f"{path} is damaged; rebuild everything from the log with `headwater replay`"
+        )
+    return content
+
+
+def _check_topics(then: object, now: dict[str, str], state: Path) -> None:
+    """Raise EngineError if offsets in the state belong to other topics of the same names."""
+    known = then if isinstance(then, dict) else {}
+    anew = [name for name in now if known.get(name, now[name]) != now[name]]
+    if anew:
+        topics = f"topic{'s' if len(anew) > 1 else ''} {', '.join(sorted(anew))}"
+        raise EngineError(
+            f"{topics} {'were' if len(anew) > 1 else 'was'} made anew, or HEADWATER_LOG_URL names "
+            f"another cluster, since the state in {state} was made; rebuild everything with "
+            "`headwater replay`, or point it back"
         )
 
 
@@ -48,7 +83,7 @@ def generation(state: Path) -> str:
     return str(content.get(_GENERATION, ""))
 
 
-def _identity(repository: Repository, settings: DataflowSettings, log: PlanLog) -> dict[str, str]:
+def _parts(repository: Repository, settings: DataflowSettings, log: PlanLog) -> dict[str, str]:
     plan = repository.plan
     # Folders may move; what they hold stays the same.
     views = tuple(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import kafka.errors
@@ -24,6 +26,9 @@ PAUSE_SECONDS = 0.2
 NEWS_SECONDS = 3.0
 REPORT_SECONDS = 30.0
 
+# What stands in the place of an id where there is none.
+_NO_ID = str(uuid.UUID(int=0))
+
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -32,14 +37,28 @@ class GivenUpError(Exception):
     """We were told to stop while waiting for Kafka."""
 
 
-def list_topics(settings: DataflowSettings, topics: Sequence[str]) -> dict[str, list[int]]:
-    """The partitions of each topic; those that are missing are made, with one partition.
+@dataclass(frozen=True)
+class FoundTopic:
+    """A topic as brokers describe it.
+
+    Attributes:
+        topic_id: given when it was made: one that is made anew gets another. Empty if the brokers
+            give none (older than Kafka 2.8).
+        partitions: their numbers, in order.
+    """
+
+    topic_id: str
+    partitions: list[int]
+
+
+def list_topics(settings: DataflowSettings, topics: Sequence[str]) -> dict[str, FoundTopic]:
+    """Each topic by its name; those that are missing are made, with one partition.
 
     Raises:
         LogError: Kafka is gone for too long, refuses us, or does not make a topic.
     """
 
-    def ask(admin: Any) -> dict[str, list[int]]:
+    def ask(admin: Any) -> dict[str, FoundTopic]:
         found = _described(admin, topics)
         missing = [topic for topic in topics if topic not in found]
         if missing:
@@ -96,7 +115,11 @@ def missing(
         return set()
     finally:
         admin.close()
-    return {(topic, number) for topic, number in partitions if number not in found.get(topic, [])}
+    return {
+        (topic, number)
+        for topic, number in partitions
+        if topic not in found or number not in found[topic].partitions
+    }
 
 
 def connect(
@@ -171,8 +194,8 @@ def _asked(settings: DataflowSettings, ask: Callable[[Any], _T]) -> _T:
         admin.close()
 
 
-def _described(admin: Any, topics: Iterable[str]) -> dict[str, list[int]]:
-    """The partitions of those topics that are there."""
+def _described(admin: Any, topics: Iterable[str]) -> dict[str, FoundTopic]:
+    """Those topics that are there."""
     found = {}
     for topic in admin.describe_topics(list(topics)):
         error = kafka.errors.for_code(topic["error_code"])
@@ -180,7 +203,9 @@ def _described(admin: Any, topics: Iterable[str]) -> dict[str, list[int]]:
             continue
         if error is not kafka.errors.NoError:
             raise error(f"topic {topic['name']}")
-        found[topic["name"]] = sorted(part["partition_index"] for part in topic["partitions"])
+        numbers = sorted(part["partition_index"] for part in topic["partitions"])
+        topic_id = str(topic.get("topic_id") or "")
+        found[topic["name"]] = FoundTopic("" if topic_id == _NO_ID else topic_id, numbers)
     return found
 
 

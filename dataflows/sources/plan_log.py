@@ -35,10 +35,13 @@ class PlanLog(Protocol):
     Attributes:
         kind: what offsets mean: those of one kind of log say nothing in another.
         partitions: in order of topic, then partition.
+        topic_ids: topic -> what tells it from another one of the same name, where the log has
+            such a thing: offsets in the one say nothing in the other.
     """
 
     kind: str
     partitions: list[LogPartition]
+    topic_ids: dict[str, str]
 
     def ends(self) -> dict[int, int]:
         """Partition number -> the offset that the next record will have."""
@@ -60,6 +63,7 @@ class FilePlanLog:
 
     def __init__(self, folder: Path, plan: Plan) -> None:
         """Look at ``folder``; topics that do not exist yet are made. Raise LogError."""
+        self.topic_ids: dict[str, str] = {}
         self._paths: dict[tuple[str, int], Path] = {}
         for topic in plan.topics:
             if topic.format != "json" or topic.framing != "none":
@@ -100,7 +104,10 @@ class KafkaPlanLog:
 
         self._settings = settings
         found = kafka_topics.list_topics(settings, [topic.name for topic in plan.topics])
-        places = [(topic.name, number) for topic in plan.topics for number in found[topic.name]]
+        self.topic_ids = {name: topic.topic_id for name, topic in found.items() if topic.topic_id}
+        places = [
+            (topic.name, number) for topic in plan.topics for number in found[topic.name].partitions
+        ]
         self.partitions = _numbered(places)
         self._bounds = kafka_topics.bounds(settings, places)
         group = settings.kafka_group or f"headwater-{plan.project}"

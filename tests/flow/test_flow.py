@@ -206,6 +206,22 @@ def test_a_damaged_identity_is_refused(
         run(log, out)
 
 
+@pytest.mark.parametrize("written", [None, 1, 3, "2"])
+def test_state_of_another_version_is_refused(
+    copied_run: tuple[Path, Path], run: Run, written: object
+) -> None:
+    """State in another layout is refused in words, not by an error in the midst of reading it."""
+    log, out = copied_run
+    path = out / "state" / "identity.json"
+    content = json.loads(path.read_text())
+    content["format"] = written
+    if written is None:
+        del content["format"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(EngineError, match=r"another version of Headwater.*`headwater replay`"):
+        run(log, out)
+
+
 def test_another_learner_is_refused(copied_run: tuple[Path, Path], tmp_path: Path) -> None:
     """What the old learner learned does not become the new one's."""
     log, out = copied_run

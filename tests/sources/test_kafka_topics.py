@@ -15,7 +15,7 @@ from dataflows.sources.kafka_topics import bounds, list_topics, missing
 from tests.services.kafka import KafkaBroker
 from tests.services.outside import OutsideKafka
 from tests.services.server import free_ports
-from tests.sources.kafka_reading import settings_for
+from tests.sources.kafka_reading import settings_for, wait_until
 
 Broker = KafkaBroker | OutsideKafka
 
@@ -26,13 +26,30 @@ def test_missing_topics_are_made(kafka_broker: Broker, new_topic: Callable[..., 
     settings = settings_for(kafka_broker.bootstrap_servers)
     wide, new = new_topic(partitions=3), f"test-{uuid.uuid4().hex}"
     assert missing(settings, [(wide, 2), (new, 0)]) == {(new, 0)}
-    wanted = {wide: [0, 1, 2], new: [0]}
-    assert list_topics(settings, [wide, new]) == wanted
-    assert list_topics(settings, [new, wide]) == wanted
+    found = list_topics(settings, [wide, new])
+    assert {name: topic.partitions for name, topic in found.items()} == {wide: [0, 1, 2], new: [0]}
+    assert list_topics(settings, [new, wide]) == found
     assert list_topics(settings, []) == {}
     assert missing(settings, [(wide, 2), (new, 0), (new, 1)]) == {(new, 1)}
     assert bounds(settings, [(new, 0), (wide, 2)]) == {(new, 0): (0, 0), (wide, 2): (0, 0)}
     assert bounds(settings, []) == {}
+
+
+@pytest.mark.services
+def test_a_topic_made_anew_has_another_id(
+    kafka_broker: Broker, new_topic: Callable[..., str]
+) -> None:
+    """The id of a topic stays while it lives, also from when we made it; a new one has its own."""
+    settings = settings_for(kafka_broker.bootstrap_servers)
+    topic, other = f"test-{uuid.uuid4().hex}", new_topic()
+    first = list_topics(settings, [topic, other])
+    assert list_topics(settings, [topic, other]) == first
+    assert first[topic].topic_id != first[other].topic_id
+    admin = KafkaAdminClient(bootstrap_servers=kafka_broker.bootstrap_servers)
+    admin.delete_topics([topic])
+    admin.close()
+    wait_until(lambda: missing(settings, [(topic, 0)]) == {(topic, 0)})
+    assert list_topics(settings, [topic])[topic].topic_id not in ("", first[topic].topic_id)
 
 
 @pytest.mark.services
