@@ -16,11 +16,11 @@ from dataflows.definitions.repository import Repository
 from dataflows.flow.engine import (
     Summary,
     default_places,
-    exclusive_state,
     run_locked,
     swap_journal,
 )
 from dataflows.flow.run_context import Places
+from dataflows.flow.state_lock import exclusive_state
 from dataflows.flow.store_check import online_filler
 from dataflows.stores.digest import digest_models, digest_parquet, digest_redis, digest_sqlite
 from dataflows.stores.online_writer import OnlineStoreError
@@ -71,7 +71,7 @@ def replay_all(repository: Repository, settings: DataflowSettings) -> Replayed:
     """
     live = default_places(repository, settings)
     with exclusive_state(live.state):
-        fill = online_filler(repository, live)
+        fill = online_filler(repository, settings, live)
         finish_swap(swap_journal(live.state), fill)
         before = _digest_if_readable(repository, live)
         fresh = fresh_places(live)

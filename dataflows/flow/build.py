@@ -16,6 +16,7 @@ from dataflows import tables
 from dataflows.batches import DeadLetter, ModelInput, ShardOutput, SourceBatch
 from dataflows.definitions.repository import Repository
 from dataflows.flow.dead_letter_sink import DeadLetterSink
+from dataflows.flow.identity import generation
 from dataflows.flow.log_source import LogSource
 from dataflows.flow.logics import ModelLogic, ShardLogic
 from dataflows.flow.online_sink import OnlineSink
@@ -185,7 +186,7 @@ def _writer(repository: Repository, context: RunContext) -> Callable[[], OnlineW
     online, project = context.places.online, repository.store.project
 
     def open_writer() -> OnlineWriter:
-        return open_online_writer(online, project)
+        return open_online_writer(online, project, generation(context.places.state))
 
     return open_writer
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import gc
 import shutil
 import signal
@@ -11,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,11 +26,12 @@ from dataflows.definitions.repository import Repository
 from dataflows.flow.build import build_flow
 from dataflows.flow.errors import EngineError
 from dataflows.flow.identity import check_identity
-from dataflows.flow.progress import clear_progress
+from dataflows.flow.progress import begin_progress
 from dataflows.flow.recovery import open_recovery
 from dataflows.flow.run_context import Places, RunContext, Tally
+from dataflows.flow.state_lock import exclusive_state
 from dataflows.flow.store_check import check_store, online_filler
-from dataflows.sources.plan_log import open_log
+from dataflows.sources.plan_log import PlanLog, open_log
 from dataflows.stores.swap import finish_swap
 from dataflows.windows.view_state import warm_up
 
@@ -83,7 +83,7 @@ def run_flow(
         LogError, StateError, OnlineStoreError, ...: what went wrong, as one line.
     """
     with exclusive_state(places.state):
-        finish_swap(swap_journal(places.state), online_filler(repository, places))
+        finish_swap(swap_journal(places.state), online_filler(repository, settings, places))
         return run_locked(repository, settings, places, until_end=until_end)
 
 
@@ -107,21 +107,35 @@ def _run_locked(
 ) -> Summary:
     places.state.mkdir(parents=True, exist_ok=True)
     _check_room(places.state)
-    with closing(open_log(settings, repository.plan)) as log:
+    context = RunContext(settings, places, None, threading.Event())
+    tell = begin_progress(context)
+    with closing(_open_log(repository, context, tell)) as log:
         check_identity(repository, settings, log, places.state)
-        check_store(places, repository.store.project)
-        commit = _git_commit(repository.directory)
-        ends = log.ends() if until_end else None
-        context = RunContext(settings, places, ends, threading.Event(), git_commit=commit)
-        clear_progress(places.state)
+        check_store(context, repository.store.project, tell)
+        context.git_commit = _git_commit(repository.directory)
+        context.until_end = log.ends() if until_end else None
         warm_up()
         flow = build_flow(repository, log, context)
         with _stop_on_signals(context.stop):
             _run(flow, settings, places.state)
+        if not context.failures:
+            log.settle()
     if context.failures:
         raise context.failures[0]
     seconds = context.monotonic() - context.tally.started_at if context.tally.events else 0.0
     return Summary(context.tally, seconds, was_stopped=context.stop.is_set())
+
+
+def _open_log(repository: Repository, context: RunContext, tell: Callable[[], None]) -> PlanLog:
+    """The log; where brokers have to be asked, that is told as long as they do not answer."""
+    servers = context.settings.log.bootstrap_servers
+    if servers:
+        context.waiting["log"] = f"Kafka at {','.join(servers)} to answer"
+        tell()
+    log = open_log(context.settings, repository.plan)
+    context.waiting.pop("log", None)
+    tell()
+    return log
 
 
 def _check_room(state: Path) -> None:
@@ -137,27 +151,6 @@ def _check_room(state: Path) -> None:
 def swap_journal(state: Path) -> Path:
     """Where an unfinished swap of generations is written down."""
     return state.with_name(state.name + ".swap.json")
-
-
-@contextmanager
-def exclusive_state(state: Path) -> Iterator[None]:
-    """Hold the state folder for this process; raise EngineError if another one has it."""
-    # Beside the folder, not in it: a replay puts another folder in its place.
-    path = state.with_name(state.name + ".lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("w")
-    except OSError as error:
-        raise EngineError(f"state folder {state}: {error.strerror}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise EngineError(
-                f"another dataflow is running on {state}; stop it first, or set "
-                "HEADWATER_STATE_DIR to another folder"
-            ) from None
-        yield
 
 
 def _run(flow: Any, settings: DataflowSettings, state: Path) -> None:

@@ -8,19 +8,18 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from contracts.plan import Plan
 from dataflows.batches import ShardOutput
+from dataflows.flow.patience import patiently
 from dataflows.flow.progress import ProgressFile
 from dataflows.flow.run_context import RunContext
-from dataflows.stores.online_writer import OnlineStoreGoneError, OnlineWriter
+from dataflows.stores.online_writer import OnlineWriter
 from dataflows.stores.outbox import Outbox
 from dataflows.watermark import NOT_YET
 
 # While the flow catches up, rows gather until the epoch ends or there are so many (about 100 bytes
 # each). Rows that are replaced meanwhile are never written.
 OUTBOX_ROWS_MAX = 500_000
-_FIRST_PAUSE_SECONDS = 0.05
 # Between two words on the progress while catching up: each is a small file.
 _TELL_SECONDS = 0.005
-_PAUSE_SECONDS_MAX = 1.0
 
 OpenWriter = Callable[[], OnlineWriter]
 
@@ -55,6 +54,7 @@ class OnlinePartition(StatefulSinkPartition[ShardOutput, int]):
         self._writer = writer
         self._outbox = Outbox()
         self._staged = 0
+        self._name = f"online store {number}"
         self._progress = ProgressFile(context.places.state, number, context)
         # Shard -> watermark: of what came in, and of what the store has.
         self._shards: dict[int, int] = {}
@@ -95,7 +95,7 @@ class OnlinePartition(StatefulSinkPartition[ShardOutput, int]):
             view = self._views[last.view]
             self._staged += self._writer.write(view, last.keys, last.stamps_us, last.values)
         if self._staged:
-            self._patiently(self._writer.commit)
+            patiently(self._writer.commit, self._context, self._name, self._tell)
             self._context.tally.add(online_rows=self._staged)
             self._staged = 0
         self._written = dict(self._shards)
@@ -104,26 +104,3 @@ class OnlinePartition(StatefulSinkPartition[ShardOutput, int]):
         self._tell_at = self._context.monotonic() + _TELL_SECONDS
         watermark_us = min(list(self._written.values()), default=NOT_YET)
         self._progress.write(len(self._shards), watermark_us)
-
-    def _patiently(self, work: Callable[[], None]) -> None:
-        """Do it again and again while the store is gone; raise its error once that is too long.
-
-        The whole flow stands still meanwhile, which is the back-pressure that is wanted.
-        """
-        began = self._context.monotonic()
-        pause_seconds = _FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                work()
-            except OnlineStoreGoneError as error:
-                waited = self._context.monotonic() - began
-                self._context.waiting_for = str(error)
-                self._tell()
-                if waited > self._context.settings.outage_seconds:
-                    raise
-                if self._context.stop.wait(pause_seconds):
-                    raise
-                pause_seconds = min(2 * pause_seconds, _PAUSE_SECONDS_MAX)
-            else:
-                self._context.waiting_for = ""
-                return

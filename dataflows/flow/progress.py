@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from dataflows.flow.run_context import PartitionProgress, RunContext
+from dataflows.watermark import NOT_YET
 
 FOLDER = "progress"
 
@@ -75,7 +77,7 @@ class ProgressFile:
             offline_rows=tally.offline_rows,
             labels=tally.labels,
             versions=tally.versions,
-            seconds=round(context.monotonic() - tally.started_at, 3),
+            seconds=round(context.monotonic() - tally.started_at, 3) if tally.started_at else 0.0,
             partitions=dict(context.positions),
             waiting_for=context.waiting_for,
             said_at_us=context.wall_us(),
@@ -90,6 +92,23 @@ def read_progress(state: Path) -> list[Progress]:
     """What all workers last said; those of a run that is over are still there."""
     files = sorted((state / FOLDER).glob("*.json"))
     return [msgspec.json.decode(path.read_bytes(), type=Progress) for path in files]
+
+
+def begin_progress(context: RunContext) -> Callable[[], None]:
+    """Forget what an earlier run said, and say that this one is there.
+
+    Returns:
+        What says so again, with what is waited for; to be used until the workers speak.
+    """
+    clear_progress(context.places.state)
+    # The first worker's: what it says replaces this.
+    file = ProgressFile(context.places.state, 0, context)
+
+    def tell() -> None:
+        file.write(0, NOT_YET)
+
+    tell()
+    return tell
 
 
 def clear_progress(state: Path) -> None:

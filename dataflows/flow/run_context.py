@@ -80,7 +80,8 @@ class RunContext:
         failures: what went wrong where nothing may be raised (while Bytewax closes a sink).
         backlog: numbers of the partitions that are known to have more to read.
         positions: partition name -> where this process is in it.
-        waiting_for: what the flow stands still for, empty if for nothing.
+        waiting: who waits -> what for, without what to do about it. Each has a key of its own, sets
+            it and takes it away with ``pop``; any thread may.
         on_epoch: called at the end of each epoch of each partition, by any thread.
         wall_us: microseconds since 1970 UTC; for audit entries only.
     """
@@ -96,8 +97,15 @@ class RunContext:
     failures: list[Exception] = field(default_factory=list)
     backlog: set[int] = field(default_factory=set)
     positions: dict[str, PartitionProgress] = field(default_factory=dict)
-    waiting_for: str = ""
+    waiting: dict[str, str] = field(default_factory=dict)
     on_epoch: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def waiting_for(self) -> str:
+        """All that is waited for, each once; empty if nothing is."""
+        # One step for the interpreter, whatever other threads do meanwhile.
+        found = list(self.waiting.values())
+        return "; ".join(dict.fromkeys(found))
 
     @contextmanager
     def noting_failure(self) -> Iterator[None]:

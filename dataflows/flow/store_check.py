@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from contracts.online_store import SqliteConfig
+from contracts.settings import DataflowSettings
 from dataflows.definitions.repository import Repository
 from dataflows.flow.errors import EngineError
 from dataflows.flow.identity import generation
-from dataflows.flow.run_context import Places
+from dataflows.flow.patience import patiently
+from dataflows.flow.progress import ProgressFile, begin_progress, read_progress
+from dataflows.flow.run_context import Places, RunContext
+from dataflows.stores.online_writer import OnlineStoreError
+from dataflows.watermark import NOT_YET
+
+_WHO = "online store"
 
 
-def check_store(places: Places, project: str) -> None:
+def check_store(context: RunContext, project: str, tell: Callable[[], None]) -> None:
     """Raise EngineError if the store was wiped or replaced since the state was made.
 
     A SQLite file that is gone is seen as such. Redis keeps a mark of the generation: one that is
     not there, or is another's, means that values are missing which the state will not write again.
+    A state that is new leaves its mark, unless there is one of another. A Redis that is gone is
+    waited for, and ``tell`` is called to say so.
 
     Raises:
         EngineError: with what to do.
         OnlineStoreError: the store does not answer.
     """
+    places = context.places
     has_state = (places.state / "shards").exists()
     if isinstance(places.online, SqliteConfig):
         if has_state and not places.online.path.exists():
@@ -30,37 +42,69 @@ def check_store(places: Places, project: str) -> None:
                 "rebuild it with `headwater replay`"
             )
         return
-    from dataflows.stores.redis_mark import read_mark, write_mark
+    from dataflows.stores.redis_mark import claim_mark, read_mark
 
-    mine = generation(places.state)
+    online, mine = places.online, generation(places.state)
     if not has_state:
-        write_mark(places.online, project, mine)
+        found = patiently(lambda: claim_mark(online, project, mine), context, _WHO, tell)
+        if found != mine:
+            raise EngineError(
+                f"Redis at {online.label} was filled from another state folder than "
+                f"{places.state}: set HEADWATER_STATE_DIR to that one, or rebuild with "
+                "`headwater replay`"
+            )
         return
-    found = read_mark(places.online, project)
-    if found != mine:
+    known = patiently(lambda: read_mark(online, project), context, _WHO, tell)
+    if known != mine:
+        what = "was wiped" if known is None else "was filled from another state folder"
         raise EngineError(
-            f"the online store at {places.online.label} {_what_is_there(found)}, but the state "
-            f"in {places.state} says what it held; rebuild it with `headwater replay`"
+            f"the online store at {online.label} {what}, but the state in {places.state} says what "
+            "it held; rebuild it with `headwater replay`"
         )
 
 
-def _what_is_there(mark: str | None) -> str:
-    return "was wiped" if mark is None else "was filled from another state folder"
-
-
-def online_filler(repository: Repository, live: Places) -> Callable[[Path], None]:
+def online_filler(
+    repository: Repository, settings: DataflowSettings, live: Places
+) -> Callable[[Path], None]:
     """A function that makes a live server hold what a replay has gathered in a SQLite file.
 
-    It is to be called when the replay's state folder has taken its place.
+    It is to be called when the replay's state folder has taken its place. It waits for a server
+    that is gone, and raises EngineError, which says how to go on, if it cannot be filled.
     """
 
     def fill(gathered: Path) -> None:
-        assert not isinstance(live.online, SqliteConfig), "files are swapped, not filled"
+        online, project = live.online, repository.store.project
+        if isinstance(online, SqliteConfig):
+            raise EngineError(
+                "a replay into Redis is not finished, but online_store in feature_store.yaml is of "
+                "type sqlite now: set it back to redis and start `headwater run` once; or, if that "
+                f"Redis is gone for good, remove {live.state}.swap.json and start `headwater "
+                "replay`"
+            )
         from dataflows.stores.redis_copy import copy_to_redis
         from dataflows.stores.redis_mark import write_mark
 
-        project = repository.store.project
-        copy_to_redis(gathered, project, repository.plan.views, live.online)
-        write_mark(live.online, project, generation(live.state))
+        def copy() -> None:
+            copy_to_redis(gathered, project, repository.plan.views, online)
+            write_mark(online, project, generation(live.state))
+
+        context = RunContext(settings, live, None, threading.Event())
+        try:
+            patiently(copy, context, _WHO, _teller(context))
+        except OnlineStoreError as error:
+            raise EngineError(
+                f"{error}. All else of the replay is in its place: the next `headwater run` or "
+                "`headwater replay` fills Redis"
+            ) from error
 
     return fill
+
+
+def _teller(context: RunContext) -> Callable[[], None]:
+    """What writes the progress down while Redis is waited for at the end of a replay."""
+    state = context.places.state
+    if any(said.pid != os.getpid() for said in read_progress(state)):
+        # We finish what another process began, and was killed at.
+        return begin_progress(context)
+    file = ProgressFile(state, 0, context)
+    return lambda: file.write(0, NOT_YET)

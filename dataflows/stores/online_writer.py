@@ -20,7 +20,15 @@ class OnlineStoreError(Exception):
 
 
 class OnlineStoreGoneError(OnlineStoreError):
-    """The store does not answer now; writing the same again later may do."""
+    """The store does not answer now; writing the same again later may do.
+
+    Attributes:
+        problem: what is wrong, without what to do about it.
+    """
+
+    def __init__(self, problem: str, advice: str = "") -> None:
+        super().__init__(f"{problem}; {advice}" if advice else problem)
+        self.problem = problem
 
 
 class OnlineWriter(Protocol):
@@ -65,8 +73,16 @@ class OnlineWriter(Protocol):
         ...
 
 
-def open_online_writer(online: SqliteConfig | RedisConfig, project: str) -> OnlineWriter:
+def open_online_writer(
+    online: SqliteConfig | RedisConfig, project: str, mark: str | None = None
+) -> OnlineWriter:
     """A writer of the store that is configured.
+
+    Args:
+        online: which.
+        project: Feast project.
+        mark: what a server must bear whenever we connect to it, lest it has lost what it held;
+            None to take it as it is. A file cannot be lost unnoticed and needs none.
 
     Raises:
         OnlineStoreError: the store cannot be opened.
@@ -77,4 +93,4 @@ def open_online_writer(online: SqliteConfig | RedisConfig, project: str) -> Onli
         return SqliteOnlineWriter(online.path, project)
     from dataflows.stores.redis_writer import RedisOnlineWriter
 
-    return RedisOnlineWriter(online, project, ANSWER_SECONDS_MAX)
+    return RedisOnlineWriter(online, project, ANSWER_SECONDS_MAX, mark)

@@ -10,6 +10,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     AuthenticationWrongNumberOfArgsError,
     AuthorizationError,
@@ -40,6 +41,8 @@ _GONE = (
     redis.ConnectionError,
     redis.TimeoutError,
     ReadOnlyError,
+    # Slots on their way from node to node; MovedError is one of them.
+    AskError,
     TryAgainError,
     ClusterError,
     RedisClusterException,
@@ -99,22 +102,25 @@ def store_error(error: Exception, config: RedisConfig) -> OnlineStoreError:
     where = f"Redis at {config.label}"
     chain = list(_chain(error))
     for cause in chain:
-        advice = _advice(cause)
+        advice = _advice(cause, config)
         if advice:
             return OnlineStoreError(f"{where} refuses: {_line(cause)}; {advice}")
     if isinstance(error, _GONE) or _line(error).startswith(_PASSING_REPLIES):
-        return OnlineStoreGoneError(f"{where} does not take writes now: {_line(error)}")
+        return OnlineStoreGoneError(
+            f"{where} does not take writes now: {_line(error)}",
+            "see that it runs, then start again; nothing is lost",
+        )
     return OnlineStoreError(f"{where} refuses: {_line(error)}; see docs/operations.md")
 
 
-def _advice(error: BaseException) -> str:
+def _advice(error: BaseException, config: RedisConfig) -> str:
     """What to do about an error that does not pass by itself; empty for others."""
     text = _line(error)
     if isinstance(error, _SIGN_IN_ERRORS):
         return "correct username and password in connection_string of feature_store.yaml"
     if isinstance(error, OutOfMemoryError):
         return "give it more memory (maxmemory) or set key_ttl_seconds, then start again"
-    if isinstance(error, MovedError):
+    if isinstance(error, MovedError) and not config.is_cluster:
         return "it is part of a cluster: set redis_type: redis_cluster in feature_store.yaml"
     if "Cluster mode is not enabled" in text:
         return "it is no cluster: set redis_type: redis in feature_store.yaml"

@@ -5,23 +5,46 @@ from __future__ import annotations
 from contextlib import closing
 
 from contracts.online_store import RedisConfig
-from dataflows.stores.online_writer import ANSWER_SECONDS_MAX
+from dataflows.stores.online_writer import ANSWER_SECONDS_MAX, OnlineStoreError
 from dataflows.stores.redis_client import open_client, store_errors
 
 
 def read_mark(config: RedisConfig, project: str) -> str | None:
     """The mark of a project; None if the store has none. Raise OnlineStoreError."""
     with store_errors(config), closing(open_client(config, ANSWER_SECONDS_MAX)) as client:
-        found = client.get(_key(project))
-    return found.decode() if isinstance(found, bytes) else None
+        return mark_in(client.get(mark_key(project)))
+
+
+def claim_mark(config: RedisConfig, project: str, mark: str) -> str:
+    """Leave a mark if there is none; the one that is there then. Raise OnlineStoreError."""
+    with store_errors(config), closing(open_client(config, ANSWER_SECONDS_MAX)) as client:
+        client.set(mark_key(project), mark, nx=True)
+        return mark_in(client.get(mark_key(project))) or ""
 
 
 def write_mark(config: RedisConfig, project: str, mark: str) -> None:
     """Leave a mark, in place of any other. Raise OnlineStoreError."""
     with store_errors(config), closing(open_client(config, ANSWER_SECONDS_MAX)) as client:
-        client.set(_key(project), mark)
+        client.set(mark_key(project), mark)
 
 
-def _key(project: str) -> str:
+def mark_key(project: str) -> str:
+    """The key of a project's mark."""
     # Does not end with the project, as Feast's keys do, so nobody takes it for an entity.
     return f"headwater:{project}:generation"
+
+
+def mark_in(answer: object) -> str | None:
+    """The mark out of Redis' answer to GET; None if there is none."""
+    return answer.decode() if isinstance(answer, bytes) else None
+
+
+def check_answer(config: RedisConfig, mark: str, answer: object) -> None:
+    """Raise OnlineStoreError, which is final, if the answer to GET is not the mark."""
+    found = mark_in(answer)
+    if found != mark:
+        happened = "has lost what it held" if found is None else "is filled by another dataflow"
+        raise OnlineStoreError(
+            f"Redis at {config.label} {happened} since this dataflow began; rebuild it with "
+            "`headwater replay`"
+        )

@@ -19,6 +19,7 @@ from contracts.online_store import RedisConfig
 from contracts.plan import View
 from dataflows.stores.redis_client import open_cluster, open_server, store_errors
 from dataflows.stores.redis_commands import RowLayout
+from dataflows.stores.redis_mark import check_answer, mark_key
 
 # Two chunks are under way at a time, so that Redis has one to work on while the next is made.
 _ROWS_AT_ONCE = 2_000
@@ -46,17 +47,25 @@ class RedisOnlineWriter:
     Readers see rows while ``commit`` is at work, each of them whole.
     """
 
-    def __init__(self, config: RedisConfig, project: str, timeout_seconds: float) -> None:
+    def __init__(
+        self, config: RedisConfig, project: str, timeout_seconds: float, mark: str | None = None
+    ) -> None:
         """Remember where to write; ``commit`` connects.
 
         Args:
             config: from ``contracts.online_store``.
             project: Feast project; stands at the end of every key.
             timeout_seconds: longest wait for a connection, for a chunk to be taken, or an answer.
+            mark: what the store must bear, as ``redis_mark`` leaves it, whenever a connection is
+                new: a Redis that restarts without what it held looks like one that was away. In a
+                cluster it is looked at with every chunk, since clients of clusters connect again
+                by themselves; only the node that holds it is known then. None: no look.
         """
         self._config = config
         self._project = project
         self._timeout_seconds = timeout_seconds
+        self._mark = mark
+        self._is_new = True
         self._layouts: dict[View, RowLayout] = {}
         self._staged: list[_Rows] = []
         self._connection: Any = None
@@ -112,7 +121,7 @@ class RedisOnlineWriter:
         Raises:
             OnlineStoreGoneError: Redis does not answer or takes no writes now. Everything stays
                 staged, and the next call sends all of it again over a new connection.
-            OnlineStoreError: it refuses; the message says what to do.
+            OnlineStoreError: it refuses, or has lost the mark; the message says what to do.
         """
         if not self._staged:
             return
@@ -137,11 +146,16 @@ class RedisOnlineWriter:
         if self._connection is None:
             client = open_server(self._config, self._timeout_seconds)
             self._connection = client.connection_pool.make_connection()
+            self._connection.register_connect_callback(self._note_connected)
         connection = self._connection
         # Only between commits may redis-py see to it that the connection is alive
         # (health_check_interval): its question would get the answer to one of ours.
         connection.connect()
         connection.check_health()
+        if self._is_new and self._mark is not None:
+            connection.send_command("GET", mark_key(self._project), check_health=False)
+            check_answer(self._config, self._mark, connection.read_response())
+        self._is_new = False
         under_way = 0
         for rows in self._staged:
             for part in rows.chunks():
@@ -153,15 +167,23 @@ class RedisOnlineWriter:
         for _ in range(under_way):
             connection.read_response()
 
+    def _note_connected(self, connection: Any) -> None:
+        # redis-py also connects by itself, when it finds that a connection is dead.
+        self._is_new = True
+
     def _send_to_cluster(self) -> None:
         if self._cluster is None:
             self._cluster = open_cluster(self._config, self._timeout_seconds)
         for rows in self._staged:
             for part in rows.chunks():
                 with self._cluster.pipeline() as pipe:  # type: ignore[no-untyped-call]
+                    if self._mark is not None:
+                        pipe.execute_command("GET", mark_key(self._project))
                     for command in rows.layout.commands(part.keys, part.stamps_us, part.values):
                         pipe.execute_command(*command)
-                    pipe.execute()
+                    answers = pipe.execute()
+                if self._mark is not None:
+                    check_answer(self._config, self._mark, answers[0])
 
     def _disconnect(self) -> None:
         if self._connection is not None:
