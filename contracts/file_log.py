@@ -96,6 +96,10 @@ class PartitionFile:
         known = self._looked_to if until is None else min(self._looked_to, until)
         return self._is_at_end or self.offset >= known
 
+    def has_withheld(self) -> bool:
+        """All but a torn record can be read at once."""
+        return False
+
     def known_at(self, now: float) -> float:
         """A file is what it is."""
         return now

@@ -73,9 +73,16 @@ class PartitionReader(Protocol):
         ...
 
     def is_at_end(self, until: int | None = None) -> bool:
-        """Whether all records there are (before ``until``) were read, as far as is known by now.
+        """Whether all there is to read (before ``until``) was read, as far as is known by now.
 
         False while a broker does not answer: what nobody can see is not silence.
+        """
+        ...
+
+    def has_withheld(self) -> bool:
+        """Whether records were written that may not be read yet: then the end is no silence.
+
+        In Kafka those of a transaction that is open, and all behind them.
         """
         ...
 

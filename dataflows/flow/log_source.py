@@ -159,6 +159,10 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
             self._silent_since = None
             return []
         self._context.backlog.discard(self._stream.number)
+        if self._until is None and self._reader.has_withheld():
+            # Somebody is writing: what it is will be told when the transaction ends.
+            self._silent_since = None
+            return []
         if self._silent_since is None:
             self._silent_since = now
         idle_at = self._silent_since + self._context.settings.idle_timeout_seconds

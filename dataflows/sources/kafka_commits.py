@@ -15,6 +15,8 @@ from contracts.settings import DataflowSettings
 from dataflows.sources.kafka_topics import open_briefly
 
 COMMIT_SECONDS = 1.0
+# After a connection that failed: each try stops the reading for up to two seconds.
+RETRY_SECONDS = 10.0
 _CONNECT_SECONDS_MAX = 2.0
 _CLOSE_SECONDS_MAX = 3.0
 
@@ -22,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class OffsetCommits:
-    """Commits offsets for a group that nobody joins, at most once a second.
+    """Commits offsets for a group that nobody joins, at most once in ``COMMIT_SECONDS``.
 
     It has a connection of its own: a reader with a group waits for the group's coordinator at
     every poll. Failures that pass are tried again with the next commit, others are logged once.
@@ -35,19 +37,22 @@ class OffsetCommits:
         self._group = group
         self._monotonic = monotonic
         self._consumer: Any = None
-        self._tried_at = float("-inf")
+        self._next_at = float("-inf")
         self._done: dict[TopicPartition, int] = {}
         self._is_refused = False
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Send what has changed, if the last time is long enough ago; does not wait for it."""
-        now = self._monotonic()
-        if now - self._tried_at < COMMIT_SECONDS:
+        if self._monotonic() < self._next_at:
             return
         changed = self._changed(offsets)
-        if changed and self._is_connected():
-            self._tried_at = now
+        if not changed:
+            return
+        if self._is_connected():
             self._consumer.commit_async(changed, callback=self._note)
+            self._next_at = self._monotonic() + COMMIT_SECONDS
+        else:
+            self._next_at = self._monotonic() + RETRY_SECONDS
 
     def close(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Send what has changed, wait a few seconds for it, and let go of Kafka."""

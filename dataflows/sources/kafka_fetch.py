@@ -31,17 +31,31 @@ ASK_END_SECONDS = 0.25
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class End:
+    """Where a partition ends.
+
+    Attributes:
+        readable: the offset behind the last record that may be read.
+        written: the offset behind the last record; later than ``readable`` while a transaction is
+            open.
+    """
+
+    readable: int
+    written: int
+
+
 @dataclass
 class Answers:
     """What one poll gave.
 
     Attributes:
         chunks: what was read, in order.
-        ends: where a partition ends for readers, of each that a broker has answered for.
+        ends: where each partition ends that a broker has answered for.
     """
 
     chunks: dict[TopicPartition, list[Chunk]] = field(default_factory=dict)
-    ends: dict[TopicPartition, int] = field(default_factory=dict)
+    ends: dict[TopicPartition, End] = field(default_factory=dict)
 
 
 class Poller(Protocol):
@@ -138,17 +152,17 @@ class BatchPoller:
     def __init__(self, consumer: Any) -> None:
         self._consumer = consumer
         self._fetcher = consumer._fetcher
-        self._ends: dict[TopicPartition, int] = {}
+        self._ends: dict[TopicPartition, End] = {}
         stock = self._fetcher._parse_fetched_data
 
         def parse_and_note(completed: Any) -> Any:
             parsed = stock(completed)
             answer = completed.partition_data
             if answer.error_code == 0:
-                end = answer.last_stable_offset
-                self._ends[completed.topic_partition] = (
-                    answer.high_watermark if end is None or end < 0 else end
-                )
+                readable, written = answer.last_stable_offset, answer.high_watermark
+                if readable is None or readable < 0:
+                    readable = written
+                self._ends[completed.topic_partition] = End(readable, written)
             return parsed
 
         self._fetcher.PartitionRecords = _whole_fetches(self._fetcher.PartitionRecords)
@@ -201,7 +215,12 @@ class StockPoller:
         if partitions and not found and self._monotonic() - self._asked_at > ASK_END_SECONDS:
             self._asked_at = self._monotonic()
             try:
-                answers.ends = self._consumer.end_offsets(list(partitions), timeout_ms=500)
+                found_ends = self._consumer.end_offsets(list(partitions), timeout_ms=500)
+                for partition, end in found_ends.items():
+                    # None before the first answer to a fetch.
+                    written = self._consumer.highwater(partition)
+                    if written is not None:
+                        answers.ends[partition] = End(end, max(end, written))
             except kafka.errors.KafkaTimeoutError:
                 answers.ends = {}
         return answers

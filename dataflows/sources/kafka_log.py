@@ -211,9 +211,9 @@ class KafkaLog:
                 size += len(chunk.records)
                 self._assigned[name].add(chunk)
         now = self._monotonic()
-        for name, end_offset in answers.ends.items():
+        for name, end in answers.ends.items():
             if name in self._assigned:
-                self._assigned[name].told(end_offset, now)
+                self._assigned[name].told(end.readable, end.written, now)
         return size
 
     def _out_of_range(self, error: Any) -> LogError:

@@ -17,8 +17,7 @@ _BYTES_BESIDE_RECORD = 24  # start, offset and time
 class KafkaPartition:
     """A bounded buffer of records that were fetched; implements ``contracts.log.PartitionReader``.
 
-    The flow calls ``read``, ``has_news``, ``is_at_end``, ``committed`` and ``close``; the thread
-    of ``KafkaLog`` calls the others.
+    The flow calls what ``PartitionReader`` has; the thread of ``KafkaLog`` calls the others.
 
     Attributes:
         topic: its name.
@@ -51,6 +50,7 @@ class KafkaPartition:
         self.is_paused = False
         self.is_closed = False
         self._end_offset: int | None = None
+        self._written_offset = 0
         self._fresh_seconds = fresh_seconds
         self._wake = wake
         self._monotonic = monotonic
@@ -98,6 +98,14 @@ class KafkaPartition:
             is_fresh = self._monotonic() - self.answered_at <= self._fresh_seconds
             return is_fresh and self.fetched_offset >= self._end_offset
 
+    def has_withheld(self) -> bool:
+        """Whether a transaction was open when a broker last answered.
+
+        Control records behind the last record are none of it: they are read past.
+        """
+        with self._lock:
+            return self._written_offset > self.fetched_offset
+
     def known_at(self, now: float) -> float:
         """When a broker last answered for this partition."""
         return self.answered_at
@@ -128,10 +136,11 @@ class KafkaPartition:
             else:
                 self.offset = chunk.next_offset
 
-    def told(self, end_offset: int, at_seconds: float) -> None:
-        """A broker has answered, and said where the log ends for readers."""
+    def told(self, end_offset: int, written_offset: int, at_seconds: float) -> None:
+        """A broker has answered, and said where the log ends, for readers and at all."""
         with self._lock:
             self._end_offset = end_offset
+            self._written_offset = written_offset
             self.answered_at = at_seconds
 
     def fail(self, error: LogError) -> None:

@@ -51,6 +51,10 @@ class PlanLog(Protocol):
         """A reader from ``offset`` on, None being the oldest record; raise LogError."""
         ...
 
+    def settle(self) -> None:
+        """All that was read is durably done, to the last record; call it before ``close``."""
+        ...
+
     def close(self) -> None:
         """Let go of everything, in bounded time."""
         ...
@@ -84,6 +88,9 @@ class FilePlanLog:
         """As ``PlanLog``."""
         return PartitionFile(self._path(partition), offset or 0)
 
+    def settle(self) -> None:
+        """As ``PlanLog``: nobody watches files."""
+
     def close(self) -> None:
         """Nothing is held: each reader has its own file."""
 
@@ -112,6 +119,7 @@ class KafkaPlanLog:
         self._bounds = kafka_topics.bounds(settings, places)
         group = settings.kafka_group or f"headwater-{plan.project}"
         self._log: KafkaLog = KafkaLog(settings, group)
+        self._readers: list[PartitionReader] = []
 
     def ends(self) -> dict[int, int]:
         """As ``PlanLog``: as they were when the log was opened."""
@@ -121,7 +129,14 @@ class KafkaPlanLog:
         """As ``PlanLog``."""
         if offset is None:
             offset = self._bounds[partition.topic, partition.partition][0]
-        return self._log.open(partition.topic, partition.partition, offset)
+        reader = self._log.open(partition.topic, partition.partition, offset)
+        self._readers.append(reader)
+        return reader
+
+    def settle(self) -> None:
+        """As ``PlanLog``: close tells Kafka."""
+        for reader in self._readers:
+            reader.committed(reader.offset)
 
     def close(self) -> None:
         """Stop the consumer."""

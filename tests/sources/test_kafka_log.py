@@ -223,10 +223,11 @@ def test_a_partition_can_be_opened_again(
         assert not first.has_news()
 
 
-def test_a_transaction_that_is_open_is_not_the_flows_to_wait_for(
-    kafka_broker: Broker, new_topic: Callable[..., str], reading: str
+@pytest.mark.parametrize("ends_well", [True, False])
+def test_a_transaction_that_is_open_is_seen(
+    kafka_broker: Broker, new_topic: Callable[..., str], reading: str, ends_well: bool
 ) -> None:
-    """Before an open transaction a partition is at its end; once committed its records come."""
+    """Before it the partition is at its end but not silent; at its end its records come, or not."""
     topic = new_topic()
     settings = settings_for(kafka_broker.bootstrap_servers)
     with (
@@ -242,11 +243,16 @@ def test_a_transaction_that_is_open_is_not_the_flows_to_wait_for(
         assert bounds(settings, [(topic, 0)])[topic, 0] == (0, 0)
         reader = log.open(topic, 0, 0)
         wait_until(reader.is_at_end)
+        assert reader.has_withheld()
         assert reader.read(100) is None
-        producer.commit_transaction()
-        assert [record[2] for record in read_to(reader, 1)] == [b"not yet"]
+        if ends_well:
+            producer.commit_transaction()
+            assert [record[2] for record in read_to(reader, 1)] == [b"not yet"]
+        else:
+            producer.abort_transaction()
+        wait_until(lambda: reader.offset == 2)
         wait_until(reader.is_at_end)
-        assert reader.offset == 2
+        assert not reader.has_withheld()
 
 
 def test_new_records_come_at_once(

@@ -100,7 +100,7 @@ def test_the_end_is_what_a_broker_has_just_told() -> None:
     clock = _Clock()
     partition = _partition(clock)
     assert not partition.is_at_end(), "nobody has said anything yet"
-    partition.told(12, clock.now)
+    partition.told(12, 12, clock.now)
     assert not partition.is_at_end()
     partition.add(_chunk([(10, b"a"), (11, b"b")], 12))
     assert partition.has_news()
@@ -109,16 +109,16 @@ def test_the_end_is_what_a_broker_has_just_told() -> None:
     assert partition.is_at_end()
     clock.now += FRESH_SECONDS + 0.1
     assert not partition.is_at_end(), "the broker may be gone"
-    partition.told(12, clock.now)
+    partition.told(12, 12, clock.now)
     assert partition.is_at_end()
-    partition.told(13, clock.now)
+    partition.told(13, 13, clock.now)
     assert not partition.is_at_end()
 
 
 def test_control_records_at_the_end_are_read_past() -> None:
     """What a fetch gives of control records only moves the offset, also behind records."""
     partition = _partition()
-    partition.told(14, 100.0)
+    partition.told(14, 14, 100.0)
     partition.add(_chunk([(10, b"a")], 11))
     partition.add(_chunk([], 12))
     chunk = partition.read(100)
@@ -129,6 +129,21 @@ def test_control_records_at_the_end_are_read_past() -> None:
     assert partition.offset == 14
     assert partition.is_at_end()
     assert partition.is_at_end(14)
+
+
+def test_what_may_not_be_read_yet_is_no_silence() -> None:
+    """An open transaction is told as such, until it ends; what it leaves behind is read past."""
+    partition = _partition()
+    partition.told(10, 10, 100.0)
+    assert not partition.has_withheld()
+    partition.told(10, 13, 100.0)
+    assert partition.is_at_end()
+    assert partition.has_withheld()
+    partition.add(_chunk([], 13))
+    assert not partition.has_withheld(), "it was aborted"
+    partition.told(13, 13, 100.0)
+    assert partition.is_at_end()
+    assert not partition.has_withheld()
 
 
 def test_until_is_reached_without_a_broker() -> None:
@@ -145,7 +160,7 @@ def test_until_is_reached_without_a_broker() -> None:
 def test_a_failure_comes_behind_what_was_fetched() -> None:
     """Records that were fetched before a failure are given first; then each read raises it."""
     partition = _partition()
-    partition.told(11, 100.0)
+    partition.told(11, 11, 100.0)
     partition.add(_chunk([(10, b"a")], 11))
     partition.fail(LogError("it is broken"))
     assert partition.read(100) is not None
