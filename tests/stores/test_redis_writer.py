@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from redis.exceptions import ClusterError, MovedError
 
 from contracts.feast_redis import redis_key
 from dataflows.stores.online_writer import OnlineStoreError, OnlineStoreGoneError
-from dataflows.stores.redis_client import open_cluster
+from dataflows.stores.redis_client import open_cluster, store_error
 from dataflows.stores.redis_writer import RedisOnlineWriter
 from tests.services.redis import RedisServer
 from tests.services.server import free_ports
@@ -323,3 +324,19 @@ def test_a_cluster_or_not_is_told_when_it_is_the_other(new_redis_server: NewRedi
             write(writer, 100)
         assert not isinstance(caught.value, OnlineStoreGoneError)
         writer.close()
+
+
+def test_slots_that_move_are_waited_for_in_a_cluster() -> None:
+    """MOVED tells a lone server's client that it is a cluster; to a cluster's it will pass."""
+    error = ClusterError("TTL exhausted.")
+    error.__context__ = moved = MovedError("1234 127.0.0.1:7001")
+    cluster = config_for("127.0.0.1:7000", redis_type="redis_cluster")
+    for one in (error, moved):
+        found = store_error(one, cluster)
+        assert isinstance(found, OnlineStoreGoneError)
+        assert "see that it runs, then start again; nothing is lost" in str(found)
+        assert found.problem in str(found)
+        assert "start again" not in found.problem
+    alone = store_error(moved, config_for("127.0.0.1:7000"))
+    assert not isinstance(alone, OnlineStoreGoneError)
+    assert "set redis_type: redis_cluster" in str(alone)
