@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -24,13 +25,13 @@ ROOM_KIB = (0, 4, 12, 24, 48, 64)
 
 
 @contextmanager
-def _small_disk(folder: Path) -> Iterator[None]:
-    """A file system of its own at ``folder``, as small as can be."""
+def _small_disk(folder: Path, without_service: Callable[[str], NoReturn]) -> Iterator[None]:
+    """A file system of its own at ``folder``, as small as can be; only root can mount one."""
     folder.mkdir(parents=True)
     options = ["-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
     mounted = subprocess.run(["mount", *options], capture_output=True, text=True)
     if mounted.returncode != 0:
-        pytest.skip(f"needs a small disk, which only root can mount: {mounted.stderr.strip()}")
+        without_service(f"the right to mount a small disk ({mounted.stderr.strip()})")
     try:
         yield
     finally:
@@ -52,13 +53,17 @@ def _leave_room(made: RealShop, kib: int) -> Path:
     return filler
 
 
-def test_a_disk_that_is_full_from_the_start(new_shop: NewShop, records: list[shop.Record]) -> None:
+def test_a_disk_that_is_full_from_the_start(
+    new_shop: NewShop,
+    records: list[shop.Record],
+    without_service: Callable[[str], NoReturn],
+) -> None:
     """A run that finds too little room says so in one line, and begins when there is some."""
     made = new_shop()
     state = made.settings.state_dir
     expected = run_on_files(made, records)
     made.produce(records)
-    with _small_disk(state):
+    with _small_disk(state, without_service):
         for kib in (0, 16, 400):
             filler = _leave_room(made, kib)
             assert f"state folder {state}: " in made.start("run").refuse()
@@ -72,14 +77,18 @@ def _has_begun(made: RealShop, command: Command) -> bool:
     return made.events(command) > 0
 
 
-def test_a_disk_that_fills_up(new_shop: NewShop, records: list[shop.Record]) -> None:
+def test_a_disk_that_fills_up(
+    new_shop: NewShop,
+    records: list[shop.Record],
+    without_service: Callable[[str], NoReturn],
+) -> None:
     """Whichever write finds no room, the run ends with one line; with room it loses nothing."""
     made = new_shop(epoch_seconds=0.02, batch_bytes=3_000, kafka_fetch_bytes=4_000)
     state = made.settings.state_dir
     expected = run_on_files(made, records)
     size = len(records) // (2 * len(ROOM_KIB))
     said = set()
-    with _small_disk(state):
+    with _small_disk(state, without_service):
         for step, kib in enumerate(ROOM_KIB):
             before, behind = 2 * step * size, 2 * (step + 1) * size
             made.produce(records[before : before + size])
