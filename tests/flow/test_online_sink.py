@@ -162,3 +162,33 @@ def test_a_store_that_stays_away(repository: Repository, context: RunContext) ->
     with pytest.raises(OnlineStoreGoneError):
         partition.snapshot()
     assert store.gone_for >= left - 1
+
+
+def test_what_one_worker_waits_for_is_not_cleared_by_another(
+    repository: Repository, context: RunContext
+) -> None:
+    """As long as one worker waits all of them say so, also one that has just written."""
+    stores = [Store(), Store()]
+    stores[0].gone_for = 2
+    partitions = [
+        OnlinePartition(repository.plan, store, context, number)
+        for number, store in enumerate(stores)
+    ]
+    said: list[list[str]] = []
+    wait = context.stop.wait
+
+    def write_elsewhere(timeout: float | None = None) -> bool:
+        partitions[1].write_batch([_output([0], 1.0)])
+        said.append([worker.waiting_for for worker in read_progress(context.places.state)])
+        return wait(0)
+
+    context.stop.wait = write_elsewhere  # type: ignore[method-assign]
+    partitions[0].write_batch([_output([0], 1.0)])
+    assert said == [["the store does not answer"] * 2] * 2
+    assert context.waiting_for == ""
+
+
+def test_all_that_is_waited_for_is_shown_once(context: RunContext) -> None:
+    """Several may wait, some of them for the same."""
+    context.waiting |= {"online store 0": "Redis", "online store 1": "Redis", "log": "Kafka"}
+    assert context.waiting_for == "Redis; Kafka"
