@@ -21,9 +21,11 @@ from contracts.feast_bytes import entity_key
 from contracts.feature_schema import FeatureSchema, ValueType, VectorField
 from contracts.manifest import Manifest, sha256_hex
 from contracts.model_repository import ModelRepository
+from contracts.online_store import RedisConfig, SqliteConfig
 from contracts.plan import Aggregate, View
 from contracts.settings import PREFIX
 from dataflows.learning.export import to_onnx
+from dataflows.stores.redis_writer import RedisOnlineWriter
 from dataflows.stores.sqlite_writer import SqliteOnlineWriter
 from scorer.client import score_request
 
@@ -40,6 +42,7 @@ TRAINING_ROWS = 2_000
 STAMP_US = 1_700_000_000_000_000
 STARTUP_SECONDS_MAX = 30.0
 STOP_SECONDS_MAX = 10.0
+FILL_SECONDS_MAX = 30.0
 
 
 @dataclass(frozen=True)
@@ -67,18 +70,22 @@ class World:
         }
 
 
-def make_world(folder: Path) -> World:
-    """Write ``feature_store.yaml``, the store and one model version into an empty folder."""
+def make_world(folder: Path, store: SqliteConfig | RedisConfig) -> World:
+    """Write ``feature_store.yaml`` and one model version into an empty folder; fill the store."""
+    where = (
+        f"{{type: sqlite, path: {store.path}}}"
+        if isinstance(store, SqliteConfig)
+        else f'{{type: redis, connection_string: "{store.label}"}}'
+    )
     (folder / "feature_store.yaml").write_text(
         f"project: {PROJECT}\nprovider: local\nregistry: data/registry.db\n"
-        "online_store:\n  type: sqlite\n  path: data/online.db\n"
-        "entity_key_serialization_version: 3\n",
+        f"online_store: {where}\nentity_key_serialization_version: 3\n",
         encoding="utf-8",
     )
     generator = np.random.default_rng(2013)
     views = [_view(join_key, kind) for join_key, kind in JOIN_KEYS.items()]
     values = [generator.normal(size=(ENTITIES, FEATURES_OF_VIEW)) * 100 for _ in views]
-    _fill_store(folder, views, values)
+    _fill_store(store, views, values)
     schema = _schema(views)
     estimator = _train(schema, generator)
     _publish(folder, schema, to_onnx(estimator, schema.names))
@@ -171,8 +178,12 @@ def _key_value(kind: ValueType, number: int) -> str | int:
     return number if kind == "int64" else f"entity-{number}"
 
 
-def _fill_store(folder: Path, views: list[View], values: list[Floats]) -> None:
-    writer = SqliteOnlineWriter(folder / "data" / "online.db", PROJECT)
+def _fill_store(store: SqliteConfig | RedisConfig, views: list[View], values: list[Floats]) -> None:
+    writer = (
+        SqliteOnlineWriter(store.path, PROJECT)
+        if isinstance(store, SqliteConfig)
+        else RedisOnlineWriter(store, PROJECT, FILL_SECONDS_MAX)
+    )
     try:
         for view in views:
             writer.ensure_table(view)

@@ -1,4 +1,4 @@
-"""The scorer as a process of its own, on an online store in SQLite, beside an empty call.
+"""The scorer as a process of its own, on SQLite or Redis, beside an empty call.
 
 A request has 3 entity keys and 5 request values; the model is a scaler and a logistic regression on
 3 × 20 stored features and those 5 values. The empty call is ``grpc.health.v1.Health/Check`` of the
@@ -18,6 +18,8 @@ import os
 import resource
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,7 +32,9 @@ from grpc_health.v1 import health_pb2
 from benchmarks._environment import describe, load_average, write
 from benchmarks._scorer_world import World, make_world, serving
 from benchmarks._table import load_line, show
+from contracts.online_store import RedisConfig, SqliteConfig
 from scorer.v1 import scorer_pb2
+from tests.services.redis import KEEP_NOTHING, RedisServer
 
 ROUNDS = 3
 WARM_UP_CALLS = 300
@@ -94,6 +98,20 @@ async def drive(
         used = (server_after - server_cpu) / load.requests * 1e6
     rate = load.requests / elapsed
     return Round(rate, p50, p99, used, client_cpu / load.requests * 1e6), answers
+
+
+@contextmanager
+def online_store(kind: str, folder: Path) -> Iterator[SqliteConfig | RedisConfig]:
+    """An empty store: a file in the folder, or a Redis server as long as the context."""
+    if kind == "sqlite":
+        yield SqliteConfig(folder / "data" / "online.db")
+        return
+    server = RedisServer(folder / "redis", *KEEP_NOTHING)
+    try:
+        server.start()
+        yield RedisConfig(((server.host, server.port),), is_cluster=False)
+    finally:
+        server.kill()
 
 
 def cpu_seconds(pid: int) -> float | None:
@@ -176,26 +194,36 @@ def main() -> None:
     """Make the world, start the scorer, check, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--requests", type=int, default=4_000, help="a round; a quarter with one")
+    parser.add_argument("--store", choices=["sqlite", "redis"], default="sqlite")
     parser.add_argument("--output", type=Path, default=Path("build/bench/scorer.json"))
     options = parser.parse_args()
     load = load_average()
     several = options.requests
     loads = [Load(1, max(1, several // 4)), Load(8, several), Load(64, several)]
-    with TemporaryDirectory(prefix="headwater-bench-") as folder:
-        world = make_world(Path(folder))
+    with (
+        TemporaryDirectory(prefix="headwater-bench-") as folder,
+        online_store(options.store, Path(folder)) as store,
+    ):
+        world = make_world(Path(folder), store)
         with serving(world) as (address, process):
             figures = asyncio.run(measure(world, address, process.pid, loads))
     # The scorer has ended and was waited for, so it counts among the children.
     figures["server_peak_mb"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    environment = describe(["grpcio", "protobuf", "onnxruntime", "numpy", "river"])
+    environment = describe(["grpcio", "protobuf", "onnxruntime", "numpy", "river", "hiredis"])
     shape = world.shape()
     write(
         options.output,
-        {"environment": environment, "load_average_before": load, **shape, **figures},
+        {
+            "environment": environment,
+            "load_average_before": load,
+            "store": options.store,
+            **shape,
+            **figures,
+        },
     )
     show(
-        f"{shape['entity_keys']} entity keys, {shape['features']} features; scores equal to numpy "
-        f"within {figures['max_abs_diff_to_numpy']:.0e}; {load_line(load, os.cpu_count())}",
+        f"{shape['entity_keys']} entity keys, {shape['features']} features in {options.store}; "
+        f"scores equal to numpy within {figures['max_abs_diff_to_numpy']:.0e}; {load_line(load, os.cpu_count())}",
         ("in flight", "call", "requests/s", "p50 ms", "p99 ms", "server µs", "caller µs", "ratio"),
         [_row(level, method) for level in figures["levels"] for method in METHODS],
     )
