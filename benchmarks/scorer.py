@@ -223,7 +223,8 @@ def main() -> None:
     )
     show(
         f"{shape['entity_keys']} entity keys, {shape['features']} features in {options.store}; "
-        f"scores equal to numpy within {figures['max_abs_diff_to_numpy']:.0e}; {load_line(load, os.cpu_count())}",
+        f"scores equal to numpy within {figures['max_abs_diff_to_numpy']:.0e}; "
+        + load_line(load, os.cpu_count()),
         ("in flight", "call", "requests/s", "p50 ms", "p99 ms", "server µs", "caller µs", "ratio"),
         [_row(level, method) for level in figures["levels"] for method in METHODS],
     )
