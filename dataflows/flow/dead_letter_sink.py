@@ -9,6 +9,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from contracts.plan import Plan
 from dataflows.batches import DeadLetter
 from dataflows.flow.run_context import RunContext
+from dataflows.flow.waiting import teller
 from dataflows.sources.dead_letters import FileDeadLetters
 
 
@@ -78,4 +79,5 @@ def open_dead_letters(topic: str, resume_state: int | None, context: RunContext)
         return FileDeadLetters(settings.log.folder, topic)
     from dataflows.sources.kafka_dead_letters import KafkaDeadLetters
 
-    return KafkaDeadLetters(settings, topic, resume_state, context.stop)
+    tell = teller(context, f"dead letters of {topic}")
+    return KafkaDeadLetters(settings, topic, resume_state, context.stop, tell)

@@ -11,6 +11,7 @@ from contracts.log import PartitionReader
 from contracts.plan import Plan
 from dataflows.batches import SourceBatch
 from dataflows.flow.run_context import PartitionProgress, RunContext
+from dataflows.flow.waiting import UNTOLD_SECONDS, kafka_to_answer, teller
 from dataflows.sources.alignment import Alignment
 from dataflows.sources.partition import PartitionStream, Position
 from dataflows.sources.plan_log import PlanLog
@@ -82,9 +83,11 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
         self._until = None if until_end is None else until_end[stream.number]
         self._bytes_left = context.settings.epoch_bytes_max
         self._silent_since: float | None = None
+        self._withheld_since: float | None = None
         self._is_idle = False
         self._look_at = 0.0
         self._snapshot_offset: int | None = None
+        self._waits_for = teller(context, f"partition {name}")
         alignment.at(stream.number, stream.newest_us)
         self._tell()
 
@@ -99,6 +102,7 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
         if self._context.stop.is_set() or (self._until is not None and self._is_idle):
             self._alignment.leave(self._stream.number)
             self._context.backlog.discard(self._stream.number)
+            self._waits_for("")
             raise StopIteration()
         now = self._context.monotonic()
         if now < self._look_at or self._bytes_left <= 0:
@@ -111,7 +115,8 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
         if chunk is None:
             self._look_at = now + _POLL_SECONDS
             return self._nothing_new(now)
-        self._silent_since = None
+        self._waits_for("")
+        self._silent_since = self._withheld_since = None
         self._bytes_left -= len(chunk.records)
         batch = self._stream.batch(chunk)
         self._alignment.at(self._stream.number, self._stream.newest_us)
@@ -146,14 +151,30 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
         """Whether the silence is over; what there is will be read by a later call."""
         if not self._reader.has_news():
             self._look_at = now + _POLL_SECONDS
+            self._tell_silence(now)
             return []
+        self._waits_for("")
         self._is_idle = False
         self._tell()
         self._alignment.at(self._stream.number, self._stream.newest_us)
         self._look_at = now + _WAKE_SECONDS
         return [self._stream.awake()]
 
+    def _tell_silence(self, now: float) -> None:
+        """Say so if it is not that nothing was written: nobody answers, or it is withheld."""
+        if not self._reader.has_withheld():
+            self._withheld_since = None
+        elif self._withheld_since is None:
+            self._withheld_since = now
+        what = ""
+        if now - self._reader.known_at(now) > UNTOLD_SECONDS:
+            what = kafka_to_answer(self._context.settings)
+        elif self._withheld_since is not None and now - self._withheld_since > UNTOLD_SECONDS:
+            what = f"an open transaction to end in {self._name}"
+        self._waits_for(what)
+
     def _nothing_new(self, now: float) -> Iterable[SourceBatch]:
+        self._tell_silence(now)
         if not self._reader.is_at_end(self._until):
             # Nothing has come, but nobody has said that there is nothing.
             self._silent_since = None
@@ -187,5 +208,9 @@ def _registry(context: RunContext) -> SchemaRegistry | None:
     url = context.settings.schema_registry_url
     if not url:
         return None
-    seconds = context.settings.outage_seconds
-    return SchemaRegistry(url, patience_seconds=seconds, wait=context.stop.wait)
+    return SchemaRegistry(
+        url,
+        patience_seconds=context.settings.outage_seconds,
+        wait=context.stop.wait,
+        tell=teller(context, "schema registry"),
+    )

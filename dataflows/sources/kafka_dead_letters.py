@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import Any
 
@@ -27,6 +28,7 @@ _ATTEMPT_SECONDS = 2.0
 _FIRST_PAUSE_SECONDS = 0.1
 _PAUSE_SECONDS_MAX = 5.0
 _POLL_MS = 500
+_STOP_SECONDS_MAX = 1.0
 _ERROR_CHARACTERS_MAX = 1_000
 # The largest record that a topic takes does not fit into another one with the headers around it.
 _NEW_TOPIC = {"max.message.bytes": str(RECORD_BYTES_MAX + 64 * 1024)}
@@ -50,16 +52,19 @@ class KafkaDeadLetters:
         topic: str,
         resume_state: int | None,
         stop: threading.Event,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         """``resume_state`` is the latest durable ``snapshot``, None if there is none.
 
-        ``stop`` ends the waiting for brokers that are gone.
+        ``stop`` ends the waiting for brokers that are gone; ``tell`` is called with what is waited
+        for, and with an empty text when that is over.
         """
         # Whoever is told to stop must not wait for long for an answer that will not come.
         seconds = min(settings.kafka_timeout_seconds, _ATTEMPT_SECONDS)
         self._settings = settings.model_copy(update={"kafka_timeout_seconds": seconds})
         self._topic = f"{topic}.dlq"
         self._stop = stop
+        self._tell = tell
         self._writer: KafkaLogWriter | None = None
         self._bytes_max = RECORD_BYTES_MAX
         # Where to look from, where the topic ends, what stands between and may come again: origin
@@ -78,6 +83,12 @@ class KafkaDeadLetters:
         Raises:
             LogError: they are gone for too long, or refuse, or we are told to stop meanwhile.
         """
+        try:
+            self._append_patiently(letters)
+        finally:
+            self._tell("")
+
+    def _append_patiently(self, letters: list[DeadLetter]) -> None:
         began = time.monotonic()
         pause_seconds = _FIRST_PAUSE_SECONDS
         while True:
@@ -93,6 +104,7 @@ class KafkaDeadLetters:
                 waited = time.monotonic() - began
                 if not _may_pass(error) or waited > self._settings.outage_seconds:
                     raise
+                self._tell(f"Kafka at {servers(self._settings)} to answer")
                 if self._stop.wait(pause_seconds):
                     raise
                 pause_seconds = min(2 * pause_seconds, _PAUSE_SECONDS_MAX)
@@ -169,17 +181,24 @@ class KafkaDeadLetters:
                 end = consumer.end_offsets([place])[place]
                 position = min(max(first, self._begin), end)
                 consumer.seek(place, position)
-                deadline = time.monotonic() + self._settings.outage_seconds
+                heard_at = time.monotonic()
+                stop_at: float | None = None
                 while position < end:
                     for record in consumer.poll(_POLL_MS).get(place, ()):
                         origin = _origin(record)
                         if origin is not None:
                             found[origin] = record.offset
                     before, position = position, consumer.position(place)
-                    if position == before and self._stop.is_set():
-                        raise self._told_to_stop()
-                    if time.monotonic() > deadline:
-                        raise not_answering(self._settings, self._settings.outage_seconds)
+                    now = time.monotonic()
+                    if position > before:
+                        heard_at = now
+                    if self._stop.is_set():
+                        # What is nearly read need not fail a run that ends in order.
+                        stop_at = now + _STOP_SECONDS_MAX if stop_at is None else stop_at
+                        if position == before or now > stop_at:
+                            raise self._told_to_stop()
+                    if now - heard_at > self._settings.outage_seconds:
+                        raise not_answering(self._settings, now - heard_at)
             except kafka.errors.KafkaError as error:
                 raise explain(error, self._settings) from error
         self._end = end
@@ -187,8 +206,8 @@ class KafkaDeadLetters:
 
     def _told_to_stop(self) -> LogError:
         return LogError(
-            f"topic {self._topic} of Kafka at {servers(self._settings)}: told to stop while it "
-            "gave no answer; nothing is lost, the next run writes the dead letters"
+            f"topic {self._topic} of Kafka at {servers(self._settings)}: told to stop before its "
+            "letters were read; nothing is lost, the next run writes the dead letters"
         )
 
 

@@ -44,6 +44,7 @@ class SchemaRegistry:
         timeout_seconds: longest wait for one answer.
         patience_seconds: a registry that does not answer is asked again for so long.
         wait: called with seconds between two tries; true ends the tries.
+        tell: called with what is waited for, and with an empty text when that is over.
         monotonic: clock in seconds.
     """
 
@@ -54,6 +55,7 @@ class SchemaRegistry:
         patience_seconds: float = 60.0,
         wait: Callable[[float], bool | None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         parts = urlsplit(url)
         place = parts.netloc.rpartition("@")[2]
@@ -66,6 +68,7 @@ class SchemaRegistry:
         self._patience_seconds = patience_seconds
         self._wait = wait
         self._monotonic = monotonic
+        self._tell = tell
         self._opener = urllib.request.build_opener(_NoRedirect)
         self._lock = threading.Lock()
         self._known: dict[int, str] = {}
@@ -85,12 +88,18 @@ class SchemaRegistry:
             if reason and self._monotonic() < until:
                 raise UnusableSchemaError(reason)
             try:
-                schema = _avro_of(self._ask(number), number)
+                schema = _avro_of(self._ask_patiently(number), number)
             except UnusableSchemaError as error:
                 _put(self._unknown, number, (self._monotonic() + UNKNOWN_SECONDS, str(error)))
                 raise
             _put(self._known, number, schema)
             return schema
+
+    def _ask_patiently(self, number: int) -> dict[str, Any]:
+        try:
+            return self._ask(number)
+        finally:
+            self._tell("")
 
     def _ask(self, number: int) -> dict[str, Any]:
         """The registry's answer, however often it has to be asked."""
@@ -100,6 +109,7 @@ class SchemaRegistry:
             try:
                 return self._ask_once(number)
             except _TryAgainError as error:
+                self._tell(f"schema registry {self._url} to answer")
                 is_over = self._monotonic() + wait_seconds > give_up_at
                 if is_over or self._wait(wait_seconds):
                     raise LogError(

@@ -53,7 +53,7 @@ def test_workers_may_change_between_runs(new_shop: NewShop, records: list[shop.R
 
 
 def test_kafka_knows_how_far_a_run_is(new_shop: NewShop, records: list[shop.Record]) -> None:
-    """While it runs the group's offsets follow what is durable; after a stop they are all of it."""
+    """While it runs the group's offsets follow what is durable."""
     made = new_shop(epoch_seconds=0.1)
     half = len(records) // 2
     made.produce(records[:half])
@@ -71,4 +71,19 @@ def test_kafka_knows_how_far_a_run_is(new_shop: NewShop, records: list[shop.Reco
     assert all(at <= ends[place] for place, at in durable.items())
     wait_for("offsets of the rest", lambda: made.committed() == ends, command, 20)
     assert command.stop() == 0
-    assert made.committed() == ends
+
+
+def test_kafka_knows_how_far_a_run_was(new_shop: NewShop, records: list[shop.Record]) -> None:
+    """What the last epoch made durable is told too, also if it was the only one."""
+    made = new_shop(batch_bytes=3_000, epoch_seconds=60)
+    expected = run_on_files(made, records)
+    made.produce(records)
+    wait_for("offsets to be kept", lambda: made.committed() is not None)
+    command = made.start("run")
+    wait_for("events", partial(_has_read, made, command), command)
+    assert command.stop() == 0, command.output
+    told = made.committed()
+    assert told
+    assert sum(told.values()) == sum(command.counts.values())
+    made.run_to_end()
+    assert made.committed() == expected.ends

@@ -16,6 +16,7 @@ from contracts.log import LogError
 from contracts.settings import DataflowSettings
 from dataflows.batches import DeadLetter
 from dataflows.sources.kafka_dead_letters import CUT_BYTES, KafkaDeadLetters
+from tests.integration.commands import wait_for
 from tests.services.kafka import KafkaBroker
 from tests.services.outside import OutsideKafka
 
@@ -144,7 +145,8 @@ def test_brokers_that_go_and_come_back(
     broker = new_kafka_broker()
     settings = _settings(tmp_path, broker.bootstrap_servers)
     stop = threading.Event()
-    with closing(KafkaDeadLetters(settings, "topic", None, stop)) as letters:
+    told: list[str] = []
+    with closing(KafkaDeadLetters(settings, "topic", None, stop, told.append)) as letters:
         letters.append(_letters("topic", 0, [0]))
         durable = letters.snapshot()
         broker.kill()
@@ -152,9 +154,12 @@ def test_brokers_that_go_and_come_back(
             appended = pool.submit(letters.append, _letters("topic", 0, [1]))
             broker.start()
             appended.result(60)
+            assert told[-1] == "", "nobody waits any more"
+            told.clear()
             broker.kill()
             appended = pool.submit(letters.append, _letters("topic", 0, [2]))
-            time.sleep(1.0)
+            wait_for("the waiting", lambda: bool(told))
+            assert told[0] == f"Kafka at {broker.bootstrap_servers} to answer"
             assert not appended.done()
             began = time.monotonic()
             stop.set()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
 
 from tests.flow import shop
-from tests.integration.commands import wait_for
+from tests.integration.commands import Command, wait_for
 from tests.integration.conftest import NewShop
 from tests.integration.load import Load
 from tests.integration.real_shop import Expected, RealShop, run_on_files
@@ -43,9 +44,11 @@ def test_kafka_gone_for_ten_seconds_under_load(
         wait_for("events", lambda: made.events(command) > 100, command)
         gone_until = time.monotonic() + OUTAGE_SECONDS
         end(broker)
+        wait_for("the waiting", made.is_waiting, command)
         wait_for("the end of the outage", lambda: time.monotonic() > gone_until, command)
         said = made.progress()
         assert said
+        assert said.waiting_for == f"Kafka at {made.servers} to answer"
         assert not any(partition.is_idle for partition in said.partitions.values())
         read = said.events
         assert read < len(records) - 500
@@ -75,13 +78,18 @@ def test_told_to_stop_while_kafka_is_gone(
     broker.kill()
     assert command.stop(STOP_SECONDS_MAX) == 0, command.output
     command = made.start("run")
-    time.sleep(1.0)
+    wait_for("the waiting", partial(_waits, made, command), command)
     assert command.stop(STOP_SECONDS_MAX) == 0, command.output
     broker.start()
     made.produce(records[half:])
     made.run_to_end()
     assert made.digests() == expected.digests
     assert made.dead_letters() == expected.letters
+
+
+def _waits(made: RealShop, command: Command) -> bool:
+    said = made.progress()
+    return said is not None and said.pid == command.pid and bool(said.waiting_for)
 
 
 def _delete(made: RealShop, until: dict[tuple[str, int], int]) -> None:

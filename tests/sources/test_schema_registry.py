@@ -110,9 +110,11 @@ def test_a_passing_failure_is_waited_out(registry: Registry) -> None:
     """A registry that is starting is asked again, each time after a longer wait."""
     registry.failures = 3
     waits: list[float] = []
-    client = SchemaRegistry(registry.url, wait=waits.append)
+    told: list[str] = []
+    client = SchemaRegistry(registry.url, wait=waits.append, tell=told.append)
     assert client.avro_schema(1) == SCHEMA
     assert waits == [0.1, 0.2, 0.4]
+    assert told == [f"schema registry {registry.url} to answer"] * 3 + [""]
 
 
 def test_a_registry_that_is_gone_is_no_fault_of_the_records() -> None:
