@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from contracts.model_repository import ModelRepository
     from dataflows.status import FlowStatus
 
-# A dataflow speaks about once a second, and at the end of each epoch.
+# A dataflow speaks at the end of each epoch, and whenever something comes in.
 _SILENT_SECONDS_MAX = 10.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -42,7 +42,7 @@ def status(
     if as_json:
         typer.echo(json.dumps(report, indent=2))
     else:
-        _show(report)
+        _show(report, max(_SILENT_SECONDS_MAX, 2 * settings.epoch_seconds))
     if not flow.is_running:
         raise CommandError(
             f"no dataflow is running on {settings.state_dir}; start one with `headwater run`"
@@ -103,11 +103,11 @@ def _model(models: ModelRepository, name: str) -> dict[str, Any]:
     return row
 
 
-def _show(report: dict[str, Any]) -> None:
+def _show(report: dict[str, Any], silent_seconds_max: float) -> None:
     flow = report["dataflow"]
     lag = "unknown" if report["lag"] is None else f"{report['lag']:,} {report['lag_unit']}"
     rows = [
-        ("dataflow", _how(flow)),
+        ("dataflow", _how(flow, silent_seconds_max)),
         ("lag", lag),
         ("online watermark", report["online_watermark"] or "not known yet"),
         ("freshness", _age(report["freshness_seconds"])),
@@ -151,14 +151,14 @@ def _show(report: dict[str, Any]) -> None:
     )
 
 
-def _how(flow: dict[str, Any]) -> str:
+def _how(flow: dict[str, Any], silent_seconds_max: float) -> str:
     """Whether the dataflow runs; one that hangs says so by its silence."""
     if not flow["running"]:
         return "not running"
     if flow["pid"] is None:
         return "running, has said nothing yet"
     shown, silent_seconds = f"running, pid {flow['pid']}", flow["said_seconds_ago"]
-    if silent_seconds > _SILENT_SECONDS_MAX:
+    if silent_seconds > silent_seconds_max:
         shown += f", has said nothing for {_age(silent_seconds)}"
     return shown
 

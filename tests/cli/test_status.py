@@ -118,5 +118,5 @@ def test_a_dataflow_that_is_silent(
         partitions=[],
         log_problem="",
     )
-    status_command._show(status_command._report(flow, ModelRepository(tmp_path), now_us))
+    status_command._show(status_command._report(flow, ModelRepository(tmp_path), now_us), 10.0)
     assert shown in capsys.readouterr().out
