@@ -6,7 +6,7 @@ import logging
 import ssl
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -124,9 +124,27 @@ def open_client(
         raise LogError(connection_problem(settings, cause)) from error
 
 
+def create_topics(
+    admin: Any, topics: Iterable[str], configs: Mapping[str, str] | None = None
+) -> None:
+    """Make topics with one partition and as many replicas as brokers make by default.
+
+    One that is there already stays as it is. Not every broker knows the new ones at once.
+
+    Raises:
+        kafka.errors.KafkaError: one cannot be made.
+    """
+    one = {"num_partitions": 1, "replication_factor": -1, "configs": dict(configs or {})}
+    wanted = dict.fromkeys(topics, one)
+    for made in admin.create_topics(wanted, raise_errors=False)["topics"]:
+        error = kafka_errors.for_code(made["error_code"])
+        if error not in (kafka_errors.NoError, kafka_errors.TopicAlreadyExistsError):
+            raise error(f"topic {made['name']} is not made: {made.get('error_message') or ''}")
+
+
 def connection_problem(settings: Settings, error: BaseException) -> str:
     """One line on why no connection came about, with what to do; holds no secret."""
-    servers = ",".join(settings.log.bootstrap_servers)
+    servers = settings.log.servers
     user = settings.kafka_sasl_username
     root, protocol = _root(error), settings.kafka_security_protocol
     if isinstance(root, kafka_errors.SaslAuthenticationFailedError):

@@ -12,7 +12,7 @@ import kafka.errors as kafka_errors
 from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient
 
-from contracts.kafka_client import open_client
+from contracts.kafka_client import create_topics, open_client
 from contracts.log import RECORD_BYTES_MAX, LogError, RecordTooLargeError
 from contracts.settings import Settings
 
@@ -192,8 +192,7 @@ class KafkaLogWriter:
             raise type(self._failure)(str(self._failure)) from self._failure
 
     def _problem(self, error: Exception, size: int) -> str:
-        servers = ",".join(self._settings.log.bootstrap_servers)
-        text = f"topic {self._topic} of Kafka at {servers}: "
+        text = f"topic {self._topic} of Kafka at {self._settings.log.servers}: "
         if isinstance(error, _TOO_LARGE):
             return (
                 f"{text}a record of {size:,} bytes is larger than it takes; raise the topic's "
@@ -235,19 +234,11 @@ def ensure_topic(
             (found,) = admin.describe_topics([topic])
             if found["error_code"] != kafka_errors.UnknownTopicOrPartitionError.errno:
                 return
-            wanted = {
-                topic: {
-                    "num_partitions": 1,
-                    "replication_factor": -1,
-                    "configs": dict(configs or {}),
-                }
-            }
-            with suppress(kafka_errors.TopicAlreadyExistsError):
-                admin.create_topics(wanted, wait_for_metadata=True)
+            create_topics(admin, [topic], configs)
+            admin.wait_for_topics([topic], timeout_ms=int(settings.kafka_timeout_seconds * 1000))
         except kafka_errors.KafkaError as error:
-            servers = ",".join(settings.log.bootstrap_servers)
             raise LogError(
-                f"topic {topic} of Kafka at {servers} does not exist and cannot be made "
-                f"({' '.join(str(error).split())[:200]}): make it with `kafka-topics.sh --create`, "
-                "or ask for the right to CREATE it"
+                f"topic {topic} of Kafka at {settings.log.servers} does not exist and cannot be "
+                f"made ({' '.join(str(error).split())[:200]}): make it with `kafka-topics.sh "
+                "--create`, or ask for the right to CREATE it"
             ) from error

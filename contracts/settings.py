@@ -48,6 +48,11 @@ class LogUrl:
     folder: Path | None = None
     bootstrap_servers: tuple[str, ...] = ()
 
+    @property
+    def servers(self) -> str:
+        """Kafka's addresses, as the URL has them."""
+        return ",".join(self.bootstrap_servers)
+
     @classmethod
     def parse(cls, url: str) -> LogUrl:
         """Take apart ``file:///DIR`` or ``kafka://host:port[,host:port]``; else ValueError."""

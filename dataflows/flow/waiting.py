@@ -33,4 +33,4 @@ def teller(context: RunContext, who: str) -> Callable[[str], None]:
 
 def kafka_to_answer(settings: DataflowSettings) -> str:
     """The brokers, as what is waited for; the same words for all who do."""
-    return f"Kafka at {','.join(settings.log.bootstrap_servers)} to answer"
+    return f"Kafka at {settings.log.servers} to answer"

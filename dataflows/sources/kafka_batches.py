@@ -28,7 +28,6 @@ Bytes = npt.NDArray[np.uint8]
 HEADER = struct.Struct(">qiibIhiqqqhii")
 LENGTH_END = 12  # the length counts what lies behind it
 CRC_BEGIN = 21  # what the CRC covers begins at the attributes
-MAGIC_AT = 16
 CODEC_MASK, APPEND_TIME, TRANSACTIONAL, CONTROL = 0x07, 0x08, 0x10, 0x20
 LEADER_EPOCH_NONE = -1
 _LIBRARIES = {2: "snappy", 3: "lz4", 4: "zstd"}

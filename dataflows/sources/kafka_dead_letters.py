@@ -15,7 +15,7 @@ from contracts.kafka_producer import KafkaLogWriter, ensure_topic
 from contracts.log import RECORD_BYTES_MAX, LogError, RecordTooLargeError
 from contracts.settings import DataflowSettings
 from dataflows.batches import DeadLetter
-from dataflows.sources.kafka_errors import explain, is_passing, not_answering, servers
+from dataflows.sources.kafka_errors import explain, is_passing, not_answering
 from dataflows.sources.kafka_topics import CLIENT_ID, open_briefly
 
 # All letters of a topic stand in one partition, so that one number says where they end.
@@ -104,7 +104,7 @@ class KafkaDeadLetters:
                 waited = time.monotonic() - began
                 if not _may_pass(error) or waited > self._settings.outage_seconds:
                     raise
-                self._tell(f"Kafka at {servers(self._settings)} to answer")
+                self._tell(f"Kafka at {self._settings.log.servers} to answer")
                 if self._stop.wait(pause_seconds):
                     raise
                 pause_seconds = min(2 * pause_seconds, _PAUSE_SECONDS_MAX)
@@ -206,8 +206,8 @@ class KafkaDeadLetters:
 
     def _told_to_stop(self) -> LogError:
         return LogError(
-            f"topic {self._topic} of Kafka at {servers(self._settings)}: told to stop before its "
-            "letters were read; nothing is lost, the next run writes the dead letters"
+            f"topic {self._topic} of Kafka at {self._settings.log.servers}: told to stop before "
+            "its letters were read; nothing is lost, the next run writes the dead letters"
         )
 
 

@@ -15,11 +15,6 @@ _LOGIN = (
 )
 
 
-def servers(settings: Settings) -> str:
-    """The brokers' addresses, as the log URL has them."""
-    return ",".join(settings.log.bootstrap_servers)
-
-
 def is_passing(error: kafka.errors.KafkaError) -> bool:
     """Whether the same question may be answered later on."""
     if isinstance(error, (kafka.errors.UnknownBrokerIdError, kafka.errors.BrokerNotAvailableError)):
@@ -32,7 +27,7 @@ def is_passing(error: kafka.errors.KafkaError) -> bool:
 
 def explain(error: Exception, settings: Settings) -> LogError:
     """One line on an error that no waiting will mend."""
-    where = f"Kafka at {servers(settings)}"
+    where = f"Kafka at {settings.log.servers}"
     who = f"user {settings.kafka_sasl_username!r}" if settings.kafka_sasl_username else "we"
     if isinstance(error, _LOGIN):
         return LogError(connection_problem(settings, error))
@@ -47,9 +42,9 @@ def explain(error: Exception, settings: Settings) -> LogError:
 def not_answering(settings: Settings, seconds: float, what: str = "") -> LogError:
     """Kafka, or what is named of it, has been gone for too long."""
     return LogError(
-        f"Kafka at {servers(settings)} has not answered {what and what + ' '}for {seconds:.0f} s; "
-        "nothing is lost: check HEADWATER_LOG_URL, that the brokers run, and that the addresses "
-        "they advertise can be reached from here, then start again (HEADWATER_OUTAGE_SECONDS is "
+        f"Kafka at {settings.log.servers} has not answered {what and what + ' '}for "
+        f"{seconds:.0f} s; nothing is lost: check HEADWATER_LOG_URL, that the brokers run, and that the "
+        "addresses they advertise can be reached from here, then start again (HEADWATER_OUTAGE_SECONDS is "
         "how long to wait)"
     )
 

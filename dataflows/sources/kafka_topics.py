@@ -14,10 +14,10 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import OffsetSpec
 from kafka.protocol.consumer import IsolationLevel
 
-from contracts.kafka_client import open_client
+from contracts.kafka_client import create_topics, open_client
 from contracts.log import LogError
 from contracts.settings import DataflowSettings
-from dataflows.sources.kafka_errors import explain, is_passing, not_answering, servers
+from dataflows.sources.kafka_errors import explain, is_passing, not_answering
 
 CLIENT_ID = "headwater-dataflow"
 # One look for a broker; between two of them we see whether we are to stop.
@@ -62,7 +62,7 @@ def list_topics(settings: DataflowSettings, topics: Sequence[str]) -> dict[str, 
         found = _described(admin, topics)
         missing = [topic for topic in topics if topic not in found]
         if missing:
-            _make(admin, missing)
+            create_topics(admin, missing)
             admin.wait_for_topics(missing, timeout_ms=_timeout_ms(settings))
             found = _described(admin, topics)
         if any(topic not in found for topic in topics):
@@ -180,7 +180,7 @@ def _asked(settings: DataflowSettings, ask: Callable[[Any], _T]) -> _T:
                 # Not every broker knows at once what has just been made.
                 if time.monotonic() - begin > NEWS_SECONDS:
                     raise LogError(
-                        f"Kafka at {servers(settings)} does not know a topic that was there "
+                        f"Kafka at {settings.log.servers} does not know a topic that was there "
                         f"before: {error}; was it deleted?"
                     ) from error
             except kafka.errors.KafkaError as error:
@@ -207,15 +207,6 @@ def _described(admin: Any, topics: Iterable[str]) -> dict[str, FoundTopic]:
         topic_id = str(topic.get("topic_id") or "")
         found[topic["name"]] = FoundTopic("" if topic_id == _NO_ID else topic_id, numbers)
     return found
-
-
-def _make(admin: Any, topics: Sequence[str]) -> None:
-    # Minus one: as many replicas as the brokers are set to make.
-    wanted = {topic: {"num_partitions": 1, "replication_factor": -1} for topic in topics}
-    for made in admin.create_topics(wanted, raise_errors=False)["topics"]:
-        error = kafka.errors.for_code(made["error_code"])
-        if error not in (kafka.errors.NoError, kafka.errors.TopicAlreadyExistsError):
-            raise error(f"topic {made['name']} is not made: {made.get('error_message') or ''}")
 
 
 def _timeout_ms(settings: DataflowSettings) -> int:
