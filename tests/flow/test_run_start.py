@@ -13,7 +13,7 @@ import pytest
 from dataflows.definitions.repository import Repository
 from dataflows.flow.engine import run_flow, swap_journal
 from dataflows.flow.errors import EngineError
-from dataflows.flow.progress import begin_progress, read_progress
+from dataflows.flow.progress import ProgressFile, begin_progress, read_progress
 from dataflows.flow.run_context import PartitionProgress, RunContext
 from dataflows.flow.state_lock import exclusive_state
 from tests.flow import shop
@@ -55,8 +55,9 @@ def test_a_run_says_at_once_that_it_is_there(repository: Repository, tmp_path: P
     former = RunContext(settings, shop.places(tmp_path), None, threading.Event())
     former.positions["orders/0"] = PartitionProgress(5, 7, is_idle=True)
     former.tally.add(events=9)
-    begin_progress(former)
-    (said,) = read_progress(former.places.state)
+    for worker in range(2):
+        ProgressFile(former.places.state, worker, former).write(4, 7)
+    said = read_progress(former.places.state)[1]
     assert (said.events, list(said.partitions)) == (9, ["orders/0"])
     context = RunContext(settings, shop.places(tmp_path), None, threading.Event())
     context.waiting["log"] = "Kafka"
