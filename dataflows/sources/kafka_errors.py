@@ -43,9 +43,9 @@ def not_answering(settings: Settings, seconds: float, what: str = "") -> LogErro
     """Kafka, or what is named of it, has been gone for too long."""
     return LogError(
         f"Kafka at {settings.log.servers} has not answered {what and what + ' '}for "
-        f"{seconds:.0f} s; nothing is lost: check HEADWATER_LOG_URL, that the brokers run, and that the "
-        "addresses they advertise can be reached from here, then start again (HEADWATER_OUTAGE_SECONDS is "
-        "how long to wait)"
+        f"{seconds:.0f} s; nothing is lost: check HEADWATER_LOG_URL, that the brokers run, and "
+        "that the addresses they advertise can be reached from here, then start again "
+        "(HEADWATER_OUTAGE_SECONDS is how long to wait)"
     )
 
 
