@@ -15,9 +15,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from bytewax._bytewax import cluster_main
+from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig
 
 from contracts.online_store import OnlineStoreConfigError, parse_online_store
@@ -40,7 +40,7 @@ ROOM_BYTES_MIN = 1024 * 1024
 _RECOVERY_PANIC = "panicked at src/recovery.rs"
 
 
-_SWITCH_SECONDS = 0.0002
+_SWITCH_SECONDS = 0.001
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def swap_journal(state: Path) -> Path:
     return state.with_name(state.name + ".swap.json")
 
 
-def _run(flow: Any, settings: DataflowSettings, state: Path) -> None:
+def _run(flow: Dataflow, settings: DataflowSettings, state: Path) -> None:
     recovery = state / "recovery"
     try:
         open_recovery(recovery)

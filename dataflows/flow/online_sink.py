@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from contracts.plan import Plan
 from dataflows.batches import ShardOutput
+from dataflows.flow.delivery import Delivery
 from dataflows.flow.patience import patiently
 from dataflows.flow.progress import ProgressFile
 from dataflows.flow.run_context import RunContext
 from dataflows.stores.online_writer import OnlineWriter
-from dataflows.stores.outbox import Outbox
 from dataflows.watermark import NOT_YET
 
-# While the flow catches up, rows gather until the epoch ends or there are so many (about 100 bytes
-# each). Rows that are replaced meanwhile are never written.
-OUTBOX_ROWS_MAX = 500_000
 # Between two words on the progress while catching up: each is a small file.
 _TELL_SECONDS = 0.005
 
@@ -49,56 +46,47 @@ class OnlinePartition(StatefulSinkPartition[ShardOutput, int]):
     """One connection to the online store."""
 
     def __init__(self, plan: Plan, writer: OnlineWriter, context: RunContext, number: int) -> None:
-        self._views = {view.name: view for view in plan.views}
         self._context = context
         self._writer = writer
-        self._outbox = Outbox()
-        self._staged = 0
         self._name = f"online store {number}"
         self._progress = ProgressFile(context.places.state, number, context)
-        # Shard -> watermark: of what came in, and of what the store has.
-        self._shards: dict[int, int] = {}
-        self._written: dict[int, int] = {}
+        self._shards: set[int] = set()
+        # Shard -> watermark of what the store has.
+        self._written: Mapping[int, int] = {}
         self._tell_at = 0.0
         for view in plan.views:
             writer.ensure_table(view)
+        self._delivery = Delivery(plan, writer, self._commit, self._note, self._tell)
         context.on_epoch.append(self._tell)
 
     def write_batch(self, values: list[ShardOutput]) -> None:
-        """Take rows in; write them at once unless there is more to read, which may replace them."""
+        """Take rows in; send them at once unless there is more to read, which may replace them."""
         for item in values:
-            for name, new in item.rows.items():
-                self._outbox.add(item.shard, name, new)
-            self._shards[item.shard] = item.watermark_us
+            self._delivery.add(item)
+            self._shards.add(item.shard)
         if not self._context.backlog:
-            self._flush()
-        elif self._outbox.rows > OUTBOX_ROWS_MAX:
-            self._outbox.compact()
-            if self._outbox.rows > OUTBOX_ROWS_MAX // 2:
-                self._flush()
-        if not self._context.backlog or self._context.monotonic() >= self._tell_at:
+            self._delivery.send()
+        elif self._context.monotonic() >= self._tell_at:
             self._tell()
 
     def snapshot(self) -> int:
-        """Write what waits: an epoch that is over must not know more than the store."""
-        self._flush()
+        """Wait until all is written: an epoch that is over must not know more than the store."""
+        self._delivery.finish()
         self._tell()
         return 0
 
     def close(self) -> None:
-        """Close the connection."""
+        """End the thread and close the connection."""
         with self._context.noting_failure():
+            self._delivery.close()
             self._writer.close()
 
-    def _flush(self) -> None:
-        for last in self._outbox.drain():
-            view = self._views[last.view]
-            self._staged += self._writer.write(view, last.keys, last.stamps_us, last.values)
-        if self._staged:
-            patiently(self._writer.commit, self._context, self._name, self._tell)
-            self._context.tally.add(online_rows=self._staged)
-            self._staged = 0
-        self._written = dict(self._shards)
+    def _commit(self) -> None:
+        patiently(self._writer.commit, self._context, self._name, self._tell)
+
+    def _note(self, watermarks: Mapping[int, int], rows: int) -> None:
+        self._context.tally.add(online_rows=rows)
+        self._written = watermarks
 
     def _tell(self) -> None:
         self._tell_at = self._context.monotonic() + _TELL_SECONDS

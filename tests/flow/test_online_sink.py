@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from contracts.plan import View
 from contracts.settings import DataflowSettings
 from dataflows.batches import ShardOutput, ViewRows
 from dataflows.definitions.repository import Repository
-from dataflows.flow import online_sink
+from dataflows.flow import delivery
 from dataflows.flow.online_sink import OnlinePartition
 from dataflows.flow.progress import read_progress
 from dataflows.flow.run_context import RunContext
@@ -84,15 +85,23 @@ def _output(slots: list[int], first: float) -> ShardOutput:
     return ShardOutput(0, 7, {"shop_orders": rows}, {}, {})
 
 
+def _wait_for(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20.0
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def test_written_at_once_when_nothing_is_to_be_read(
     repository: Repository, context: RunContext
 ) -> None:
-    """With no partition behind, rows are in the store when ``write_batch`` returns."""
+    """With no partition behind, rows come into the store without waiting for the epoch's end."""
     store = Store()
     partition = _partition(repository, context, store)
     partition.write_batch([_output([0, 1, 0], 1.0), _output([2], 9.0)])
-    assert store.rows == {b"a": 3.0, b"b": 2.0, b"c": 9.0}
+    _wait_for(lambda: store.rows == {b"a": 3.0, b"b": 2.0, b"c": 9.0})
     assert store.commits == 1
+    partition.close()
 
 
 def test_gathered_while_catching_up(repository: Repository, context: RunContext) -> None:
@@ -117,14 +126,45 @@ def test_a_full_outbox_is_written(
     repository: Repository, context: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long the epoch, what waits is bounded."""
-    monkeypatch.setattr(online_sink, "OUTBOX_ROWS_MAX", 4)
+    monkeypatch.setattr(delivery, "ROWS_MAX", 4)
     store = Store()
     partition = _partition(repository, context, store)
     context.backlog.add(3)
     partition.write_batch([_output([0, 1, 2], 0.0)])
     assert store.commits == 0
     partition.write_batch([_output([0, 1, 2], 5.0)])
+    _wait_for(lambda: store.rows == {b"a": 5.0, b"b": 6.0, b"c": 7.0})
+    assert store.commits == 1
+    partition.close()
+
+
+def test_no_more_is_taken_in_than_there_is_room_for(
+    repository: Repository, context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the store takes its time, a full outbox holds up the flow until it is emptied."""
+    monkeypatch.setattr(delivery, "ROWS_MAX", 2)
+    store = Store()
+    taking, go_on = threading.Event(), threading.Event()
+    commit = store.commit
+
+    def slowly() -> None:
+        taking.set()
+        assert go_on.wait(20.0)
+        commit()
+
+    store.commit = slowly  # type: ignore[method-assign]
+    partition = _partition(repository, context, store)
+    partition.write_batch([_output([0, 1], 0.0)])
+    assert taking.wait(20.0)
+    flow = threading.Thread(target=partition.write_batch, args=([_output([0, 1, 2], 5.0)],))
+    flow.start()
+    assert flow.is_alive()
+    go_on.set()
+    flow.join(20.0)
+    assert not flow.is_alive()
+    partition.snapshot()
     assert store.rows == {b"a": 5.0, b"b": 6.0, b"c": 7.0}
+    partition.close()
 
 
 def test_a_store_that_comes_back(repository: Repository, context: RunContext) -> None:
@@ -142,9 +182,9 @@ def test_a_store_that_comes_back(repository: Repository, context: RunContext) ->
 
     context.stop.wait = look  # type: ignore[method-assign]
     partition.write_batch([_output([0], 1.0)])
+    partition.snapshot()
     assert said == ["the store does not answer"] * 3
     assert store.rows == {b"a": 1.0}
-    partition.snapshot()
     (progress,) = read_progress(context.places.state)
     assert progress.waiting_for == ""
 
@@ -154,14 +194,26 @@ def test_a_store_that_stays_away(repository: Repository, context: RunContext) ->
     store = Store()
     store.gone_for = 10**6
     partition = _partition(repository, context, store)
-    with pytest.raises(OnlineStoreGoneError):
-        partition.write_batch([_output([0], 1.0)])
-    assert 10**6 - 100 < store.gone_for < 10**6 - 2
-    left = store.gone_for
-    context.stop.set()
+    partition.write_batch([_output([0], 1.0)])
     with pytest.raises(OnlineStoreGoneError):
         partition.snapshot()
-    assert store.gone_for >= left - 1
+    assert 10**6 - 100 < store.gone_for < 10**6 - 2
+    with pytest.raises(OnlineStoreGoneError):
+        partition.write_batch([_output([0], 1.0)])
+    partition.close()
+
+
+def test_told_to_stop_while_the_store_is_gone(repository: Repository, context: RunContext) -> None:
+    """Somebody who wants the flow to end does not have to wait for the store."""
+    store = Store()
+    store.gone_for = 10**6
+    context.stop.set()
+    partition = _partition(repository, context, store)
+    partition.write_batch([_output([0], 1.0)])
+    with pytest.raises(OnlineStoreGoneError):
+        partition.snapshot()
+    assert store.gone_for == 10**6 - 1
+    partition.close()
 
 
 def test_what_one_worker_waits_for_is_not_cleared_by_another(
@@ -179,11 +231,13 @@ def test_what_one_worker_waits_for_is_not_cleared_by_another(
 
     def write_elsewhere(timeout: float | None = None) -> bool:
         partitions[1].write_batch([_output([0], 1.0)])
+        partitions[1].snapshot()
         said.append([worker.waiting_for for worker in read_progress(context.places.state)])
         return wait(0)
 
     context.stop.wait = write_elsewhere  # type: ignore[method-assign]
     partitions[0].write_batch([_output([0], 1.0)])
+    partitions[0].snapshot()
     assert said == [["the store does not answer"] * 2] * 2
     assert context.waiting_for == ""
 
@@ -192,3 +246,18 @@ def test_all_that_is_waited_for_is_shown_once(context: RunContext) -> None:
     """Several may wait, some of them for the same."""
     context.waiting |= {"online store 0": "Redis", "online store 1": "Redis", "log": "Kafka"}
     assert context.waiting_for == "Redis; Kafka"
+
+
+def test_progress_that_cannot_be_written_ends_the_flow(
+    repository: Repository, context: RunContext
+) -> None:
+    """A full disk is told by the next call, whichever thread has met it."""
+    partition = _partition(repository, context, Store())
+    folder = context.places.state / "progress"
+    partition.write_batch([_output([0], 1.0)])
+    partition.snapshot()
+    folder.rename(folder.with_name("gone"))
+    partition.write_batch([_output([0], 1.0)])
+    with pytest.raises(FileNotFoundError):
+        partition.snapshot()
+    partition.close()
