@@ -169,8 +169,8 @@ def connection_problem(settings: Settings, error: BaseException) -> str:
     if garbled or "disconnected" in str(root):
         # A broker may hang up so fast that its refusal is lost.
         text += f", is {PREFIX}KAFKA_SECURITY_PROTOCOL={protocol} what it speaks there"
-        if protocol.startswith("SASL"):
-            text += f", and are user {user!r} and the password right"
+    if protocol.startswith("SASL"):
+        text += f", and are user {user!r} and the password right"
     return f"{text}?"
 
 
