@@ -168,7 +168,7 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rate", type=int, default=5_000, help="events a second")
-    parser.add_argument("--cards", type=int, default=100_000)
+    parser.add_argument("--cards", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--output", type=Path, default=Path("build/bench/freshness.json"))
     options = parser.parse_args()
