@@ -38,8 +38,6 @@ from dataflows.windows.view_state import warm_up
 ROOM_BYTES_MIN = 1024 * 1024
 # In the text of the RuntimeError that comes of a panic in a thread of Bytewax's.
 _RECOVERY_PANIC = "panicked at src/recovery.rs"
-
-
 _SWITCH_SECONDS = 0.001
 
 
