@@ -10,7 +10,20 @@ from contracts.feature_schema import FeatureSchema, ValueType
 ColumnType = Literal["string", "int64", "float64", "bool", "timestamp"]
 RecordFormat = Literal["json", "avro", "protobuf"]
 Framing = Literal["none", "schema-registry"]
-AggregateFunction = Literal["count", "sum", "mean", "min", "max", "last", "latest"]
+AggregateFunction = Literal[
+    "count",
+    "sum",
+    "mean",
+    "min",
+    "max",
+    "var",
+    "std",
+    "first",
+    "last",
+    "count_distinct",
+    "latest",
+]
+TransformMode = Literal["none", "python", "pandas"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,9 @@ class Topic:
             empty for JSON.
         framing: whether five bytes stand before a record: zero, and the number of its schema in
             a schema registry (of Protobuf also the place of its message in the file).
+        field_mapping: (name in the record, name of the column) of fields that are called otherwise
+            in views and models; ``columns``, ``timestamp_field`` and ``key_field`` have the names
+            in the record.
     """
 
     name: str
@@ -46,6 +62,11 @@ class Topic:
     format: RecordFormat = "json"
     schema: str = ""
     framing: Framing = "none"
+    field_mapping: tuple[tuple[str, str], ...] = ()
+
+    def column_name(self, field: str) -> str:
+        """What a field of the record is called outside of it."""
+        return dict(self.field_mapping).get(field, field)
 
 
 @dataclass(frozen=True)
@@ -53,7 +74,9 @@ class Aggregate:
     """One windowed feature: ``function`` of ``column`` over ``window_us`` in tiles of ``hop_us``.
 
     ``window_us == 0`` is the whole history (then ``hop_us`` is 0 too). ``latest`` is the latest
-    row's value, null included; ``last`` is the last value that is not null.
+    row's value, null included; ``last`` is the last value that is not null. ``var`` and ``std`` are
+    those of a population. ``column_type`` is what the column holds in the topic, or is declared to
+    hold after the view's transformation.
     """
 
     feature: str
@@ -62,6 +85,7 @@ class Aggregate:
     function: AggregateFunction
     window_us: int
     hop_us: int
+    column_type: ColumnType = "float64"
 
 
 @dataclass(frozen=True)
@@ -72,7 +96,13 @@ class View:
         join_keys: columns that make up the entity key, in the view's order.
         join_key_types: their value types, in the same order (``string`` or ``int64``).
         ttl_us: values older than this at a read are missing; 0 is no limit.
-        offline_path: folder of the view's Parquet files.
+        offline_path: folder of the view's Parquet files; empty for a view that is served only.
+        exact_tiles_max: 0 for windows that move by their hop. Else windows move by the microsecond
+            (``hop_us`` of its aggregates is 1), and of an entity at most so many distinct moments
+            are told apart in one window; when there are more, neighbours are put together.
+        distinct_bits: ``count_distinct`` has 2 ** distinct_bits registers.
+        transform: how the view's function of the rows (``Repository.transforms``) is to be called
+            before anything else looks at them.
     """
 
     name: str
@@ -82,6 +112,9 @@ class View:
     aggregates: tuple[Aggregate, ...]
     ttl_us: int
     offline_path: str
+    exact_tiles_max: int = 0
+    distinct_bits: int = 8
+    transform: TransformMode = "none"
 
 
 @dataclass(frozen=True)

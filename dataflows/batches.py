@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflows.watermark import PartitionClock
-from dataflows.windows.view_state import KeyList, Reads, Rows
+from dataflows.windows.inputs import KeyList, TextList
+from dataflows.windows.view_state import Reads, Rows
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -47,7 +48,13 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class SourceBatch:
-    """Records of one partition, in its order; ``columns`` as ``Decoded.columns``."""
+    """Records of one partition, in its order.
+
+    Attributes:
+        columns: as ``Decoded.columns``, by the names that views and models have for them.
+        derived: view name -> the columns that the view's transformation made of them, in the same
+            form; for views that have one.
+    """
 
     topic: str
     clock: PartitionClock
@@ -55,6 +62,7 @@ class SourceBatch:
     event_us: Ints
     effective_us: Ints
     columns: Mapping[str, Any] = field(default_factory=dict)
+    derived: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     dead: tuple[DeadLetter, ...] = ()
 
 
@@ -62,7 +70,9 @@ class SourceBatch:
 class KeyedRows:
     """Rows of one view for one shard; ``codes`` index ``keys`` (Feast's entity key bytes).
 
-    ``keys`` is its worker's own and holds far more than the keys of these rows.
+    ``keys`` and ``texts`` are their worker's own and hold far more than what these rows have.
+    ``values`` is float64[n, C] with a column for each of ``inputs.inputs_of(view)``, as said there;
+    those that are text index ``texts``.
     """
 
     keys: KeyList
@@ -71,6 +81,7 @@ class KeyedRows:
     ranks: Ints
     event_us: Ints
     values: Floats
+    texts: TextList = field(default_factory=TextList)
 
 
 @dataclass(frozen=True)
@@ -89,12 +100,16 @@ class ViewRows:
 
     Attributes:
         keys: all entity keys that the shard knows of the view. The list is the shard's own and
-            grows at its end, so a slot stands for one entity as long as the process runs.
+            grows at its end; now and then it makes a new one, without those that fell silent. So a
+            slot means something together with this very list only.
         rows: ``rows.slots`` index ``keys``.
+        texts: what the values of text features stand for (their place in this list); the same holds
+            for it as for ``keys``.
     """
 
     keys: list[bytes]
     rows: Rows
+    texts: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from dataflows.batches import (
     SpineRows,
 )
 from dataflows.learning.label_expression import compile_label
-from dataflows.windows.view_state import KeyList
+from dataflows.windows.inputs import KeyList
 
 # Distinct entity keys that a worker remembers the bytes of; past it, it starts anew.
 KEY_CACHE_ENTRIES_MAX = 1_000_000

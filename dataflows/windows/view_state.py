@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,6 +14,7 @@ from contracts.plan import Aggregate, View
 from dataflows.windows import kernel, kernel_types
 from dataflows.windows.holding import Holding
 from dataflows.windows.holding import Pending as Pending
+from dataflows.windows.inputs import KeyList
 from dataflows.windows.layout import Layout, make_layout
 
 Ints = npt.NDArray[np.int64]
@@ -27,13 +28,6 @@ class Rows:
     slots: Ints
     stamps_us: Ints
     values: Floats
-
-
-@dataclass(frozen=True, eq=False)
-class KeyList:
-    """Entity keys of one kind, of one shard, that one worker has met; it only ever grows."""
-
-    keys: list[bytes] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
