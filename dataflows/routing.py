@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise, repeat
 from typing import Any
 from zlib import crc32
@@ -23,13 +23,15 @@ from dataflows.batches import (
     SourceBatch,
     SpineRows,
 )
+from dataflows.encoding import InputEncoder
 from dataflows.learning.label_expression import compile_label
-from dataflows.windows.inputs import KeyList
+from dataflows.windows.inputs import Input, KeyList, TextList
 
 # Distinct entity keys that a worker remembers the bytes of; past it, it starts anew.
 KEY_CACHE_ENTRIES_MAX = 1_000_000
 _NO_CODE = -1
 _UNKNOWN = -2
+_NO_TEXTS = TextList()
 
 _EntityKind = tuple[tuple[str, ...], tuple[ValueType, ...]]
 
@@ -47,6 +49,15 @@ class _Split:
     rows: Ints
     codes: Ints
     parts: list[tuple[int, KeyList, int, int]]
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Columns that views are fed from, and what was made of them already."""
+
+    columns: Mapping[str, Any]
+    splits: dict[_EntityKind, _Split] = field(default_factory=dict)
+    inputs: dict[Input, Floats] = field(default_factory=dict)
 
 
 class KeyEncoder:
@@ -116,12 +127,11 @@ class ShardRouter:
     def __init__(self, plan: Plan, shards: int) -> None:
         self._shards = shards
         self._names = [f"{shard:04d}" for shard in range(shards)]
-        self._updates: dict[str, list[tuple[View, tuple[str, ...]]]] = {}
+        self._updates: dict[str, list[tuple[View, InputEncoder]]] = {}
         self._reads: dict[str, list[View]] = {}
         self._encoders: dict[_EntityKind, KeyEncoder] = {}
         for view in plan.views:
-            columns = tuple(dict.fromkeys(a.column for a in view.aggregates))
-            self._updates.setdefault(view.topic, []).append((view, columns))
+            self._updates.setdefault(view.topic, []).append((view, InputEncoder(view)))
             self._encoders[_kind(view)] = KeyEncoder(*_kind(view), shards)
         for model in plan.models:
             read = self._reads.setdefault(model.spine_topic, [])
@@ -130,49 +140,33 @@ class ShardRouter:
     def route(self, batch: SourceBatch) -> list[tuple[str, ShardInput]]:
         """One item for every shard, since every shard must learn the watermark."""
         inputs = [ShardInput(shard, batch.clock, {}, {}) for shard in range(self._shards)]
-        if len(batch.ranks):
-            splits: dict[_EntityKind, _Split] = {}
-            for view, columns in self._updates.get(batch.topic, ()):
-                values = np.column_stack([_floats(batch.columns[name]) for name in columns])
-                for shard, rows in self._keyed(splits, view, batch, values):
+        count = len(batch.ranks)
+        if count:
+            plain = _Columns(batch.columns)
+            for view, encoder in self._updates.get(batch.topic, ()):
+                is_derived = view.transform != "none"
+                columns = _Columns(batch.derived[view.name]) if is_derived else plain
+                values = encoder.encode(columns.columns, count, columns.inputs)
+                split = self._split(view, columns)
+                for shard, rows in _keyed(split, batch, values, encoder.texts):
                     inputs[shard].updates[view.name] = rows
-            nothing = np.empty((len(batch.ranks), 0))
+            nothing = np.empty((count, 0))
             for view in self._reads.get(batch.topic, ()):
-                for shard, rows in self._keyed(splits, view, batch, nothing):
+                # The spine may be another topic: what is read is told by its own columns.
+                for shard, rows in _keyed(self._split(view, plain), batch, nothing, _NO_TEXTS):
                     inputs[shard].reads[view.name] = rows
         return list(zip(self._names, inputs, strict=True))
 
-    def _keyed(
-        self,
-        splits: dict[_EntityKind, _Split],
-        view: View,
-        batch: SourceBatch,
-        values: Floats,
-    ) -> Iterator[tuple[int, KeyedRows]]:
-        """What goes to each shard; the split is worked out once per kind of entity."""
+    def _split(self, view: View, columns: _Columns) -> _Split:
+        """Rows by shard; worked out once per kind of entity and set of columns."""
         kind = _kind(view)
-        split = splits.get(kind)
+        split = columns.splits.get(kind)
         if split is None:
-            split = splits[kind] = self._split(self._encoders[kind], batch)
-        # In order of shards first, so that what each gets lies in one piece.
-        effective_us, ranks = batch.effective_us[split.rows], batch.ranks[split.rows]
-        event_us, values = batch.event_us[split.rows], values[split.rows]
-        for shard, keys, begin, end in split.parts:
-            part = slice(begin, end)
-            yield (
-                shard,
-                KeyedRows(
-                    keys,
-                    split.codes[part],
-                    effective_us[part],
-                    ranks[part],
-                    event_us[part],
-                    values[part],
-                ),
-            )
+            split = columns.splits[kind] = self._new_split(self._encoders[kind], columns.columns)
+        return split
 
-    def _split(self, encoder: KeyEncoder, batch: SourceBatch) -> _Split:
-        shards, codes = encoder.encode(batch.columns)
+    def _new_split(self, encoder: KeyEncoder, columns: Mapping[str, Any]) -> _Split:
+        shards, codes = encoder.encode(columns)
         # So small a type is sorted by counting.
         rows = np.argsort(shards.astype(np.int16), kind="stable")
         ends = np.cumsum(np.bincount(shards + 1, minlength=self._shards + 1)).tolist()
@@ -184,6 +178,29 @@ class ShardRouter:
         ]
         rows = rows[first:]
         return _Split(rows, codes[rows], parts)
+
+
+def _keyed(
+    split: _Split, batch: SourceBatch, values: Floats, texts: TextList
+) -> Iterator[tuple[int, KeyedRows]]:
+    """What goes to each shard."""
+    # In order of shards first, so that what each gets lies in one piece.
+    effective_us, ranks = batch.effective_us[split.rows], batch.ranks[split.rows]
+    event_us, values = batch.event_us[split.rows], values[split.rows]
+    for shard, keys, begin, end in split.parts:
+        part = slice(begin, end)
+        yield (
+            shard,
+            KeyedRows(
+                keys,
+                split.codes[part],
+                effective_us[part],
+                ranks[part],
+                event_us[part],
+                values[part],
+                texts,
+            ),
+        )
 
 
 class ModelRouter:
