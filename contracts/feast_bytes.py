@@ -14,24 +14,23 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
 from contracts.feature_schema import ValueType
 
 KEY_TYPES = ("string", "int64")
 
+TAG_INT64, TAG_FLOAT64 = 0x20, 0x29
+NULL, TRUE, FALSE = b"", b"\x38\x01", b"\x38\x00"
+
 _STRING_TYPE = 2
 _INT64_TYPE = 4
-_NULL = b""
 
 _TAG_STRING = 0x12
 _TAG_INT32 = 0x18
-_TAG_INT64 = 0x20
-_TAG_FLOAT64 = 0x29
 _TAG_FLOAT32 = 0x35
 _TAG_BOOL = 0x38
 _TAG_TIMESTAMP = 0x40
-_VARINT_TAGS = (_TAG_INT64, _TAG_INT32, _TAG_TIMESTAMP)
+_VARINT_TAGS = (TAG_INT64, _TAG_INT32, _TAG_TIMESTAMP)
 _NULL_FIELD = b"\x98\x01"
 
 _TWO_U32 = struct.Struct("<II")
@@ -143,16 +142,16 @@ def encode_value(dtype: ValueType, value: Scalar | None) -> bytes:
         ValueError: ``dtype`` is unknown or an int does not fit 64 bits.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
-        return _NULL
+        return NULL
     if dtype == "float64":
-        return _TAGGED_FLOAT64.pack(_TAG_FLOAT64, float(value))
+        return _TAGGED_FLOAT64.pack(TAG_FLOAT64, float(value))
     if dtype == "int64":
         whole = int(value)
         if not _INT64_MIN <= whole <= _INT64_MAX:
             raise ValueError(f"{value!r} does not fit a 64 bit integer")
-        return bytes((_TAG_INT64,)) + _varint(whole & 0xFFFF_FFFF_FFFF_FFFF)
+        return bytes((TAG_INT64,)) + _varint(whole & 0xFFFF_FFFF_FFFF_FFFF)
     if dtype == "bool":
-        return b"\x38\x01" if value else b"\x38\x00"
+        return TRUE if value else FALSE
     if dtype == "string":
         encoded = str(value).encode()
         return bytes((_TAG_STRING,)) + _varint(len(encoded)) + encoded
@@ -168,50 +167,6 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def encode_float64_column(values: npt.NDArray[np.float64]) -> list[bytes]:
-    """``encode_value("float64", v)`` of every value of a column, in bulk. NaN is null."""
-    cells = np.empty(len(values), dtype=[("tag", "u1"), ("value", "<f8")])
-    cells["tag"] = _TAG_FLOAT64
-    cells["value"] = values
-    encoded: list[bytes] = cells.view("V9").tolist()
-    for row in np.flatnonzero(np.isnan(values)).tolist():
-        encoded[row] = _NULL
-    return encoded
-
-
-def encode_int64_column(
-    values: npt.NDArray[np.float64] | npt.NDArray[np.int64],
-) -> list[bytes]:
-    """``encode_value("int64", v)`` of every value of a column, in bulk. NaN is null.
-
-    Raises:
-        ValueError: a float is outside the 64 bit range (infinity too).
-    """
-    null = np.isnan(values)
-    if np.issubdtype(values.dtype, np.floating):
-        known = np.where(null, 0, values)
-        if ((known < -(2.0**63)) | (known >= 2.0**63)).any():
-            raise ValueError("a value of an int64 feature does not fit 64 bits; use a double")
-        numbers = known.astype(np.int64).view(np.uint64)
-    else:
-        numbers = values.astype(np.int64, copy=False).view(np.uint64)
-    if not len(numbers):
-        return []
-    width = max(1, -(-int(numbers.max()).bit_length() // 7))
-    shifted = numbers[:, None] >> (np.arange(width, dtype=np.uint64) * np.uint64(7))
-    used = shifted != 0
-    used[:, 0] = True
-    cells = np.empty((len(numbers), width + 1), dtype=np.uint8)
-    cells[:, 0] = _TAG_INT64
-    cells[:, 1:] = shifted & np.uint64(0x7F)
-    cells[:, 1:-1] |= used[:, 1:].astype(np.uint8) << 7
-    encoded: list[bytes] = cells.view(f"V{width + 1}").ravel().tolist()
-    lengths = used.sum(axis=1)
-    for row in np.flatnonzero((lengths < width) | null).tolist():
-        encoded[row] = _NULL if null[row] else encoded[row][: 1 + lengths[row]]
-    return encoded
-
-
 def decode_value(data: bytes) -> float | int | str | bool | None:
     """The value in Feast's bytes; None for a null.
 
@@ -222,7 +177,7 @@ def decode_value(data: bytes) -> float | int | str | bool | None:
         return None
     tag = data[0]
     try:
-        if tag == _TAG_FLOAT64:
+        if tag == TAG_FLOAT64:
             return float(_FLOAT64.unpack_from(data, 1)[0])
         if tag in _VARINT_TAGS:
             number, _ = _read_varint(data, 1)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from contracts.feast_bytes import decode_entity_key
+from contracts.feast_columns import distinct_strings
+from contracts.feature_schema import ValueType
 from contracts.plan import ModelPlan, View
 from dataflows.batches import ViewRows
 from dataflows.learning.records import Outcomes, Scored
@@ -18,7 +22,12 @@ from dataflows.stores.day_table import TableSpec
 TIME = pa.timestamp("us", tz="UTC")
 # Entity keys whose parts are remembered, since most come again (some 500 bytes each).
 _DECODED_KEYS_MAX = 100_000
-_ARROW_TYPES = {"string": pa.string(), "int64": pa.int64()}
+_ARROW_TYPES = {
+    "string": pa.string(),
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "bool": pa.bool_(),
+}
 
 
 def view_table(view: View, path: Path) -> TableSpec:
@@ -27,9 +36,7 @@ def view_table(view: View, path: Path) -> TableSpec:
         (key, _ARROW_TYPES[kind])
         for key, kind in zip(view.join_keys, view.join_key_types, strict=True)
     ]
-    features = [
-        (a.feature, pa.int64() if a.dtype == "int64" else pa.float64()) for a in view.aggregates
-    ]
+    features = [(a.feature, _ARROW_TYPES[a.dtype]) for a in view.aggregates]
     schema = pa.schema([*keys, *features, ("event_timestamp", TIME)])
     return TableSpec(f"views/{view.name}", path, schema, "event_timestamp", view.join_keys)
 
@@ -82,9 +89,8 @@ def view_batch(spec: TableSpec, view: View, new: ViewRows) -> pa.RecordBatch:
         for name in view.join_keys
     ]
     for i, aggregate in enumerate(view.aggregates):
-        kind = spec.schema.field(aggregate.feature).type
-        column = pa.array(np.ascontiguousarray(new.rows.values[:, i]), from_pandas=True)
-        arrays.append(column.cast(kind, safe=False) if kind != pa.float64() else column)
+        column = np.ascontiguousarray(new.rows.values[:, i])
+        arrays.append(_feature(aggregate.dtype, column, new.texts))
     arrays.append(_times(new.rows.stamps_us))
     return pa.RecordBatch.from_arrays(arrays, schema=spec.schema)
 
@@ -115,6 +121,18 @@ def outcomes_batch(spec: TableSpec, outcomes: Outcomes) -> pa.RecordBatch:
         pa.array(outcomes.baseline_lasts),
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=spec.schema)
+
+
+def _feature(dtype: ValueType, column: npt.NDArray[np.float64], texts: Sequence[str]) -> Any:
+    """A feature's values as Arrow has them; NaN is null."""
+    if dtype == "string":
+        found, rows = distinct_strings(column, texts)
+        places = pa.array(rows, mask=rows == len(found))
+        return pa.array(found, pa.string()).take(places)
+    if dtype == "bool":
+        return pa.array(column != 0, mask=np.isnan(column))
+    numbers = pa.array(column, from_pandas=True)
+    return numbers.cast(_ARROW_TYPES[dtype], safe=False) if dtype != "float64" else numbers
 
 
 @lru_cache(maxsize=_DECODED_KEYS_MAX)

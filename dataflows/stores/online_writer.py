@@ -48,6 +48,7 @@ class OnlineWriter(Protocol):
         keys: Sequence[bytes],
         stamps_us: npt.NDArray[np.int64],
         values: npt.NDArray[np.float64],
+        texts: Sequence[str] = (),
     ) -> int:
         """Stage one row per entity of a view and return how many.
 
@@ -55,7 +56,9 @@ class OnlineWriter(Protocol):
             view: whose values these are.
             keys: n serialized entity keys (Feast's version 3, without the project), distinct.
             stamps_us: int64[n], event time, microseconds since 1970 UTC.
-            values: float64[n, F], column i is ``view.aggregates[i]``; NaN is null.
+            values: float64[n, F], column i is ``view.aggregates[i]``; NaN is null, a boolean is 0
+                or 1, a string its place in ``texts``.
+            texts: what the values of string features are places in; far more perhaps than occur.
         """
         ...
 

@@ -9,13 +9,12 @@ doubles, where packing each command as redis-py does takes 7.5 and more.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from contracts.feast_bytes import encode_float64_column, encode_int64_column, encode_value
+from contracts.feast_bytes import encode_value
+from contracts.feast_columns import distinct_strings, encode_column
 from contracts.feast_redis import (
     encode_timestamp,
     redis_field,
@@ -24,26 +23,30 @@ from contracts.feast_redis import (
 )
 from contracts.feature_schema import ValueType
 from contracts.plan import View
+from dataflows.stores.redis_protocol import (
+    BOOL,
+    FLOAT64,
+    INT64,
+    STRING,
+    Parts,
+    Strings,
+    put_rows,
+)
 
 _Bytes = npt.NDArray[np.uint8]
 _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
 
-_KINDS: dict[ValueType, int] = {"float64": 0, "int64": 1, "bool": 2}
-# Longest possible parts: a length or a number with its dollar sign, a stamp, a field with a value.
+_KINDS: dict[ValueType, int] = {
+    "float64": FLOAT64,
+    "int64": INT64,
+    "bool": BOOL,
+    "string": STRING,
+}
+# Longest possible parts: a length or a number with its dollar sign, a stamp, a field with a value
+# (of a text without the text).
 _NUMBER_BYTES, _STAMP_BYTES, _FEATURE_BYTES = 24, 32, 32
-
-
-class _Parts(NamedTuple):
-    """The constant bytes, for compiled code; ``fields`` is uint8[F, 10], ``kinds`` int64[F]."""
-
-    project: _Bytes
-    head: _Bytes
-    stamp_field: _Bytes
-    expire: _Bytes
-    seconds: _Bytes
-    fields: _Bytes
-    kinds: _Ints
+NO_STRINGS = Strings(np.zeros(0, np.uint8), np.zeros(1, np.int64))
 
 
 class RowLayout:
@@ -54,17 +57,7 @@ class RowLayout:
     """
 
     def __init__(self, project: str, view: View, key_ttl_seconds: int | None) -> None:
-        """Prepare the constant bytes.
-
-        Raises:
-            ValueError: a feature has a type that does not fit a column of doubles.
-        """
-        for aggregate in view.aggregates:
-            if aggregate.dtype not in _KINDS:
-                raise ValueError(
-                    f"view {view.name!r}, feature {aggregate.feature!r}: a value of type"
-                    f" {aggregate.dtype!r} does not fit a column of doubles"
-                )
+        """Prepare the constant bytes."""
         self._project = project
         self._view = view
         self._key_ttl_seconds = key_ttl_seconds
@@ -81,7 +74,8 @@ class RowLayout:
         self._constant = len(head + stamp + expire + seconds)
         fields = _array(b"".join(map(_bulk, self._fields))).reshape(len(self._fields), -1)
         kinds = np.array([_KINDS[a.dtype] for a in view.aggregates], dtype=np.int64)
-        self._parts = _Parts(
+        self._texts = np.flatnonzero(kinds == STRING)
+        self._parts = Parts(
             project=_array(project.encode()),
             head=_array(head),
             stamp_field=_array(stamp),
@@ -91,49 +85,93 @@ class RowLayout:
             kinds=kinds,
         )
 
-    def check(self, values: _Floats) -> None:
-        """Raise ValueError if a value of an integer feature does not fit 64 bits."""
+    def stage(self, values: _Floats, texts: Sequence[str]) -> tuple[_Floats, Strings]:
+        """Check rows, and take out of ``texts`` the strings that they have.
+
+        Args:
+            values: float64[n, F]; NaN is null, the rest of a text feature places in ``texts``.
+            texts: far more perhaps than the rows have.
+
+        Returns:
+            A copy of the values, whose places are now among the strings that come with it.
+
+        Raises:
+            ValueError: a value does not fit its feature; the text names it.
+        """
         for place, aggregate in enumerate(self._view.aggregates):
-            if aggregate.dtype != "int64":
-                continue
             column = values[:, place]
-            if ((column < -(2.0**63)) | (column >= 2.0**63)).any():
+            if aggregate.dtype == "int64" and ((column < -(2.0**63)) | (column >= 2.0**63)).any():
                 raise ValueError(
                     f"view {self._view.name!r}: a value of the int64 feature"
                     f" {aggregate.feature!r} does not fit 64 bits; use a double"
                 )
+        staged = values.copy()
+        if not len(self._texts):
+            return staged, NO_STRINGS
+        found, rows = distinct_strings(staged[:, self._texts], texts)
+        staged[:, self._texts] = np.where(rows < len(found), rows, np.nan)
+        cells = [encode_value("string", text) for text in found]
+        starts = np.cumsum([0, *map(len, cells)], dtype=np.int64)
+        return staged, Strings(_array(b"".join(cells)), starts)
 
-    def encode(self, keys: Sequence[bytes], stamps_us: _Ints, values: _Floats) -> memoryview:
+    def text_bytes(self, values: _Floats, strings: Strings) -> _Ints | None:
+        """int64[n]: how long the texts of each row are; None for a view without texts."""
+        if not len(self._texts):
+            return None
+        places = values[:, self._texts]
+        rows = np.where(np.isnan(places), len(strings.starts) - 1, places).astype(np.int64)
+        lengths: _Ints = np.append(np.diff(strings.starts), 0)[rows].sum(axis=1)
+        return lengths
+
+    def encode(
+        self,
+        keys: Sequence[bytes],
+        stamps_us: _Ints,
+        values: _Floats,
+        strings: Strings = NO_STRINGS,
+    ) -> memoryview:
         """The commands of some rows in Redis' protocol, to be sent as they are.
 
         Args:
             keys: n entity keys, without the project.
             stamps_us: int64[n], microseconds since 1970 UTC.
-            values: float64[n, F], ``check``ed; NaN is null.
+            values: float64[n, F], as ``stage`` gave them; NaN is null.
+            strings: what ``stage`` gave with them.
         """
         lengths = np.fromiter(map(len, keys), np.int64, len(keys))
         project = len(self._parts.project)
         row = self._constant + 4 * _NUMBER_BYTES + _STAMP_BYTES + 2 * project
         row += _FEATURE_BYTES * len(self._fields)
-        out = np.empty(len(keys) * row + 2 * int(lengths.sum()), dtype=np.uint8)
-        length = _encode(
+        texts = self.text_bytes(values, strings)
+        text_bytes = 0 if texts is None else int(texts.sum())
+        out = np.empty(len(keys) * row + 2 * int(lengths.sum()) + text_bytes, dtype=np.uint8)
+        length = put_rows(
             out,
             _array(b"".join(keys)),
             lengths,
             np.ascontiguousarray(stamps_us),
             np.ascontiguousarray(values),
             np.ascontiguousarray(values).view(np.uint8),
+            strings,
             self._parts,
         )
         return out.data[:length]
 
     def commands(
-        self, keys: Sequence[bytes], stamps_us: _Ints, values: _Floats
+        self,
+        keys: Sequence[bytes],
+        stamps_us: _Ints,
+        values: _Floats,
+        strings: Strings = NO_STRINGS,
     ) -> Iterator[tuple[bytes | str | int, ...]]:
         """The same commands one by one as redis-py takes them, for a cluster to route."""
         columns: list[list[bytes]] = []
         for place, aggregate in enumerate(self._view.aggregates):
-            columns.append(_column(aggregate.dtype, values[:, place]))
+            column = values[:, place]
+            is_text = aggregate.dtype == "string"
+            columns.append(
+                _texts(column, strings) if is_text else encode_column(aggregate.dtype, column)
+            )
         for key, stamp_us, *cells in zip(keys, stamps_us.tolist(), *columns, strict=True):
             full = redis_key(self._project, key)
             pieces: list[bytes] = [self._stamp_field, encode_timestamp(stamp_us)]
@@ -152,142 +190,10 @@ def _array(text: bytes) -> _Bytes:
     return np.frombuffer(text, dtype=np.uint8)
 
 
-def _column(dtype: ValueType, column: _Floats) -> list[bytes]:
-    if dtype == "float64":
-        return encode_float64_column(np.ascontiguousarray(column))
-    if dtype == "int64":
-        return encode_int64_column(column)
-    return [encode_value("bool", value) for value in column.tolist()]
-
-
-@numba.njit(cache=True)
-def _put(out: _Bytes, at: int, text: _Bytes) -> int:
-    for i in range(len(text)):
-        out[at + i] = text[i]
-    return at + len(text)
-
-
-@numba.njit(cache=True)
-def _put_length(out: _Bytes, at: int, number: int) -> int:
-    """``$number`` and the end of the line; returns the place behind it, as all of these do."""
-    out[at] = 36
-    at += 1
-    digits = 1
-    rest = number // 10
-    while rest > 0:
-        digits += 1
-        rest //= 10
-    for i in range(digits - 1, -1, -1):
-        out[at + i] = 48 + number % 10
-        number //= 10
-    out[at + digits] = 13
-    out[at + digits + 1] = 10
-    return at + digits + 2
-
-
-@numba.njit(cache=True)
-def _put_varint(out: _Bytes, at: int, number: np.uint64) -> int:
-    while number > np.uint64(0x7F):
-        out[at] = np.uint8(number & np.uint64(0x7F)) | np.uint8(0x80)
-        number = number >> np.uint64(7)
-        at += 1
-    out[at] = np.uint8(number)
-    return at + 1
-
-
-@numba.njit(cache=True)
-def _varint_length(number: np.uint64) -> int:
-    length = 1
-    while number > np.uint64(0x7F):
-        number = number >> np.uint64(7)
-        length += 1
-    return length
-
-
-@numba.njit(cache=True)
-def _end(out: _Bytes, at: int) -> int:
-    out[at] = 13
-    out[at + 1] = 10
-    return at + 2
-
-
-@numba.njit(cache=True)
-def _put_key(out: _Bytes, at: int, key: _Bytes, project: _Bytes) -> int:
-    at = _put_length(out, at, len(key) + len(project))
-    at = _put(out, at, key)
-    at = _put(out, at, project)
-    return _end(out, at)
-
-
-@numba.njit(cache=True)
-def _put_stamp(out: _Bytes, at: int, stamp_us: int) -> int:
-    """``google.protobuf.Timestamp``: seconds and nanoseconds, a zero left out."""
-    seconds = np.uint64(stamp_us // 1_000_000)
-    nanos = np.uint64(stamp_us % 1_000_000 * 1000)
-    length = 0
-    if seconds:
-        length += 1 + _varint_length(seconds)
-    if nanos:
-        length += 1 + _varint_length(nanos)
-    at = _put_length(out, at, length)
-    if seconds:
-        out[at] = 0x08
-        at = _put_varint(out, at + 1, seconds)
-    if nanos:
-        out[at] = 0x10
-        at = _put_varint(out, at + 1, nanos)
-    return _end(out, at)
-
-
-@numba.njit(cache=True)
-def _put_value(out: _Bytes, at: int, kind: int, value: float, raw: _Bytes) -> int:
-    """``feast.types.Value``; ``raw`` is the eight bytes of the double ``value``."""
-    if np.isnan(value):
-        at = _put_length(out, at, 0)
-    elif kind == 0:
-        at = _put_length(out, at, 9)
-        out[at] = 0x29
-        at = _put(out, at + 1, raw)
-    elif kind == 1:
-        number = np.uint64(np.int64(value))
-        at = _put_length(out, at, 1 + _varint_length(number))
-        out[at] = 0x20
-        at = _put_varint(out, at + 1, number)
-    else:
-        at = _put_length(out, at, 2)
-        out[at] = 0x38
-        out[at + 1] = 1 if value != 0 else 0
-        at += 2
-    return _end(out, at)
-
-
-@numba.njit(cache=True)
-def _encode(
-    out: _Bytes,
-    key_bytes: _Bytes,
-    key_lengths: _Ints,
-    stamps_us: _Ints,
-    values: _Floats,
-    raw: _Bytes,
-    parts: _Parts,
-) -> int:
-    """Fill ``out`` and return how much of it is used."""
-    project, head, stamp_field, expire, seconds, fields, kinds = parts
-    at = 0
-    start = 0
-    for row in range(len(key_lengths)):
-        key = key_bytes[start : start + key_lengths[row]]
-        start += key_lengths[row]
-        at = _put(out, at, head)
-        at = _put_key(out, at, key, project)
-        at = _put(out, at, stamp_field)
-        at = _put_stamp(out, at, stamps_us[row])
-        for place in range(len(kinds)):
-            at = _put(out, at, fields[place])
-            cell = raw[row, 8 * place : 8 * place + 8]
-            at = _put_value(out, at, kinds[place], values[row, place], cell)
-        if len(expire) > 0:
-            at = _put(out, at, expire)
-            at = _put_key(out, at, key, project)
-            at = _put(out, at, seconds)
-    return at
+def _texts(column: _Floats, strings: Strings) -> list[bytes]:
+    """The strings of one feature, null as ``b""``."""
+    starts = strings.starts.tolist()
+    return [
+        b"" if place < 0 else strings.data[starts[place] : starts[place + 1]].tobytes()
+        for place in np.where(np.isnan(column), -1, column).astype(np.int64).tolist()
+    ]

@@ -21,6 +21,8 @@ from dataflows.stores.redis_scan import entity_keys, views_of
 from dataflows.stores.redis_writer import RedisOnlineWriter
 
 _ROWS_AT_ONCE = 10_000
+# A row with texts may be long.
+_TEXT_ROWS_AT_ONCE = 100
 _FLOAT64_TAG = 0x29
 _NULL_CELL = b"\x00" * 9
 
@@ -61,8 +63,8 @@ def copy_to_redis(
         tables = {view: _quoted(t) for view in views if (t := f"{project}_{view.name}") in there}
         with closing(RedisOnlineWriter(config, project, timeout_seconds)) as writer:
             for view, table in tables.items():
-                for keys, stamps_us, values in _rows(connection, table, view):
-                    writer.write(view, keys, stamps_us, values)
+                for keys, stamps_us, values, texts in _rows(connection, table, view):
+                    writer.write(view, keys, stamps_us, values, texts)
                     writer.commit()
         with store_errors(config), closing(open_client(config, timeout_seconds)) as client:
             for entities in entity_keys(client, project):
@@ -77,8 +79,8 @@ def copy_to_redis(
 
 def _rows(
     connection: sqlite3.Connection, table: str, view: View
-) -> Iterator[tuple[list[bytes], npt.NDArray[np.int64], npt.NDArray[np.float64]]]:
-    """Keys, stamps and values of a table, one row per entity, some at a time."""
+) -> Iterator[tuple[list[bytes], npt.NDArray[np.int64], npt.NDArray[np.float64], list[str]]]:
+    """Keys, stamps, values and their texts of a table, one row per entity, some at a time."""
     cells = ", ".join(
         f"max(CASE feature_name WHEN {_text(aggregate.feature)} THEN value END)"
         for aggregate in view.aggregates
@@ -86,15 +88,21 @@ def _rows(
     cursor = connection.execute(
         f"SELECT entity_key, max(event_us), {cells} FROM {table} GROUP BY entity_key"
     )
-    while chunk := cursor.fetchmany(_ROWS_AT_ONCE):
+    has_texts = any(aggregate.dtype == "string" for aggregate in view.aggregates)
+    at_once = min(_ROWS_AT_ONCE, _TEXT_ROWS_AT_ONCE) if has_texts else _ROWS_AT_ONCE
+    while chunk := cursor.fetchmany(at_once):
+        texts: dict[bytes, int] = {}
         keys, stamps_us, *columns = zip(*chunk, strict=True)
         values = np.empty((len(chunk), len(columns)))
         for place, (aggregate, column) in enumerate(zip(view.aggregates, columns, strict=True)):
             if aggregate.dtype == "float64":
                 values[:, place] = _doubles(column)
+            elif aggregate.dtype == "string":
+                values[:, place] = [_place(cell, texts) for cell in column]
             else:
                 values[:, place] = [_number(cell) for cell in column]
-        yield list(keys), np.array(stamps_us, dtype=np.int64), values
+        found = [str(decode_value(cell)) for cell in texts]
+        yield list(keys), np.array(stamps_us, dtype=np.int64), values, found
 
 
 def _doubles(cells: Sequence[bytes | None]) -> npt.NDArray[np.float64]:
@@ -108,6 +116,11 @@ def _doubles(cells: Sequence[bytes | None]) -> npt.NDArray[np.float64]:
 def _number(cell: bytes | None) -> float:
     value = decode_value(cell or b"")
     return float("nan") if value is None else float(value)
+
+
+def _place(cell: bytes | None, texts: dict[bytes, int]) -> float:
+    """The place of a string among those met so far, and of a new one behind them."""
+    return texts.setdefault(cell, len(texts)) if cell else float("nan")
 
 
 def _has(connection: sqlite3.Connection, table: str, entity: bytes) -> bool:

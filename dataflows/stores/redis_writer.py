@@ -20,9 +20,12 @@ from contracts.plan import View
 from dataflows.stores.redis_client import open_cluster, open_server, store_errors
 from dataflows.stores.redis_commands import RowLayout
 from dataflows.stores.redis_mark import check_answer, mark_key
+from dataflows.stores.redis_protocol import Strings
 
 # Two chunks are under way at a time, so that Redis has one to work on while the next is made.
 _ROWS_AT_ONCE = 2_000
+# Long texts make smaller chunks.
+_TEXT_BYTES_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,23 @@ class _Rows:
     keys: Sequence[bytes]
     stamps_us: npt.NDArray[np.int64]
     values: npt.NDArray[np.float64]
+    strings: Strings
 
     def chunks(self) -> Iterator[_Rows]:
         """The same rows, some at a time."""
-        for start in range(0, len(self.keys), _ROWS_AT_ONCE):
-            part = slice(start, start + _ROWS_AT_ONCE)
-            yield _Rows(self.layout, self.keys[part], self.stamps_us[part], self.values[part])
+        text_bytes = self.layout.text_bytes(self.values, self.strings)
+        ends = None if text_bytes is None else np.cumsum(text_bytes)
+        start = 0
+        while start < len(self.keys):
+            end = start + _ROWS_AT_ONCE
+            if ends is not None:
+                before = ends[start - 1] if start else 0
+                fitting = int(np.searchsorted(ends, before + _TEXT_BYTES_AT_ONCE, side="right"))
+                end = min(end, max(start + 1, fitting))
+            part = slice(start, end)
+            keys, stamps_us, values = self.keys[part], self.stamps_us[part], self.values[part]
+            yield _Rows(self.layout, keys, stamps_us, values, self.strings)
+            start = end
 
 
 class RedisOnlineWriter:
@@ -72,11 +86,7 @@ class RedisOnlineWriter:
         self._cluster: RedisCluster | None = None
 
     def ensure_table(self, view: View) -> None:
-        """Prepare the bytes that all rows of the view share; Redis has no tables.
-
-        Raises:
-            ValueError: a feature has a type that cannot be written.
-        """
+        """Prepare the bytes that all rows of the view share; Redis has no tables."""
         if view not in self._layouts:
             ttl = self._config.key_ttl_seconds
             self._layouts[view] = RowLayout(self._project, view, ttl)
@@ -87,6 +97,7 @@ class RedisOnlineWriter:
         keys: Sequence[bytes],
         stamps_us: npt.NDArray[np.int64],
         values: npt.NDArray[np.float64],
+        texts: Sequence[str] = (),
     ) -> int:
         """Stage rows of one view; ``commit`` sends them, in the order of these calls.
 
@@ -95,6 +106,7 @@ class RedisOnlineWriter:
             keys: n serialized entity keys; of an entity that comes twice the later row stays.
             stamps_us: int64[n], from when on the values hold, microseconds since 1970 UTC.
             values: float64[n, F], column i is ``view.aggregates[i]``; NaN is null.
+            texts: what the values of string features are places in; those that occur are copied.
 
         Returns:
             The number of rows given, n.
@@ -111,8 +123,8 @@ class RedisOnlineWriter:
         if count:
             self.ensure_table(view)
             layout = self._layouts[view]
-            layout.check(values)
-            self._staged.append(_Rows(layout, list(keys), stamps_us.copy(), values.copy()))
+            staged, strings = layout.stage(values, texts)
+            self._staged.append(_Rows(layout, list(keys), stamps_us.copy(), staged, strings))
         return count
 
     def commit(self) -> None:
@@ -159,7 +171,7 @@ class RedisOnlineWriter:
         under_way = 0
         for rows in self._staged:
             for part in rows.chunks():
-                data = rows.layout.encode(part.keys, part.stamps_us, part.values)
+                data = rows.layout.encode(part.keys, part.stamps_us, part.values, part.strings)
                 connection.send_packed_command([data], check_health=False)
                 for _ in range(under_way):
                     connection.read_response()
@@ -176,10 +188,11 @@ class RedisOnlineWriter:
             self._cluster = open_cluster(self._config, self._timeout_seconds)
         for rows in self._staged:
             for part in rows.chunks():
+                data = part.keys, part.stamps_us, part.values, part.strings
                 with self._cluster.pipeline() as pipe:  # type: ignore[no-untyped-call]
                     if self._mark is not None:
                         pipe.execute_command("GET", mark_key(self._project))
-                    for command in rows.layout.commands(part.keys, part.stamps_us, part.values):
+                    for command in rows.layout.commands(*data):
                         pipe.execute_command(*command)
                     answers = pipe.execute()
                 if self._mark is not None:

@@ -4,7 +4,8 @@ A view has one table with one row per entity and feature. Feast keeps ``event_ts
 and lets an older row overwrite a newer one. We add a column ``event_us`` (Feast names its columns
 in every statement, so it never sees it) with the microseconds, and never go back in time. A row
 that Feast wrote later has an ``event_us`` that does not fit its ``event_ts``; then the seconds
-count. ``value_text`` stays empty: Feast only looks at it for text, which our views do not hold.
+count. ``value_text`` has what Feast puts there of strings and booleans, by which it filters and
+searches. It puts the digits of numbers there too, and never looks at them; we leave them out.
 
 Seconds are since 1970 UTC. Feast's own SQLite store takes UTC for local time in both directions,
 so a Feast process whose ``TZ`` is not UTC shows (and writes) times shifted by its offset.
@@ -21,13 +22,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from contracts.feast_bytes import encode_float64_column, encode_int64_column, encode_value
-from contracts.feature_schema import ValueType
-from contracts.plan import View
+from contracts.feast_columns import distinct_strings, encode_column
+from contracts.plan import Aggregate, View
 from dataflows.stores.online_writer import OnlineStoreError
 
 _BUSY_SECONDS = 5.0
 _RETRY_SECONDS = 0.01
+# Types whose values Feast looks up by their text.
+_SHOWN = ("string", "bool")
 
 
 class SqliteOnlineWriter:
@@ -112,6 +114,7 @@ class SqliteOnlineWriter:
         keys: Sequence[bytes],
         stamps_us: npt.NDArray[np.int64],
         values: npt.NDArray[np.float64],
+        texts: Sequence[str] = (),
     ) -> int:
         """Stage rows of one view; ``commit`` makes them visible.
 
@@ -123,6 +126,7 @@ class SqliteOnlineWriter:
             keys: n serialized entity keys; an entity may come more than once.
             stamps_us: int64[n], from when on the values hold, microseconds since 1970 UTC.
             values: float64[n, F], column i is ``view.aggregates[i]``; NaN is null.
+            texts: what the values of string features are places in.
 
         Returns:
             The number of rows given, n.
@@ -144,8 +148,10 @@ class SqliteOnlineWriter:
         stamps, seconds = stamps_us.tolist(), (stamps_us // 1_000_000).tolist()
         columns: list[Sequence[object]] = []
         for place in _statement_order(view):
-            cells = _encode(view.aggregates[place].dtype, values[:, place])
-            columns += (keys, stamps, cells, seconds)
+            aggregate, column = view.aggregates[place], values[:, place]
+            columns += (keys, stamps, encode_column(aggregate.dtype, column, texts), seconds)
+            if aggregate.dtype in _SHOWN:
+                columns.append(_value_texts(aggregate, column, texts))
         # In the order of the key the B-tree is walked once from left to right: filling an empty
         # table takes half the time.
         rows = sorted(zip(*columns, strict=True))
@@ -212,24 +218,28 @@ def _statement_order(view: View) -> list[int]:
 
 def _upsert(table: str, view: View) -> str:
     """One statement for all features of an entity: key, stamp, value and second of each."""
-    names = [view.aggregates[place].feature.replace("'", "''") for place in _statement_order(view)]
-    rows = ", ".join(f"(?, ?, ?, ?, '{name}')" for name in names)
+    aggregates = [view.aggregates[place] for place in _statement_order(view)]
+    names = [(a, "'" + a.feature.replace("'", "''") + "'") for a in aggregates]
+    rows = ", ".join(
+        f"(?, ?, ?, ?, {'?' if a.dtype in _SHOWN else 'NULL'}, {name})" for a, name in names
+    )
     return (
-        f"INSERT INTO {table} AS old (entity_key, event_us, value, event_ts, feature_name)"
-        f" VALUES {rows} ON CONFLICT (entity_key, feature_name) DO UPDATE SET"
-        " value = excluded.value, value_text = NULL, vector_value = NULL,"
+        f"INSERT INTO {table} AS old (entity_key, event_us, value, event_ts, value_text,"
+        f" feature_name) VALUES {rows} ON CONFLICT (entity_key, feature_name) DO UPDATE SET"
+        " value = excluded.value, value_text = excluded.value_text, vector_value = NULL,"
         " event_ts = excluded.event_ts, created_ts = NULL, event_us = excluded.event_us"
         " WHERE excluded.event_us >= CASE WHEN old.event_us / 1000000 = old.event_ts"
         " THEN old.event_us ELSE ifnull(old.event_ts, 0) * 1000000 END"
     )
 
 
-def _encode(dtype: ValueType, column: npt.NDArray[np.float64]) -> list[bytes]:
-    """Feast's bytes of one feature's values; NaN is null."""
-    if dtype == "float64":
-        return encode_float64_column(np.ascontiguousarray(column))
-    if dtype == "int64":
-        return encode_int64_column(column)
-    if dtype == "bool":
-        return [encode_value("bool", value) for value in column.tolist()]
-    raise ValueError(f"a value of type {dtype!r} does not fit a column of doubles")
+def _value_texts(
+    aggregate: Aggregate, column: npt.NDArray[np.float64], texts: Sequence[str]
+) -> list[str | None]:
+    """What Feast puts beside the bytes of a string or a boolean."""
+    if aggregate.dtype == "bool":
+        found, rows = ["False", "True"], np.where(np.isnan(column), 2, column != 0)
+    else:
+        found, rows = distinct_strings(column, texts)
+    shown = [*found, None]
+    return [shown[row] for row in rows.tolist()]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 from feast.infra.key_encoding_utils import deserialize_entity_key, serialize_entity_key
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts import feast_bytes
@@ -131,34 +130,6 @@ def test_other_scalar_types_of_feast_are_read(field: str, number: int) -> None:
     setattr(message, field, value)
     expected = None if field == "null_val" else getattr(message, field)
     assert feast_bytes.decode_value(message.SerializeToString()) == expected
-
-
-@given(st.lists(st.floats(), max_size=50))
-def test_float_column_equals_single_values(values: list[float]) -> None:
-    """The bulk encoder gives value by value what the single encoder gives."""
-    expected = [feast_bytes.encode_value("float64", value) for value in values]
-    assert feast_bytes.encode_float64_column(np.array(values, dtype=np.float64)) == expected
-
-
-@given(st.lists(st.one_of(st.integers(-300, 70_000), INT64), max_size=50))
-@settings(max_examples=300)
-def test_int_column_equals_single_values(values: list[int]) -> None:
-    """The bulk encoder of integers gives value by value what the single encoder gives."""
-    expected = [feast_bytes.encode_value("int64", value) for value in values]
-    assert feast_bytes.encode_int64_column(np.array(values, dtype=np.int64)) == expected
-
-
-@given(st.lists(st.one_of(st.integers(-(2**53), 2**53), st.just(math.nan)), max_size=50))
-def test_int_column_of_doubles_has_nulls_for_nan(values: list[float]) -> None:
-    """Whole numbers held as doubles are encoded as integers and NaN as null."""
-    expected = [feast_bytes.encode_value("int64", value) for value in values]
-    assert feast_bytes.encode_int64_column(np.array(values, dtype=np.float64)) == expected
-
-
-def test_int_column_refuses_what_does_not_fit() -> None:
-    """Infinity in an integer feature is an error, not a wrong number."""
-    with pytest.raises(ValueError, match="does not fit 64 bits"):
-        feast_bytes.encode_int64_column(np.array([1.0, math.inf]))
 
 
 @pytest.mark.parametrize("data", [b"\x29abc", b"\x20\x80", b"\x12\x05ab", b"\x38", b"\x5a\x00"])

@@ -29,7 +29,13 @@ from tests.services.server import free_ports
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HOUR_US = 3_600_000_000
 KeyValues = tuple[str | int, ...]
-_SLOTS = {"float64": "double_val", "int64": "int64_val", "bool": "bool_val"}
+Cell = float | str | None
+_SLOTS = {
+    "float64": "double_val",
+    "int64": "int64_val",
+    "bool": "bool_val",
+    "string": "string_val",
+}
 
 
 def make_view(
@@ -63,6 +69,19 @@ def numbered_rows(
     return keys, stamps, values.astype(np.float64)
 
 
+def shown_rows(
+    view: View, rows: Sequence[Sequence[float]], texts: Sequence[str]
+) -> list[list[Cell]]:
+    """The rows with strings in the place of their codes."""
+    return [
+        [
+            texts[int(cell)] if a.dtype == "string" and not math.isnan(cell) else cell
+            for a, cell in zip(view.aggregates, row, strict=True)
+        ]
+        for row in rows
+    ]
+
+
 def config_for(address: str, options: str = "", **settings: object) -> RedisConfig:
     """What feature_store.yaml with that address and those options says."""
     store = {"type": "redis", "connection_string": address + options, **settings}
@@ -88,7 +107,7 @@ def feast_writes(
     view: View,
     key_values: Sequence[KeyValues],
     stamps_us: Sequence[int],
-    values: Sequence[Sequence[float | None]],
+    values: Sequence[Sequence[Cell]],
     **settings: Any,
 ) -> None:
     """Let Feast's SDK write those rows to Redis."""
@@ -154,9 +173,9 @@ def _entity(view: View, values: KeyValues) -> EntityKey:
     return EntityKey(join_keys=view.join_keys, entity_values=protos)
 
 
-def _value(dtype: ValueType, cell: float | None) -> Value:
+def _value(dtype: ValueType, cell: Cell) -> Value:
     message = Value()
-    if cell is not None and not math.isnan(cell):
-        kind = {"float64": float, "int64": int, "bool": bool}[dtype]
+    if isinstance(cell, str) or (cell is not None and not math.isnan(cell)):
+        kind = {"float64": float, "int64": int, "bool": bool, "string": str}[dtype]
         setattr(message, _SLOTS[dtype], kind(cell))
     return message

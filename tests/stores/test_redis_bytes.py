@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import uuid
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from contracts.feast_bytes import decode_value
+from contracts.feast_redis import redis_field, redis_key
 from contracts.feature_schema import ValueType
 from contracts.online_store import RedisConfig
 from contracts.plan import View
@@ -26,6 +29,7 @@ from tests.stores.redis_shop import (
     keys_of,
     make_view,
     numbered_rows,
+    shown_rows,
 )
 
 pytestmark = pytest.mark.services
@@ -39,20 +43,23 @@ CELLS: dict[str, st.SearchStrategy[float]] = {
         st.sampled_from([-(2.0**63), 2.0**63 - 1024, math.nan, 0.0, -1.0, 127.0, 128.0]),
     ),
     "bool": st.sampled_from([0.0, 1.0, math.nan]),
+    # Places in the texts of the table.
+    "string": st.sampled_from([0.0, 1.0, 2.0, math.nan]),
 }
 # What Feast's data frames hold: from year 1 on.
 STAMP = st.one_of(
     st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999),
     st.integers(1, 2 * 10**15),
 )
-Table = tuple[View, list[KeyValues], list[int], list[list[float]]]
+LONG_TEXTS = ["\0", "\u6771\u4eac" * 500_000, "x" * 127]
+Table = tuple[View, list[KeyValues], list[int], list[list[float]], list[str]]
 
 
 @st.composite
 def tables(draw: st.DrawFn) -> Table:
     """A view of any key and features, and some rows of distinct entities."""
     dtypes: list[ValueType] = draw(
-        st.lists(st.sampled_from(["float64", "int64", "bool"]), min_size=1, max_size=12)
+        st.lists(st.sampled_from(["float64", "int64", "bool", "string"]), min_size=1, max_size=12)
     )
     types: list[ValueType] = draw(
         st.lists(st.sampled_from(["string", "int64"]), min_size=1, max_size=3)
@@ -62,31 +69,36 @@ def tables(draw: st.DrawFn) -> Table:
     keys = draw(st.lists(key, min_size=1, max_size=5, unique=True))
     stamps = draw(st.lists(STAMP, min_size=len(keys), max_size=len(keys)))
     rows = [[draw(CELLS[dtype]) for dtype in dtypes] for _ in keys]
-    return make_view(draw(NAME), dtypes, tuple(names), tuple(types)), keys, stamps, rows
+    texts = draw(st.lists(st.text(st.characters(codec="utf-8")), min_size=3, max_size=3))
+    return make_view(draw(NAME), dtypes, tuple(names), tuple(types)), keys, stamps, rows, texts
 
 
 @given(tables(), st.sampled_from([None, 3600]))
-@example((make_view("v", ["float64"]), [("", -1)], [0], [[math.nan]]), None)
+@example((make_view("v", ["float64"]), [("", -1)], [0], [[math.nan]], []), None)
+@example((make_view("v", ["string"]), [("", -1)], [0], [[0.0]], [""]), None)
+@example(
+    (make_view("v", ["string"] * 2), [("", 1), ("", 2)], [0, 1], [[1, 0], [0, 2]], LONG_TEXTS), None
+)
 @settings(max_examples=150)
 def test_bytes_equal_feasts(
     redis_server: RedisServer | OutsideRedis, table: Table, ttl: int | None
 ) -> None:
     """Keys, fields, values, event times and expiry of any rows are those of Feast's SDK."""
-    view, keys, stamps, rows = table
+    view, keys, stamps, rows, texts = table
     config = config_for(redis_server.address, key_ttl_seconds=ttl)
     project = f"test_{uuid.uuid4().hex}"
     with client_of(config) as client:
         writer = RedisOnlineWriter(config, project, 5)
-        assert writer.write(view, keys_of(view, keys), np.array(stamps), np.array(rows)) == len(
-            rows
-        )
+        staged = (keys_of(view, keys), np.array(stamps), np.array(rows))
+        assert writer.write(view, *staged, texts) == len(rows)
         writer.commit()
         writer.close()
         ours = contents(client, project)
         lives = [client.ttl(key) for key in ours]
         for key in ours:
             client.delete(key)
-        feast_writes(redis_server.address, project, view, keys, stamps, rows, key_ttl_seconds=ttl)
+        named = shown_rows(view, rows, texts)
+        feast_writes(redis_server.address, project, view, keys, stamps, named, key_ttl_seconds=ttl)
         assert contents(client, project) == ours
         assert len(ours) == len(keys)
         assert all(3590 < life <= 3600 if ttl else life == -1 for life in lives)
@@ -97,9 +109,9 @@ def test_bytes_equal_feasts(
 @given(tables(), st.sampled_from([None, 7]))
 def test_bulk_and_single_commands_are_the_same(table: Table, ttl: int | None) -> None:
     """What goes to a cluster command by command is what goes to a server in one buffer."""
-    view, keys, stamps, rows = table
+    view, keys, stamps, rows, texts = table
     layout = RowLayout("p\u00e4", view, ttl)
-    data = (keys_of(view, keys), np.array(stamps), np.array(rows))
+    data = (keys_of(view, keys), np.array(stamps), *layout.stage(np.array(rows), texts))
     expected = b""
     commands = list(layout.commands(*data))
     for command in commands:
@@ -143,8 +155,40 @@ def test_thousands_of_rows_arrive_and_the_later_one_stays(
         client.delete(*found, *contents(client, single))
 
 
+def test_long_texts_go_in_bounded_chunks(
+    redis_server: RedisServer | OutsideRedis, redis_project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much text rows have, what is sent at once is bounded, and all of it arrives."""
+    sizes: list[int] = []
+    encode = RowLayout.encode
+
+    def note(self: RowLayout, *data: Any) -> memoryview:
+        sizes.append(len(encoded := encode(self, *data)))
+        return encoded
+
+    monkeypatch.setattr(RowLayout, "encode", note)
+    view = make_view("texts", ["string", "float64"])
+    texts = ["short", "x" * 1_000_000, "y" * 5_000_000]
+    codes = np.array([0, 1, 1, 1, 1, 1, 2, 0, math.nan, 1, 1])
+    keys, stamps, _ = numbered_rows(view, len(codes))
+    config = config_for(redis_server.address)
+    writer = RedisOnlineWriter(config, redis_project, 5)
+    writer.write(view, keys, stamps, np.stack((codes, codes), axis=1), texts)
+    texts.clear()  # what was staged is its own
+    writer.commit()
+    writer.close()
+    assert len(sizes) == 4
+    assert max(sizes) < 5_100_000
+    with client_of(config) as client:
+        for key, code in zip(keys, codes.tolist(), strict=True):
+            cell = client.hget(redis_key(redis_project, key), redis_field("texts", "f0"))
+            length = 0 if math.isnan(code) else [5, 1_000_000, 5_000_000][int(code)]
+            assert len(decode_value(cell or b"") or "") == length  # type: ignore[arg-type]
+        client.delete(*contents(client, redis_project))
+
+
 def test_what_does_not_fit_is_refused_before_anything_is_sent(redis_project: str) -> None:
-    """Wrong shapes, whole numbers beyond 64 bits and text raise ValueError naming the view."""
+    """Wrong shapes, numbers beyond 64 bits and codes without a text raise ValueError."""
     config = RedisConfig((("localhost", 1),), is_cluster=False)
     writer = RedisOnlineWriter(config, redis_project, 1)
     view = make_view("rides", ["int64"])
@@ -156,7 +200,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_sent(redis_project: str
     for value in (2.0**63, -math.inf):
         with pytest.raises(ValueError, match="'f0' does not fit 64 bits"):
             writer.write(view, keys, stamps, np.array([[value]]))
-    with pytest.raises(ValueError, match="type 'string'"):
-        writer.ensure_table(make_view("texts", ["string"]))
+    with pytest.raises(ValueError, match="1 is no place in a list of 1 strings"):
+        writer.write(make_view("texts", ["string"]), keys, stamps, np.array([[1.0]]), ["a"])
     writer.commit()  # nothing staged: nobody is asked
     writer.close()
