@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
@@ -16,6 +17,7 @@ from dataflows.sources.alignment import Alignment
 from dataflows.sources.partition import PartitionStream, Position
 from dataflows.sources.plan_log import PlanLog
 from dataflows.sources.schema_registry import SchemaRegistry
+from dataflows.sources.transform import Function, transformations_of
 from dataflows.watermark import NOT_YET
 
 # Between two looks at a partition that had nothing new; looking costs some microseconds.
@@ -25,13 +27,24 @@ _POLL_SECONDS = 0.001
 # watermark back again, before the first of them moves it on.
 _WAKE_SECONDS = 0.003
 _CRUMB_BYTES = 64 * 1024
+_NO_FUNCTIONS: Mapping[str, Function] = MappingProxyType({})
 
 
 class LogSource(FixedPartitionedSource[SourceBatch, Position]):
-    """All partitions of the log that the plan reads."""
+    """All partitions of the log that the plan reads.
 
-    def __init__(self, plan: Plan, log: PlanLog, context: RunContext) -> None:
+    ``functions`` holds by name those of the views that have one, see ``Repository.transforms``.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        log: PlanLog,
+        context: RunContext,
+        functions: Mapping[str, Function] = _NO_FUNCTIONS,
+    ) -> None:
         self._plan = plan
+        self._functions = functions
         self._log = log
         self._partitions = {partition.name: partition for partition in log.partitions}
         self._context = context
@@ -49,14 +62,16 @@ class LogSource(FixedPartitionedSource[SourceBatch, Position]):
         """A partition that goes on at ``resume_state``."""
         settings = self._context.settings
         partition = self._partitions[for_part]
+        topic = self._plan.topic(partition.topic)
         stream = PartitionStream(
-            self._plan.topic(partition.topic),
+            topic,
             partition.number,
             partition.partition,
             NOT_YET if resume_state is None else resume_state.newest_us,
             settings.bad_record_share_max,
             settings.bad_record_window,
             self._registry,
+            transformations_of(self._plan, topic, self._functions),
         )
         offset = None if resume_state is None else resume_state.offset
         reader = self._log.open(partition, offset)

@@ -21,6 +21,7 @@ from dataflows.sources.columns import (
     convert,
 )
 from dataflows.sources.framing import FramedDecoder, RegistryDecoder
+from dataflows.sources.renaming import RenamingDecoder
 from dataflows.sources.schema_registry import SchemaRegistry
 
 _NO_RECORDS = Chunk(b"", np.empty(0, np.int64), np.empty(0, np.int64), 0)
@@ -34,13 +35,18 @@ _PYTHON_TYPES: Mapping[str, Any] = {
 
 
 def make_decoder(topic: Topic, registry: SchemaRegistry | None = None) -> RecordDecoder:
-    """The decoder for the topic's format and framing.
+    """The decoder for the topic's format and framing; its columns have the names of the views.
 
     Args:
         topic: whose records are decoded.
         registry: where the schemas of framed Avro records are found; without it all have the
             topic's own.
     """
+    decoder = _make_decoder(topic, registry)
+    return RenamingDecoder(topic, decoder) if topic.field_mapping else decoder
+
+
+def _make_decoder(topic: Topic, registry: SchemaRegistry | None) -> RecordDecoder:
     if topic.format == "json":
         plain: RecordDecoder = JsonDecoder(topic)
     elif topic.format == "avro":

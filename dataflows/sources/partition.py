@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from contracts.plan import Topic
 from dataflows.batches import DeadLetter, SourceBatch, ranks_of
 from dataflows.sources.decoding import make_decoder
 from dataflows.sources.schema_registry import SchemaRegistry
+from dataflows.sources.transform import Transformation, transformed
 from dataflows.watermark import NOT_YET, PartitionClock
 
 Ints = npt.NDArray[np.int64]
@@ -47,6 +49,7 @@ class PartitionStream:
         bad_share_max: float,
         bad_window_records: int,
         registry: SchemaRegistry | None = None,
+        transformations: Sequence[Transformation] = (),
     ) -> None:
         self.topic = topic
         self.number = number
@@ -54,14 +57,16 @@ class PartitionStream:
         self.newest_us = newest_us
         self.failure: TooManyBadRecordsError | None = None
         self._decoder = make_decoder(topic, registry)
+        self._transformations = transformations
         self._bad_share_max = bad_share_max
         self._bad_window_records = bad_window_records
         self._recent = np.empty(0, np.bool_)
 
     def batch(self, chunk: Chunk) -> SourceBatch:
-        """Decode the records of a chunk."""
+        """Decode the records of a chunk, and run the views' functions over them."""
         offsets, times_ms = chunk.offsets, chunk.times_ms
         decoded = self._decoder.decode(chunk)
+        decoded, derived = transformed(decoded, chunk, self._transformations)
         is_bad = np.ones(len(offsets), np.bool_)
         is_bad[decoded.index] = False
         self._look_at_share(is_bad)
@@ -80,6 +85,7 @@ class PartitionStream:
             event_us=event_us,
             effective_us=np.maximum(event_us, newest_before - delay_us),
             columns=decoded.columns,
+            derived=derived,
             dead=tuple(
                 DeadLetter(
                     self.topic.name,
