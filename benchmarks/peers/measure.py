@@ -18,11 +18,12 @@ import json
 import os
 import resource
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 
 
 def engine_arguments(description: str | None) -> argparse.ArgumentParser:
@@ -91,7 +92,13 @@ def peak_mb() -> float:
 
 
 def report(
-    output: Path, meter: Meter, events: int, rows_out: int, emits: str, packages: Iterable[str]
+    output: Path,
+    meter: Meter,
+    events: int,
+    rows_out: int,
+    emits: str,
+    packages: Iterable[str],
+    versions: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write what was measured.
 
@@ -102,6 +109,7 @@ def report(
         rows_out: how many rows of results came out (a row has nine values, or three of a window).
         emits: what comes out and when, in a few words, for the table.
         packages: distributions whose versions matter.
+        versions: of what is no distribution of Python.
     """
     figures = {
         "events": events,
@@ -111,6 +119,6 @@ def report(
         "cpu_seconds": meter.cpu_seconds,
         "seconds": meter.seconds,
         "peak_mb": meter.peak_mb,
-        "packages": {package: version(package) for package in packages},
+        "packages": {**{package: version(package) for package in packages}, **versions},
     }
     output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

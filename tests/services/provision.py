@@ -33,10 +33,20 @@ def kafka_jars(seconds_max: float = INSTALL_SECONDS_MAX) -> Path:
     Raises:
         MissingServiceError: Java or Maven is missing, or Maven cannot get the jars.
     """
-    jars = _jars_folder()
     java_program()
+    return maven_jars(POM, _jars_folder(), "Kafka", seconds_max)
+
+
+def maven_jars(
+    pom: Path, jars: Path, program: str, seconds_max: float = INSTALL_SECONDS_MAX
+) -> Path:
+    """The folder ``jars`` with all that a pom names, got once.
+
+    Raises:
+        MissingServiceError: Maven is missing, or cannot get the jars of the program.
+    """
     if not jars.is_dir():
-        _copy_jars(jars, seconds_max)
+        _copy_jars(pom, jars, program, seconds_max)
     return jars
 
 
@@ -64,19 +74,19 @@ def java_program() -> str:
     return java
 
 
-def _copy_jars(jars: Path, seconds_max: float) -> None:
+def _copy_jars(pom: Path, jars: Path, program: str, seconds_max: float) -> None:
     maven = shutil.which("mvn")
     if maven is None:
         raise MissingServiceError(
-            "Kafka's jars come through Maven, which is missing (Debian: apt-get install maven)"
+            f"{program}'s jars come through Maven, which is missing (Debian: apt-get install maven)"
         )
     jars.parent.mkdir(parents=True, exist_ok=True)
     # Renamed when complete: a folder that is there has all its jars.
     with tempfile.TemporaryDirectory(dir=jars.parent) as folder:
         copied = Path(folder) / "lib"
-        command = [maven, "-B", "-q", "-f", str(POM), "dependency:copy-dependencies"]
+        command = [maven, "-B", "-q", "-f", str(pom), "dependency:copy-dependencies"]
         command += ["-DincludeScope=runtime", f"-DoutputDirectory={copied}"]
-        _run(command, "Maven cannot get Kafka's jars", seconds_max)
+        _run(command, f"Maven cannot get {program}'s jars", seconds_max)
         try:
             copied.rename(jars)
         except OSError:
