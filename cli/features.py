@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,9 +17,10 @@ from cli.inputs import Scalar, as_type, parse_inputs
 from cli.repository_option import RepoOption, require_repository
 
 if TYPE_CHECKING:
+    from contracts.feature_schema import ValueType
     from contracts.plan import View
     from contracts.plan_file import Applied
-    from scorer.online_store import Found, Wanted
+    from scorer.online_store import Cells, Wanted
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -102,30 +104,50 @@ def _wanted(applied: Applied, service: str, view: View, keys: dict[str, str | in
     return Wanted(view.name, names, entity_key(view.join_keys, view.join_key_types, values))
 
 
-async def _read(folder: Path, wanted: list[Wanted]) -> list[Found]:
+async def _read(folder: Path, wanted: list[Wanted]) -> list[Cells]:
     from scorer.online_store import open_online_store
 
     reader = open_online_store(folder)
     try:
-        return await reader.read(wanted)
+        return await reader.read_cells(wanted)
     finally:
         await reader.close()
 
 
-def _cells(view: View, wanted: Wanted, found: Found, now_us: int) -> dict[str, dict[str, Any]]:
+def _cells(view: View, wanted: Wanted, found: Cells, now_us: int) -> dict[str, dict[str, Any]]:
     types = {aggregate.feature: aggregate.dtype for aggregate in view.aggregates}
     time_us = found.event_time_us
     shown = None if time_us is None else _shown(time_us)
     age_us = None if time_us is None else now_us - time_us
     cells = {}
-    for name, value in zip(wanted.features, found.values, strict=True):
-        cells[f"{view.name}:{name}"] = {
-            "value": int(value) if value is not None and types[name] == "int64" else value,
+    for name, cell in zip(wanted.features, found.values, strict=True):
+        full_name = f"{view.name}:{name}"
+        cells[full_name] = {
+            "value": _value(full_name, types[name], cell),
             "event_timestamp": shown,
             "age_seconds": None if age_us is None else age_us / 1e6,
             "expired": age_us is not None and 0 < view.ttl_us < age_us,
         }
     return cells
+
+
+def _value(name: str, dtype: ValueType, cell: bytes | None) -> float | int | str | bool | None:
+    """A stored value in the type that the view has it in; null, NaN and nothing are None."""
+    from contracts.feast_bytes import decode_value
+
+    try:
+        value = decode_value(cell or b"")
+    except ValueError as error:
+        raise CommandError(f"feature {name} cannot be read: {error}") from error
+    if value is None or value != value:  # NaN differs from itself
+        return None
+    if isinstance(value, str) or dtype == "string":
+        return value
+    # Feast may have written the number in another type of its own.
+    if dtype == "bool":
+        return bool(value)
+    is_whole = dtype == "int64" and math.isfinite(value)
+    return int(value) if is_whole else float(value)
 
 
 def _shown(time_us: int) -> str:

@@ -49,6 +49,20 @@ class Found:
     values: list[float | None]
 
 
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """The answer to one ``Wanted`` as it is stored.
+
+    Attributes:
+        event_time_us: as in ``Found``.
+        values: one for each wanted feature, in that order: the bytes of Feast's ``Value``, or None
+            for a feature the row does not have.
+    """
+
+    event_time_us: int | None
+    values: list[bytes | None]
+
+
 class OnlineReader(Protocol):
     """Reads current feature values. Implementations read all that is wanted in one go."""
 
@@ -62,6 +76,18 @@ class OnlineReader(Protocol):
 
     async def close(self) -> None:
         """Let go of connections and files. Reading afterwards is an error."""
+        ...
+
+
+class CellReader(OnlineReader, Protocol):
+    """Reads what is stored of features of any type: for people, where ``read`` is for models."""
+
+    async def read_cells(self, wanted: Sequence[Wanted]) -> list[Cells]:
+        """One ``Cells`` for each ``Wanted``, in that order.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
         ...
 
 
@@ -91,7 +117,7 @@ def read_store_config(repo_dir: Path) -> tuple[str, SqliteConfig | RedisConfig]:
         raise ConfigurationError(f"{file}: {error}") from error
 
 
-def open_online_store(repo_dir: Path) -> OnlineReader:
+def open_online_store(repo_dir: Path) -> CellReader:
     """The reader for the online store that ``repo_dir/feature_store.yaml`` configures.
 
     Raises:

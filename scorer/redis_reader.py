@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contracts.feast_redis import decode_timestamp, redis_key
 from contracts.online_store import RedisConfig
 from scorer.errors import ConfigurationError, StoreUnavailableError
-from scorer.online_store import Found, Wanted
+from scorer.online_store import Cells, Found, Wanted
 from scorer.redis_hashes import Hashes, HashRead, ServerHashes, row_fields
 from scorer.redis_wire import explain
 from scorer.stored_number import stored_numbers
@@ -17,7 +17,7 @@ ANSWER_SECONDS = 0.5
 
 
 class RedisReader:
-    """An ``OnlineReader`` on a Redis server or cluster; one round trip for all of a read.
+    """A ``CellReader`` on a Redis server or cluster; one round trip for all of a read.
 
     A row is there exactly when its event time is. A server that comes back is read again without
     anyone's help.
@@ -55,6 +55,13 @@ class RedisReader:
             StoreUnavailableError: the server is away or refused the read, the reader is closed, or
                 a wanted feature is no number (the text names it).
         """
+        return [
+            Found(cells.event_time_us, stored_numbers(one.view, one.features, cells.values))
+            for one, cells in zip(wanted, await self.read_cells(wanted), strict=True)
+        ]
+
+    async def read_cells(self, wanted: Sequence[Wanted]) -> list[Cells]:
+        """One ``Cells`` for each ``Wanted``, read as ``read`` does; the store fails the same."""
         hashes: dict[bytes, list[int]] = {}
         for position, one in enumerate(wanted):
             hashes.setdefault(one.entity_key, []).append(position)
@@ -64,14 +71,14 @@ class RedisReader:
             for key, positions in hashes.items()
         ]
         answers = await self._hashes.read(reads) if reads else []
-        found: dict[int, Found] = {}
+        found: dict[int, Cells] = {}
         for positions, answer in zip(hashes.values(), answers, strict=True):
             if isinstance(answer, Exception):
                 raise StoreUnavailableError(explain(self._address, answer))
             start = 0
             for position in positions:
                 end = start + len(fields[position].names)
-                found[position] = _found(wanted[position], answer[start:end])
+                found[position] = _cells(wanted[position], answer[start:end])
                 start = end
         return [found[position] for position in range(len(wanted))]
 
@@ -89,13 +96,13 @@ def _hashes(config: RedisConfig, answer_seconds: float) -> Hashes:
     return ServerHashes(config, answer_seconds)
 
 
-def _found(wanted: Wanted, row: Sequence[bytes | None]) -> Found:
+def _cells(wanted: Wanted, row: Sequence[bytes | None]) -> Cells:
     if row[0] is None:
-        return Found(None, [None] * len(wanted.features))
+        return Cells(None, [None] * len(wanted.features))
     try:
         time_us = decode_timestamp(row[0])
     except ValueError as error:
         raise StoreUnavailableError(
             f"event time of view {wanted.view} cannot be read: {error}"
         ) from error
-    return Found(time_us, stored_numbers(wanted.view, wanted.features, row[1:]))
+    return Cells(time_us, list(row[1:]))

@@ -181,7 +181,7 @@ def put_rows(
             at = _put(out, at, fields[place])
             cell = raw[row, 8 * place : 8 * place + 8]
             if kinds[place] == STRING and not np.isnan(values[row, place]):
-                at = _put_text(out, at, data, starts, np.int64(values[row, place]))
+                at = _put_text(out, at, data, starts, int(values[row, place]))
             else:
                 at = _put_value(out, at, kinds[place], values[row, place], cell)
         if len(expire) > 0:

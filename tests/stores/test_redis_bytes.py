@@ -115,9 +115,9 @@ def test_bulk_and_single_commands_are_the_same(table: Table, ttl: int | None) ->
     expected = b""
     commands = list(layout.commands(*data))
     for command in commands:
-        texts = [p if isinstance(p, bytes) else str(p).encode() for p in command]
-        expected += b"*%d\r\n" % len(texts)
-        expected += b"".join(b"$%d\r\n%s\r\n" % (len(text), text) for text in texts)
+        words = [p if isinstance(p, bytes) else str(p).encode() for p in command]
+        expected += b"*%d\r\n" % len(words)
+        expected += b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
     assert bytes(layout.encode(*data)) == expected
     assert len(commands) == layout.replies_per_row * len(keys)
 
