@@ -35,6 +35,12 @@ def engine_arguments(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def count_lines(path: Path) -> int:
+    """For engines that do not say how many events they read."""
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
+
+
 @dataclass
 class Meter:
     """Measures the work of this process, its threads, and its children that were waited for.
