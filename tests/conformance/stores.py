@@ -17,19 +17,26 @@ from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 
-from contracts.feast_bytes import entity_key
+from contracts.feast_bytes import decode_value, entity_key
 from contracts.online_store import SqliteConfig, parse_online_store
 from contracts.plan import View
 from dataflows.stores.online_writer import OnlineWriter
 from dataflows.stores.redis_writer import RedisOnlineWriter
 from dataflows.stores.sqlite_writer import SqliteOnlineWriter
-from scorer.online_store import Found, OnlineReader, Wanted
+from scorer.online_store import CellReader, Cells, Found, Wanted
 from scorer.redis_reader import RedisReader
 from scorer.sqlite_reader import SqliteReader
 from tests.conformance.views import ENTITIES, VIEWS, feast_views, offline_file
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-Cell = float | int | bool | None
+_PANDAS_TYPES = {"float64": "float64", "int64": "Int64", "bool": "boolean", "string": "object"}
+_FIELDS = {
+    "float64": "double_val",
+    "int64": "int64_val",
+    "bool": "bool_val",
+    "string": "string_val",
+}
+Cell = float | int | bool | str | None
 
 
 @dataclass(frozen=True)
@@ -93,16 +100,16 @@ class Store:
 
     def we_write(self, view: View, rows: Sequence[Row]) -> None:
         """Write rows with our writer."""
+        texts = ["what no row has"]
+        values = [[_number(cell, texts) for cell in row.values] for row in rows]
         with closing(self._writer()) as writer:
             writer.ensure_table(view)
             writer.write(
                 view,
                 [entity_key(view.join_keys, view.join_key_types, row.keys) for row in rows],
                 np.array([row.stamp_us for row in rows], dtype=np.int64),
-                np.array(
-                    [[np.nan if cell is None else cell for cell in row.values] for row in rows],
-                    dtype=np.float64,
-                ),
+                np.array(values, dtype=np.float64),
+                texts,
             )
             writer.commit()
 
@@ -117,6 +124,21 @@ class Store:
                 await reader.close()
 
         return asyncio.run(once())
+
+    def we_read_values(self, *wanted: Wanted) -> list[tuple[int | None, list[Cell]]]:
+        """Event time and values of any type, read with our reader."""
+
+        async def once() -> list[Cells]:
+            reader = self._reader()
+            try:
+                return await reader.read_cells(wanted)
+            finally:
+                await reader.close()
+
+        return [
+            (cells.event_time_us, [decode_value(cell or b"") for cell in cells.values])
+            for cells in asyncio.run(once())
+        ]
 
     def feast_writes(self, view: View, rows: Sequence[Row]) -> None:
         """Write rows with ``write_to_online_store``."""
@@ -178,7 +200,7 @@ class Store:
             return SqliteOnlineWriter(config.path, project)
         return RedisOnlineWriter(config, project, timeout_seconds=10)
 
-    def _reader(self) -> OnlineReader:
+    def _reader(self) -> CellReader:
         config = parse_online_store(self.online, self.folder)
         project = self.feast.config.project
         if isinstance(config, SqliteConfig):
@@ -203,10 +225,17 @@ def _frame(view: View, rows: Sequence[Row]) -> pd.DataFrame:
     }
     for place, one in enumerate(view.aggregates):
         cells = [row.values[place] for row in rows]
-        dtype = {"float64": "float64", "int64": "Int64", "bool": "boolean"}[one.dtype]
-        columns[one.feature] = pd.array(cells, dtype=dtype)
+        columns[one.feature] = pd.array(cells, dtype=_PANDAS_TYPES[one.dtype])
     columns["event_timestamp"] = pd.to_datetime([row.stamp_us for row in rows], unit="us", utc=True)
     return pd.DataFrame(columns)
+
+
+def _number(cell: Cell, texts: list[str]) -> float:
+    """A cell as the engine has it: a string is a place in ``texts``, where it is put."""
+    if isinstance(cell, str):
+        texts.append(cell)
+        return len(texts) - 1
+    return np.nan if cell is None else cell
 
 
 def _key_value(key: str | int) -> Value:
@@ -217,6 +246,5 @@ def _value(dtype: str, cell: Cell) -> Value:
     if cell is None:
         return Value()
     value = Value()
-    field = {"float64": "double_val", "int64": "int64_val", "bool": "bool_val"}[dtype]
-    setattr(value, field, cell)
+    setattr(value, _FIELDS[dtype], cell)
     return value

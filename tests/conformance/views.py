@@ -67,7 +67,18 @@ ROUTES = make_view(
     {"delay": "float64", "flights": "int64", "diverted": "bool"},
 )
 DEVICES = make_view("devices_1h", {"device": "int64"}, {"heat": "float64"})
-VIEWS = (SPEND, CLICKS, ROUTES, DEVICES)
+PROFILES = make_view(
+    "profiles",
+    {"origin": "string", "carrier": "int64"},
+    {
+        "town": "string",
+        "open": "bool",
+        "nick": "string",
+        "visits": "int64",
+        "score": "float64",
+    },
+)
+VIEWS = (SPEND, CLICKS, ROUTES, DEVICES, PROFILES)
 
 MANY_TYPES = "many_types"
 TYPES = {
