@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # Feast says of these on every apply that they were created; people never wrote them.
 _UNINTERESTING = {"project", "data source"}
 _DUMMY_ENTITY = "__dummy"
+_FUNCTION = "user_defined_function"
 
 
 def apply(repo: RepoOption = None) -> None:
@@ -40,7 +41,7 @@ def apply(repo: RepoOption = None) -> None:
     settings = DataflowSettings.for_repo(folder)
     repository = load_repository(folder)
     old = _old_plan(folder)
-    changes, services = _feast_apply(folder, repository.store.project)
+    changes, services = _feast_apply(folder, repository.plan)
     changes += _model_changes(old, repository.plan)
     _prepare_stores(repository, settings)
     is_new = write_plan(plan_path(folder), repository.plan, services)
@@ -88,11 +89,12 @@ def _prepare_stores(repository: Repository, settings: DataflowSettings) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
-def _feast_apply(folder: Path, project: str) -> tuple[list[str], dict[str, list[tuple[str, str]]]]:
+def _feast_apply(folder: Path, plan: Plan) -> tuple[list[str], dict[str, list[tuple[str, str]]]]:
     """What `feast apply` does; what changed, and the features of every feature service."""
     from feast import FeatureStore, Project, repo_operations
     from feast.repo_config import load_repo_config
 
+    project = plan.project
     with _inside(folder):
         try:
             config = load_repo_config(folder, folder / "feature_store.yaml")
@@ -102,6 +104,7 @@ def _feast_apply(folder: Path, project: str) -> tuple[list[str], dict[str, list[
             names = [one.name for one in contents.projects]
             if names != [project]:
                 raise CommandError(f"Project {names} must be {project!r} of feature_store.yaml")
+            _prepare_views(contents.stream_feature_views, folder, plan)
             services = {
                 service.name: [
                     (projection.name_to_use(), field.name)
@@ -122,6 +125,20 @@ def _feast_apply(folder: Path, project: str) -> tuple[list[str], dict[str, list[
         except Exception as error:
             raise CommandError(f"Feast refuses it: {type(error).__name__}: {error}") from error
     return [text for text, is_shown in changes if is_shown], services
+
+
+def _prepare_views(views: list[Any], folder: Path, plan: Plan) -> None:
+    """Have Feast store what others can read; raise CommandError for views that nobody would run."""
+    from dataflows.definitions.transforms import make_portable
+
+    known = {view.name for view in plan.views}
+    for view in views:
+        if view.name not in known:
+            raise CommandError(
+                f"stream feature view {view.name!r} stands in another file than definitions.py; "
+                "move it there, or import it there"
+            )
+        make_portable(view, folder)
 
 
 @contextmanager
@@ -155,21 +172,39 @@ def _changes(objects: list[Any], tables: list[Any]) -> list[tuple[str, bool]]:
 
 
 def _really_differs(one: Any) -> bool:
-    """Feast also reports times of sources inside views, and another order of features."""
-    return any(
+    """Feast also reports times of sources in views, another order of features, other pickles."""
+    from dataflows.definitions.transform_code import byte_code_of
+
+    codes = [
+        function and byte_code_of(function)
+        for function in (_function(one.current_feast_object), _function(one.new_feast_object))
+    ]
+    return codes[0] != codes[1] or any(
         _essence(change.val_existing) != _essence(change.val_declared)
         for change in one.feast_object_property_diffs
     )
 
 
+def _function(feast_object: Any) -> Any:
+    """The function of a view of whatever kind; None for what has none."""
+    transformation = getattr(feast_object, "feature_transformation", None)
+    return getattr(transformation, "udf", None)
+
+
 def _essence(value: Any) -> Any:
-    """A source's message without its times, a list of messages without its order."""
+    """A source's message without its times, a list of messages without its order.
+
+    A function's is without its pickle, which differs from process to process.
+    """
     if hasattr(value, "DESCRIPTOR"):
         copy = type(value)()
         copy.CopyFrom(value)
         known = copy.DESCRIPTOR.fields_by_name
         if "meta" in known:
             copy.ClearField("meta")
+        for function in (copy, getattr(copy, _FUNCTION, copy)):
+            if "body" in function.DESCRIPTOR.fields_by_name:
+                function.ClearField("body")
         if "batch_source" in known and copy.HasField("batch_source"):
             copy.batch_source.ClearField("meta")
         return copy

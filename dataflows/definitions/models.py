@@ -11,7 +11,9 @@ from feast import FeatureService
 from contracts.feature_schema import FeatureSchema, ValueType, VectorField
 from contracts.model_spec import Model
 from contracts.plan import ColumnType, ModelPlan, Topic, View
+from dataflows.definitions import tags
 from dataflows.definitions.errors import DefinitionError
+from dataflows.definitions.topics import LONGEST, columns_of
 from dataflows.learning.export import UnsupportedEstimatorError, check_exportable
 from dataflows.learning.label_expression import LabelExpressionError, compile_label
 
@@ -32,8 +34,12 @@ def compile_model(
     where = f"model {model.name!r}"
     if not _NAME.fullmatch(model.name):
         raise DefinitionError(f"{where}: use lower case letters, digits and underscores")
-    if model.label.timeout <= timedelta(0) or model.publish_every <= timedelta(0):
-        raise DefinitionError(f"{where}: label timeout and publish_every must be positive")
+    for time in (model.label.timeout, model.publish_every):
+        if not timedelta(0) < time <= LONGEST:
+            raise DefinitionError(
+                f"{where}: label timeout and publish_every must be positive and shorter than all "
+                f"of time, not {time}"
+            )
     _check_key(spine, model.spine_key, f"{where}: spine_key")
     _check_key(label, model.label.key, f"{where}: label key")
     _check_label(model, label, where)
@@ -61,7 +67,7 @@ def compile_model(
 
 
 def _check_key(topic: Topic, name: str, where: str) -> None:
-    columns = {column.name: column for column in topic.columns}
+    columns = columns_of(topic)
     if name not in columns or columns[name].dtype != "string" or columns[name].nullable:
         raise DefinitionError(
             f"{where} {name!r} must be a column `{name} string not null` of topic {topic.name!r}"
@@ -69,7 +75,7 @@ def _check_key(topic: Topic, name: str, where: str) -> None:
 
 
 def _check_label(model: Model, topic: Topic, where: str) -> None:
-    numbers = [column.name for column in topic.columns if column.dtype in _NUMBERS]
+    numbers = [name for name, column in columns_of(topic).items() if column.dtype in _NUMBERS]
     try:
         compile_label(model.label.value, numbers)
     except LabelExpressionError as error:
@@ -84,7 +90,7 @@ def _check_learner(model: Model, where: str) -> None:
 
 
 def _request_fields(model: Model, spine: Topic, where: str) -> list[VectorField]:
-    columns = {column.name: column for column in spine.columns}
+    columns = columns_of(spine)
     fields = []
     for name in model.request:
         if name not in columns or columns[name].dtype not in _NUMBERS:
@@ -110,12 +116,14 @@ def _feature_fields(
         return []
     if model.features not in services:
         raise DefinitionError(f"{where}: feature service {model.features!r} is not defined")
+    service = services[model.features]
+    _check_service(service, where)
     fields: list[VectorField] = []
-    for projection in services[model.features].feature_view_projections:
+    for projection in service.feature_view_projections:
         if projection.name not in views:
             raise DefinitionError(
                 f"{where}: feature service {model.features!r} has {projection.name!r}, which is "
-                "not a stream feature view; only those can be executed"
+                "not a stream feature view of definitions.py; only those can be executed"
             )
         if projection.name_alias or projection.join_key_map:
             raise DefinitionError(
@@ -124,15 +132,33 @@ def _feature_fields(
             )
         view = views[projection.name]
         _check_join_keys(view, spine, where)
-        fields += [_feature_field(view, field.name, model) for field in projection.features]
+        fields += [_feature_field(view, field.name, model, where) for field in projection.features]
     if len({field.name for field in fields}) < len(fields):
         raise DefinitionError(f"{where}: a feature stands twice in {model.features!r}")
     return fields
 
 
-def _feature_field(view: View, feature: str, model: Model) -> VectorField:
+def _check_service(service: FeatureService, where: str) -> None:
+    """Raise DefinitionError for what Feast's own server would do with the service."""
+    here = f"{where}: feature service {service.name!r}"
+    tags.check_tags(service.tags, tags.OF_OTHERS, here)
+    if service.logging_config is not None:
+        raise DefinitionError(
+            f"{here} has a logging_config, which cannot be executed; leave it out, the scorer logs "
+            "every prediction with its features"
+        )
+    if service.precompute_online:
+        raise DefinitionError(f"{here}: precompute_online cannot be executed; leave it out")
+
+
+def _feature_field(view: View, feature: str, model: Model, where: str) -> VectorField:
     name = f"{view.name}:{feature}"
     dtype = {a.feature: a.dtype for a in view.aggregates}[feature]
+    if dtype == "string":
+        raise DefinitionError(
+            f"{where}: feature {name!r} is a String, and a vector holds numbers; name the others "
+            f"in the service, as in {view.name}[['...']]"
+        )
     return VectorField(
         name,
         "feature",
@@ -147,9 +173,9 @@ def _feature_field(view: View, feature: str, model: Model) -> VectorField:
 
 
 def _check_join_keys(view: View, spine: Topic, where: str) -> None:
-    columns = {column.name: column.dtype for column in spine.columns}
+    columns = columns_of(spine)
     for key, kind in zip(view.join_keys, view.join_key_types, strict=True):
-        if columns.get(key) != kind:
+        if key not in columns or columns[key].dtype != kind:
             raise DefinitionError(
                 f"{where}: its spine {spine.name!r} has no {kind} column {key!r}, the join key of "
                 f"{view.name!r}"

@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,15 @@ from typing import Any
 
 import yaml
 from feast import Entity, FeatureService, StreamFeatureView
+from feast.base_feature_view import BaseFeatureView
 
 from contracts.model_spec import Model
 from contracts.plan import Plan, Topic, View
+from dataflows.definitions import tags
 from dataflows.definitions.errors import DefinitionError
 from dataflows.definitions.models import compile_model
 from dataflows.definitions.topics import compile_topic
+from dataflows.definitions.transforms import TransformFunction
 from dataflows.definitions.views import compile_view
 
 
@@ -38,12 +42,27 @@ class StoreConfig:
 
 @dataclass(frozen=True)
 class Repository:
-    """A compiled repository: the plan, and the ``Model`` objects, which hold the learners."""
+    """A compiled repository: the plan, and what of it is code.
+
+    Attributes:
+        models: the ``Model`` objects, which hold the learners, by name.
+        transforms: view name -> the function that is run on the view's rows before all else, in
+            the way that ``View.transform`` says; for views that have one.
+    """
 
     directory: Path
     store: StoreConfig
     plan: Plan
     models: dict[str, Model]
+    transforms: dict[str, TransformFunction]
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """The plan of some objects, and the functions of its views (as in ``Repository``)."""
+
+    plan: Plan
+    transforms: dict[str, TransformFunction]
 
 
 def load_repository(directory: Path) -> Repository:
@@ -52,21 +71,31 @@ def load_repository(directory: Path) -> Repository:
     module = _import_definitions(directory)
     objects = list(vars(module).values())
     models = {model.name: model for model in _of_type(objects, Model)}
-    return Repository(directory, store, compile_plan(directory, store.project, objects), models)
+    compiled = compile_plan(directory, store.project, objects)
+    return Repository(directory, store, compiled.plan, models, compiled.transforms)
 
 
-def compile_plan(directory: Path, project: str, objects: Iterable[Any]) -> Plan:
+def compile_plan(directory: Path, project: str, objects: Iterable[Any]) -> Compiled:
     """The plan of these Feast objects and models; raise DefinitionError."""
     found = list(objects)
+    _check_objects(found)
     entities = {entity.name: entity for entity in _of_type(found, Entity)}
     services = {service.name: service for service in _of_type(found, FeatureService)}
     topics: dict[str, Topic] = {}
     views: dict[str, View] = {}
+    transforms: dict[str, TransformFunction] = {}
     for feast_view in _of_type(found, StreamFeatureView):
-        topic = _same_topic(topics, compile_topic(feast_view.stream_source, feast_view.name))
-        view = compile_view(feast_view, topic, entities, directory)
+        source = feast_view.stream_source
+        if feast_view.source_views:
+            # A view of views has no stream of its own; what is refused is the view that it reads.
+            source = feast_view.source_views[0]
+        topic = _same_topic(topics, compile_topic(source, feast_view.name))
+        compiled = compile_view(feast_view, topic, entities, directory)
+        view = compiled.view
         _check_new_view(views, view)
         views[view.name] = view
+        if compiled.transform is not None:
+            transforms[view.name] = compiled.transform
     models = {}
     for model in _of_type(found, Model):
         spine = _same_topic(topics, compile_topic(model.spine, model.name))
@@ -76,12 +105,13 @@ def compile_plan(directory: Path, project: str, objects: Iterable[Any]) -> Plan:
         models[model.name] = compile_model(model, spine, label, views, services, project)
     if not views and not models:
         raise DefinitionError("definitions.py has no StreamFeatureView and no Model; add one")
-    return Plan(
+    plan = Plan(
         project=project,
         topics=tuple(topics[name] for name in sorted(topics)),
         views=tuple(views[name] for name in sorted(views)),
         models=tuple(models[name] for name in sorted(models)),
     )
+    return Compiled(plan, transforms)
 
 
 def read_store_config(directory: Path) -> StoreConfig:
@@ -149,15 +179,28 @@ def _same_topic(topics: dict[str, Topic], topic: Topic) -> Topic:
     if known != topic:
         raise DefinitionError(
             f"topic {topic.name!r} is described in two ways; its KafkaSources must agree in "
-            "message_format, timestamp_field, watermark_delay_threshold and the tags headwater.*"
+            "message_format, timestamp_field, field_mapping, watermark_delay_threshold and the "
+            "tags headwater.*"
         )
     return known
 
 
+def _check_objects(objects: list[Any]) -> None:
+    """Raise DefinitionError if two things go by one name, or a tag of ours stands at one of them.
+
+    Feast tells views of all kinds apart by their names, whatever their case.
+    """
+    for kind, what in ((BaseFeatureView, "view"), (Entity, "entity"), (FeatureService, "service")):
+        names = Counter(one.name.lower() for one in _of_type(objects, kind))
+        for name, count in names.items():
+            if count > 1:
+                raise DefinitionError(f"{what} {name!r} is defined twice; rename one")
+    for entity in _of_type(objects, Entity):
+        tags.check_tags(entity.tags, tags.OF_OTHERS, f"entity {entity.name!r}")
+
+
 def _check_new_view(views: dict[str, View], view: View) -> None:
     for other in views.values():
-        if other.name == view.name:
-            raise DefinitionError(f"stream feature view {view.name!r} is defined twice; rename one")
         if view.offline_path and other.offline_path == view.offline_path:
             raise DefinitionError(
                 f"stream feature views {other.name!r} and {view.name!r} share the batch_source "

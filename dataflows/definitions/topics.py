@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -11,6 +11,7 @@ from feast import KafkaSource
 from feast.data_format import AvroFormat, JsonFormat, ProtoFormat
 
 from contracts.plan import Column, ColumnType, Framing, RecordFormat, Topic
+from dataflows.definitions import tags
 from dataflows.definitions.errors import DefinitionError
 from dataflows.sources.avro_schema import AvroRecord, AvroSchemaError, canonical_json
 from dataflows.sources.protobuf_schema import ProtobufClassError, message_class, message_columns
@@ -30,8 +31,8 @@ _DDL_TYPES: dict[str, ColumnType] = {
     "timestamp": "timestamp",
 }
 
-KEY_TAG = "headwater.key"
-FRAMING_TAG = "headwater.framing"
+# Event times are from 1970 to 2100; whatever is longer is without end.
+LONGEST = timedelta(days=130 * 366)
 _FRAMINGS: tuple[Framing, ...] = ("none", "schema-registry")
 
 
@@ -41,36 +42,80 @@ def compile_topic(source: Any, used_by: str) -> Topic:
         kind = type(source).__name__
         raise DefinitionError(f"{used_by!r} reads a {kind}; only KafkaSource can be executed")
     where = f"KafkaSource {source.name!r}"
+    _refuse_unsupported(source, where)
+    mapping = {name: new for name, new in source.field_mapping.items() if name != new}
+    timestamp_field = _field_called(source.timestamp_field, mapping)
     options = source.kafka_options
-    if not options.topic:
-        raise DefinitionError(f"{where} names no topic; add topic=...")
-    if source.field_mapping:
-        raise DefinitionError(f"{where}: field_mapping cannot be executed; name columns as logged")
-    written = _read_format(options.message_format, source.timestamp_field, where)
-    columns = written.columns
-    kinds = {column.name: column.dtype for column in columns}
-    if kinds.get(source.timestamp_field) != "timestamp":
+    written = _read_format(options.message_format, timestamp_field, where)
+    kinds = {column.name: column.dtype for column in written.columns}
+    _check_mapping(mapping, list(kinds), where)
+    if kinds.get(timestamp_field) != "timestamp":
         raise DefinitionError(
             f"{where}: timestamp_field {source.timestamp_field!r} is not a timestamp of its format"
             f"{written.hint}"
         )
-    key_field = (source.tags or {}).get(KEY_TAG, columns[0].name)
+    wanted = source.tags.get(tags.KEY, written.columns[0].name)
+    key_field = _field_called(wanted, mapping)
     if key_field not in kinds:
-        raise DefinitionError(f"{where}: tag {KEY_TAG} names {key_field!r}, which is no column")
-    delay = options.watermark_delay_threshold or timedelta(0)
+        raise DefinitionError(f"{where}: tag {tags.KEY} names {wanted!r}, which is no column")
     return Topic(
         name=options.topic,
         columns=tuple(
-            Column(c.name, c.dtype, c.nullable and c.name != source.timestamp_field)
-            for c in columns
+            Column(c.name, c.dtype, c.nullable and c.name != timestamp_field)
+            for c in written.columns
         ),
-        timestamp_field=source.timestamp_field,
-        watermark_delay_us=delay // timedelta(microseconds=1),
+        timestamp_field=timestamp_field,
+        watermark_delay_us=_watermark_delay_us(options.watermark_delay_threshold, where),
         key_field=key_field,
         format=written.format,
         schema=written.schema,
         framing=_framing(source, where),
+        field_mapping=tuple(sorted(mapping.items())),
     )
+
+
+def columns_of(topic: Topic) -> dict[str, Column]:
+    """A topic's columns by the names that views and models have for them."""
+    return {topic.column_name(column.name): column for column in topic.columns}
+
+
+def _refuse_unsupported(source: KafkaSource, where: str) -> None:
+    tags.check_tags(source.tags, tags.OF_SOURCES, where)
+    if not source.kafka_options.topic:
+        raise DefinitionError(f"{where} names no topic; add topic=...")
+    if source.created_timestamp_column:
+        raise DefinitionError(
+            f"{where}: created_timestamp_column cannot be executed; leave it out, records of one "
+            "event time are taken in the order of the log"
+        )
+
+
+def _watermark_delay_us(delay: timedelta | None, where: str) -> int:
+    wanted = delay or timedelta(0)
+    if not timedelta(0) <= wanted <= LONGEST:
+        raise DefinitionError(
+            f"{where}: watermark_delay_threshold is {wanted}; it must be 0 or more, and shorter "
+            "than all of time"
+        )
+    return wanted // timedelta(microseconds=1)
+
+
+def _field_called(name: str, mapping: Mapping[str, str]) -> str:
+    """What the record calls this, which may be given by either name; the record's goes first."""
+    if name in mapping:
+        return name
+    return {new: old for old, new in mapping.items()}.get(name, name)
+
+
+def _check_mapping(mapping: Mapping[str, str], fields: list[str], where: str) -> None:
+    for old, new in mapping.items():
+        here = f"{where}: field_mapping {old!r} -> {new!r}"
+        if old not in fields:
+            raise DefinitionError(f"{here}: its format has no column {old!r}")
+        if not new.isidentifier():
+            raise DefinitionError(f"{here}: a column must be a plain name")
+        if [mapping.get(name, name) for name in fields].count(new) > 1:
+            raise DefinitionError(f"{here}: two fields would be called {new!r}; rename one")
 
 
 @dataclass(frozen=True)
@@ -142,12 +187,12 @@ def _with_time(columns: Iterable[Column], timestamp_field: str, where: str) -> t
 
 
 def _framing(source: KafkaSource, where: str) -> Framing:
-    value = (source.tags or {}).get(FRAMING_TAG, "none")
+    value = source.tags.get(tags.FRAMING, "none")
     for framing in _FRAMINGS:
         if value == framing:
             return framing
     raise DefinitionError(
-        f"{where}: tag {FRAMING_TAG} is {value!r}; known are {', '.join(_FRAMINGS)}"
+        f"{where}: tag {tags.FRAMING} is {value!r}; known are {', '.join(_FRAMINGS)}"
     )
 
 

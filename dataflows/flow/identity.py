@@ -12,6 +12,7 @@ from typing import Any
 from contracts.durable_files import replace_file
 from contracts.settings import DataflowSettings
 from dataflows.definitions.repository import Repository
+from dataflows.definitions.transform_code import code_of
 from dataflows.flow.errors import EngineError
 from dataflows.sources.plan_log import PlanLog
 
@@ -26,7 +27,7 @@ def check_identity(
     repository: Repository, settings: DataflowSettings, log: PlanLog, state: Path
 ) -> None:
     """Note the identity in a new state folder; raise EngineError if an old one's is another."""
-    parts = _parts(repository, settings, log)
+    parts = identity_parts(repository, settings, log)
     path = state / _FILE
     if not path.exists():
         content = {
@@ -83,15 +84,19 @@ def generation(state: Path) -> str:
     return str(content.get(_GENERATION, ""))
 
 
-def _parts(repository: Repository, settings: DataflowSettings, log: PlanLog) -> dict[str, str]:
+def identity_parts(
+    repository: Repository, settings: DataflowSettings, log: PlanLog
+) -> dict[str, str]:
+    """What state is made with, by name, each as a digest."""
     plan = repository.plan
     # Folders may move; what they hold stays the same.
     views = tuple(
         replace(view, offline_path="moved" if view.offline_path else "") for view in plan.views
     )
     learners = [repr(repository.models[model.name].learner()) for model in plan.models]
+    code = {name: code_of(repository.transforms[name]) for name in sorted(repository.transforms)}
     parts = {
-        "definitions": repr((plan.project, plan.topics, views, plan.models, learners)),
+        "definitions": repr((plan.project, plan.topics, views, plan.models, learners, code)),
         "partitions": repr([log.kind, *(partition.name for partition in log.partitions)]),
         "HEADWATER_SHARDS": repr(settings.shards),
     }

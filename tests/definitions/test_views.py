@@ -62,7 +62,7 @@ def payments(name: str, path: str, tags: dict[str, str]) -> StreamFeatureView:
 def _compiled(tags: dict[str, str]) -> View:
     view = payments("cards", "data/cards", tags)
     topic = compile_topic(view.stream_source, "cards")
-    return compile_view(view, topic, {"card": CARD}, Path("/repository"))
+    return compile_view(view, topic, {"card": CARD}, Path("/repository")).view
 
 
 @pytest.mark.parametrize(
