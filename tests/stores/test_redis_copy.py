@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,9 @@ from tests.stores.redis_shop import (
 pytestmark = pytest.mark.services
 RIDES, TIPS = make_view("rides"), make_view("tips", ["int64", "float64"])
 CARS = make_view("cars", ["float64"], ("car",), ("int64",))
-VIEWS = (RIDES, TIPS, CARS)
+TOWNS = make_view("towns", ["string", "bool", "string"])
+TEXTS = ["", "a\0b", "\u6771\u4eac", *(f"town {number}" for number in range(50))]
+VIEWS = (RIDES, TIPS, CARS, TOWNS)
 
 
 @pytest.fixture
@@ -72,6 +74,10 @@ def fill(writer: OnlineWriter, first: int = 0) -> None:
     writer.write(TIPS, keys, stamps, values)
     cars = keys_of(CARS, [(number - 5,) for number in range(30)])
     writer.write(CARS, cars, np.arange(30) * 10**6, np.arange(30)[:, None] / 7)
+    keys, stamps, values = numbered_rows(TOWNS, 230, first)
+    values = values % [len(TEXTS), 2, 2]
+    values[::7, 0] = values[::5, 1] = values[::3, 2] = math.nan
+    writer.write(TOWNS, keys, stamps, values, TEXTS)
     writer.commit()
     writer.close()
 
@@ -199,10 +205,10 @@ def test_digest_knows_every_difference(
     """A value, a null, a microsecond, a field more or less count; expiry and others do not."""
     digests = [digest_redis(config, redis_project, VIEWS)]
 
-    def note(view: View, stamp_us: int, cells: list[float]) -> str:
+    def note(view: View, stamp_us: int, cells: list[float], texts: Sequence[str] = ()) -> str:
         writer = RedisOnlineWriter(config, redis_project, 5)
         keys = keys_of(view, [("JFK", 7)])
-        writer.write(view, keys, np.array([stamp_us]), np.array([cells]))
+        writer.write(view, keys, np.array([stamp_us]), np.array([cells]), texts)
         writer.commit()
         writer.close()
         return digest_redis(config, redis_project, VIEWS)
@@ -229,6 +235,17 @@ def test_digest_knows_every_difference(
     assert digest_redis(config, redis_project, VIEWS) == digests[1]
     client.hset(key, redis_timestamp_field("tips"), b"\x08\x01")
     digests.append(digest_redis(config, redis_project, VIEWS))
+    for cells, texts in (
+        ([0.0, 0.0, math.nan], ["a"]),
+        ([0.0, 1.0, math.nan], ["a"]),
+        ([0.0, math.nan, math.nan], ["a"]),
+        ([math.nan, 0.0, 0.0], ["a"]),
+        ([0.0, 0.0, math.nan], [""]),
+        ([math.nan, 0.0, math.nan], []),
+    ):
+        digests.append(note(TOWNS, 10**15, cells, texts))
+    assert note(TOWNS, 10**15, [2.0, 1.0, math.nan], ["", "b", "a"]) == digests[-5]
+    assert note(TOWNS, 10**15, [math.nan, 0.0, math.nan], ["a"]) == digests[-1]
     assert len(set(digests)) == len(digests)
     fill(RedisOnlineWriter(config, f"my{redis_project}", 5))
     assert digest_redis(config, redis_project, VIEWS) == digests[-1]

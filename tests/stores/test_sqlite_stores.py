@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from contracts.feast_bytes import encode_value, entity_key
-from contracts.plan import View
+from contracts.plan import Aggregate, View
 from dataflows.stores.online_writer import OnlineStoreError
 from dataflows.stores.sqlite_writer import SqliteOnlineWriter
 from scorer.errors import StoreUnavailableError
@@ -217,6 +217,21 @@ def test_writer_refuses_wrong_shapes(writer: SqliteOnlineWriter) -> None:
     """Values that do not line up with the view's aggregates are refused naming the view."""
     with pytest.raises(ValueError, match="route_delays"):
         writer.write(VIEW, [key("JFK", 1)], np.array([T0_US]), np.zeros((1, 2)))
+
+
+def test_a_text_without_its_list_is_refused(writer: SqliteOnlineWriter, path: Path) -> None:
+    """A string's value that is no place in the texts is an error, and nothing is written."""
+    view = dataclasses.replace(VIEW, aggregates=(Aggregate("town", "string", "x", "last", 0, 0),))
+    row = ([key("JFK", 1)], np.array([T0_US]), np.array([[1.0]]))
+    for texts in ((), ("a",)):
+        with pytest.raises(ValueError, match=f"1 is no place in a list of {len(texts)} strings"):
+            writer.write(view, *row, texts)
+    writer.commit()
+    assert read(path, key("JFK", 1), features=("town",)) == [Found(None, [None])]
+    writer.write(view, *row, ("a", "b"))
+    writer.commit()
+    with pytest.raises(StoreUnavailableError, match="town holds text"):
+        read(path, key("JFK", 1), features=("town",))
 
 
 def test_missing_table_and_feature_are_absent(writer: SqliteOnlineWriter, path: Path) -> None:
