@@ -16,6 +16,8 @@ event: ``(t - length, t]`` and ``[t - length, t]``.
 
 ``each_window``: ``card``, ``window`` ("10m", ...), ``start_us``, ``count``, ``sum``, ``max``, one
 row for each window ``[start, start + length)`` that held an event; starts are multiples of the hop.
+
+``parsed``: ``card``, ``time_us`` and ``amount`` of each event.
 """
 
 from __future__ import annotations
@@ -125,6 +127,12 @@ def _each_window(found: pa.Table, events: Events) -> int:
     return compared
 
 
+def _parsed(found: pa.Table, events: Events) -> int:
+    mine = [_numbers(found), _ints(found, "time_us")]
+    wanted = [events.cards, events.times_us]
+    return _compare(wanted, [events.amounts], mine, _floats(found, ["amount"]))
+
+
 def _compare(
     wanted_keys: Sequence[Ints],
     wanted: Sequence[Floats],
@@ -176,4 +184,5 @@ KINDS: dict[str, Callable[[pa.Table, Events], int]] = {
     "each_event_open": _each_event(lambda times_us, length_us, _: times_us - length_us + 1),
     "each_event_closed": _each_event(lambda times_us, length_us, _: times_us - length_us),
     "each_window": _each_window,
+    "parsed": _parsed,
 }

@@ -41,5 +41,51 @@ class Engine:
         return " ".join((self.module, *self.options))
 
 
-ENGINES = (Engine("Python loop, tiles in dicts", "python_loop", ("each_event_hops",)),)
-_ = EVENTS_OF_SLOW
+_EVENT = "each_event_hops"
+_HEADWATER = "Headwater, epochs of"
+ENGINES = (
+    Engine(
+        f"{_HEADWATER} 10 s", "headwater", ("at_end",), ("--rows", "last", "--epoch-seconds", "10")
+    ),
+    Engine(
+        f"{_HEADWATER} 1 s", "headwater", ("at_end",), ("--rows", "last", "--epoch-seconds", "1")
+    ),
+    Engine(
+        f"{_HEADWATER} 10 s, every row",
+        "headwater",
+        ("at_end", _EVENT),
+        ("--rows", "each", "--epoch-seconds", "10"),
+    ),
+    Engine(
+        f"{_HEADWATER} 10 s, every row to Parquet",
+        "headwater",
+        ("at_end",),
+        ("--rows", "stored", "--epoch-seconds", "10"),
+    ),
+    Engine("Bytewax, stateful_map, tiles in dicts", "bytewax_stateful_map", (_EVENT,)),
+    Engine("the same in a bare Python loop", "python_loop", (_EVENT,)),
+    Engine(
+        "Bytewax, its own sliding windows",
+        "bytewax_sliding",
+        ("each_window",),
+        events=EVENTS_OF_SLOW,
+        rounds=1,
+    ),
+    Engine(
+        "Polars, every event", "polars_batch", ("each_event_open",), ("--rows", "each"), "peers"
+    ),
+    Engine(
+        "DuckDB, every event", "duckdb_batch", ("each_event_closed",), ("--rows", "each"), "peers"
+    ),
+    Engine("Polars, last values", "polars_batch", ("at_end",), ("--rows", "last"), "peers"),
+    Engine("DuckDB, last values", "duckdb_batch", ("at_end",), ("--rows", "last"), "peers"),
+    Engine(
+        "parsing alone, polars.read_ndjson",
+        "parse_only",
+        ("parsed",),
+        ("--columns", "all"),
+        "peers",
+    ),
+    Engine("the same, three columns", "parse_only", ("parsed",), ("--columns", "wanted"), "peers"),
+    Engine("the same, Headwater's decoder", "parse_decoder", ("parsed",)),
+)
