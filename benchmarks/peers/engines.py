@@ -24,6 +24,8 @@ class Engine:
         events: the first so many of the workload.
         rounds: how often it runs. What runs once only keeps its results while it is measured.
         seconds_max: longest that one run may take.
+        events_checked: how many of its events it gets when its results are compared, where all
+            would give tens of millions of rows.
     """
 
     title: str
@@ -34,6 +36,7 @@ class Engine:
     events: int = EVENTS
     rounds: int = 3
     seconds_max: float = 600.0
+    events_checked: int = EVENTS
 
     @property
     def name(self) -> str:
@@ -42,6 +45,7 @@ class Engine:
 
 
 _EVENT = "each_event_hops"
+_WINDOWS = "each_window"
 _HEADWATER = "Headwater, epochs of"
 ENGINES = (
     Engine(
@@ -67,9 +71,42 @@ ENGINES = (
     Engine(
         "Bytewax, its own sliding windows",
         "bytewax_sliding",
-        ("each_window",),
+        (_WINDOWS,),
         events=EVENTS_OF_SLOW,
         rounds=1,
+    ),
+    Engine(
+        "Pathway, sliding windows, static mode",
+        "pathway_sliding",
+        (_WINDOWS,),
+        environment="peers",
+        events=EVENTS_OF_SLOW,
+        rounds=2,
+    ),
+    Engine(
+        "Quix Streams, hopping windows, from Kafka",
+        "quix_hopping",
+        (_WINDOWS,),
+        environment="peers",
+        events=EVENTS_OF_SLOW,
+        rounds=2,
+        seconds_max=900.0,
+    ),
+    Engine(
+        "Flink SQL, HOP",
+        "flink_hop",
+        (_WINDOWS,),
+        rounds=2,
+        seconds_max=1_500.0,
+        events_checked=EVENTS_OF_SLOW,
+    ),
+    Engine(
+        "Flink SQL, OVER",
+        "flink_over",
+        ("each_event_closed",),
+        rounds=2,
+        seconds_max=1_500.0,
+        events_checked=EVENTS_OF_SLOW,
     ),
     Engine(
         "Polars, every event", "polars_batch", ("each_event_open",), ("--rows", "each"), "peers"
