@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from zlib import crc32
 
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 
 from contracts.feast_bytes import decode_entity_key, entity_key
 from contracts.feature_schema import FeatureSchema, ValueType
-from contracts.plan import Column, ModelPlan, Plan, Topic, View
+from contracts.plan import Aggregate, Column, ModelPlan, Plan, Topic, View
 from dataflows import routing
 from dataflows.batches import KeyedRows, SourceBatch, ranks_of
+from dataflows.hashing import hash_texts
 from dataflows.routing import KeyEncoder, ModelRouter, ShardRouter
 from dataflows.watermark import PartitionClock
 from tests.windows.stream import feature
@@ -133,3 +135,87 @@ def test_a_model_gets_its_spine_and_its_labels() -> None:
     assert labels.spine is None
     assert labels.labels is not None
     assert labels.labels.values.tolist() == [0.0, 0.0, 1.0]
+
+
+_SHOP = (
+    Column("id", "string", False),
+    Column("user", "string", True),
+    Column("x", "float64", True),
+)
+_NAMES = st.one_of(st.none(), st.sampled_from(["u1", "u2", "u3", "\u00fc"]))
+_LINES = st.lists(st.tuples(_NAMES, _NAMES, st.one_of(st.none(), st.floats(-9, 9))), max_size=15)
+
+
+def _derived_plan() -> Plan:
+    """Views of one topic and kind of entity; a function makes the columns of two of them."""
+    last = (feature("last", "last"),)
+    name = Aggregate("name", "string", "user", "last", 0, 0, "string")
+    distinct = Aggregate("many", "int64", "user", "count_distinct", 0, 0, "string")
+    texts = (name, distinct, *last)
+    user: tuple[tuple[str, ...], tuple[ValueType, ...]] = (("user",), ("string",))
+    views = (
+        View("made", "a", *user, last, 0, "", transform="python"),
+        View("made_text", "a", *user, texts, 0, "", transform="pandas"),
+        View("plain", "a", *user, last, 0, ""),
+        View("text", "a", *user, texts, 0, ""),
+    )
+    schema = FeatureSchema("p", ())
+    names = tuple(view.name for view in views)
+    model = ModelPlan("m", "a", "id", "a", "id", "x > 1", 1, 1, names, schema)
+    return Plan("p", (Topic("a", _SHOP, "at", 0, "id"),), views, (model,))
+
+
+def _columns(users: list[str | None], x: list[float | None]) -> dict[str, Any]:
+    return {"user": users, "x": np.array(x, np.float64)}
+
+
+@given(st.lists(_LINES, max_size=3), st.integers(1, 5))
+def test_rows_go_by_the_columns_of_their_view(
+    batches: list[list[tuple[str | None, str | None, float | None]]], shards: int
+) -> None:
+    """A function's columns give a view's keys and values; what is read is told by the topic's."""
+    router = ShardRouter(_derived_plan(), shards)
+    for number, lines in enumerate(batches):
+        users = [line[0] for line in lines]
+        others = [line[1] for line in lines]
+        x = [line[2] for line in lines]
+        negative = [None if value is None else -value for value in x]
+        batch = replace(
+            _batch("a", users),
+            columns=_columns(users, x),
+            derived={
+                "made": _columns(others, negative),
+                "made_text": _columns(users, negative),
+            },
+        )
+        routed = [item for _, item in router.route(batch)]
+        for view, names, values in (
+            ("plain", users, x), ("text", users, x), ("made", others, negative),
+            ("made_text", users, negative),
+        ):  # fmt: skip
+            wanted = [
+                (int(batch.ranks[i]), name, values[i]) for i, name in enumerate(names) if name
+            ]
+            found = _rows_of([item.updates[view] for item in routed if view in item.updates])
+            assert found == wanted, (number, view)
+            reads = [item.reads[view] for item in routed if view in item.reads]
+            read = [(rank, name) for rank, name, _ in _rows_of(reads)]
+            assert read == [(int(batch.ranks[i]), name) for i, name in enumerate(users) if name]
+            assert all(rows.values.shape[1] == 0 for rows in reads)
+
+
+def _rows_of(parts: list[KeyedRows]) -> list[tuple[int, str, float | None]]:
+    """(rank, user, x) of the rows of all shards in the order of the batch."""
+    rows = []
+    for part in parts:
+        for code, rank, values in zip(part.codes, part.ranks, part.values.tolist(), strict=True):
+            user = decode_entity_key(part.keys.keys[int(code)])["user"]
+            assert isinstance(user, str)
+            x = None
+            if values:
+                x = None if np.isnan(values[-1]) else values[-1]
+            if len(values) == 3:
+                assert part.texts.texts[int(values[0])] == user
+                assert values[1] == hash_texts([user])[0]
+            rows.append((int(rank), user, x))
+    return sorted(rows, key=lambda row: row[0])
