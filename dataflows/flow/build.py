@@ -43,7 +43,7 @@ def build_flow(repository: Repository, log: PlanLog, context: RunContext) -> Dat
     plan = repository.plan
     flow = Dataflow("headwater")
     partitions = log.partitions
-    batches = op.input("log", flow, LogSource(plan, log, context))
+    batches = op.input("log", flow, LogSource(plan, log, context, repository.transforms))
     outputs = _shards(batches, plan, len(partitions), context)
     plain = op.map("shard_outputs", outputs, lambda item: item[1])
     workers = context.settings.workers
