@@ -87,6 +87,15 @@ def _checked_address(address: str) -> str:
     return address
 
 
+def _checked_addresses(addresses: str) -> str:
+    listed = addresses.split(",") if addresses else []
+    for address in listed:
+        split_address(address)
+    if len(set(listed)) < len(listed) or len(listed) == 1:
+        raise ValueError("two processes or more, each with an address of its own")
+    return addresses
+
+
 def _checked_topic(topic: str) -> str:
     if topic in (".", ".."):
         raise ValueError(f"not a topic: {topic!r}")
@@ -107,6 +116,14 @@ _AddressOrNone = Annotated[
 ]
 
 
+_AddressesOrNone = Annotated[
+    str,
+    AfterValidator(_checked_addresses),
+    Field(
+        description="host:port,host:port,... with one for each process and no two alike, or empty "
+        "for a single process"
+    ),
+]
 _HttpUrlOrNone = Annotated[
     str,
     AfterValidator(_checked_http_url),
@@ -232,7 +249,12 @@ class DataflowSettings(Settings):
             no longer holds the watermark back.
         epoch_seconds: time between two snapshots; 0 is after every batch.
         shards: number of virtual shards; fixed when the state folder is created.
-        workers: threads that run the flow.
+        workers: threads that run the flow in each process.
+        addresses: where the processes that run the flow together listen to each other, in the
+            order of their numbers; empty for a single process. Whoever reaches one can make the
+            process do anything: they belong into a closed network.
+        process: number of this one among them, from 0.
+        gather_seconds: how long the processes wait for each other at the start.
         batch_bytes: most that one read takes from a partition.
         epoch_bytes_max: most that is read from a partition between two snapshots; bounds what is
             on its way inside the dataflow.
@@ -257,6 +279,9 @@ class DataflowSettings(Settings):
     epoch_seconds: float = _seconds(1.0, at_most=3_600)
     shards: int = _count(16, at_most=4_096)
     workers: int = _count(1, at_most=256)
+    addresses: _AddressesOrNone = ""
+    process: int = Field(0, ge=0, le=255, description="a whole number from 0 to 255")
+    gather_seconds: float = _positive_seconds(120.0, at_most=86_400)
     batch_bytes: int = _count(2 * 1024 * 1024, at_most=1024 * 1024 * 1024)
     epoch_bytes_max: int = _count(64 * 1024 * 1024, at_most=16 * 1024 * 1024 * 1024)
     offline_publish_seconds: float = _seconds(60.0, at_most=86_400)
@@ -267,6 +292,11 @@ class DataflowSettings(Settings):
     kafka_group: str = ""
     kafka_fetch_bytes: int = _count(2 * 1024 * 1024, at_most=256 * 1024 * 1024)
     schema_registry_url: _HttpUrlOrNone = ""
+
+    @property
+    def process_addresses(self) -> tuple[str, ...]:
+        """An address for each process; none for a single process."""
+        return tuple(self.addresses.split(",")) if self.addresses else ()
 
 
 class ScorerSettings(Settings):

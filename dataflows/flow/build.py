@@ -46,7 +46,7 @@ def build_flow(repository: Repository, log: PlanLog, context: RunContext) -> Dat
     batches = op.input("log", flow, LogSource(plan, log, context, repository.transforms))
     outputs = _shards(batches, plan, len(partitions), context)
     plain = op.map("shard_outputs", outputs, lambda item: item[1])
-    workers = context.settings.workers
+    workers = context.workers
     keyed = op.map("to_online_store", outputs, lambda item: (str(item[1].shard % workers), item[1]))
     op.output("online_store", keyed, OnlineSink(plan, _writer(repository, context), context))
     specs = {

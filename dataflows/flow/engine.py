@@ -1,44 +1,35 @@
-"""Runs the flow: one process at a time per state folder, resumed from Bytewax's recovery."""
+"""Runs the flow in one process or as one of several, and resumes it where it ended."""
 
 from __future__ import annotations
 
 import errno
-import gc
 import shutil
 import signal
-import sqlite3
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
-
-from bytewax._bytewax import cluster_main
-from bytewax.dataflow import Dataflow
-from bytewax.recovery import RecoveryConfig
 
 from contracts.online_store import OnlineStoreConfigError, parse_online_store
 from contracts.settings import DataflowSettings
 from dataflows.definitions.repository import Repository
 from dataflows.flow.build import build_flow
 from dataflows.flow.errors import EngineError
-from dataflows.flow.identity import check_identity
-from dataflows.flow.progress import begin_progress
-from dataflows.flow.recovery import open_recovery
+from dataflows.flow.execution import execute, explained, prepare_recovery
+from dataflows.flow.identity import check_identity, identity_parts
+from dataflows.flow.progress import begin_progress, join_progress
 from dataflows.flow.run_context import Places, RunContext, Tally
-from dataflows.flow.state_lock import exclusive_state
+from dataflows.flow.session import Seat, Session, seat_of
+from dataflows.flow.state_lock import exclusive_state, shared_state
 from dataflows.flow.store_check import check_store, online_filler
+from dataflows.flow.together import run_together
 from dataflows.sources.plan_log import PlanLog, open_log
 from dataflows.stores.swap import finish_swap
 from dataflows.windows.view_state import warm_up
 
 ROOM_BYTES_MIN = 1024 * 1024
-# In the text of the RuntimeError that comes of a panic in a thread of Bytewax's.
-_RECOVERY_PANIC = "panicked at src/recovery.rs"
-_SWITCH_SECONDS = 0.001
 
 
 @dataclass(frozen=True)
@@ -76,10 +67,15 @@ def run_flow(
 ) -> Summary:
     """Run until SIGTERM or SIGINT, or until what the log holds now is done.
 
+    With several processes each does its part, and all end together.
+
     Raises:
-        EngineError: another process runs, or the state belongs to other definitions.
+        EngineError: another process runs or is gone, or the state belongs to other definitions.
         LogError, StateError, OnlineStoreError, ...: what went wrong, as one line.
     """
+    seat = seat_of(settings)
+    if seat is not None:
+        return _run_seat(repository, settings, places, seat, until_end=until_end)
     with exclusive_state(places.state):
         finish_swap(swap_journal(places.state), online_filler(repository, settings, places))
         return run_locked(repository, settings, places, until_end=until_end)
@@ -88,40 +84,138 @@ def run_flow(
 def run_locked(
     repository: Repository, settings: DataflowSettings, places: Places, *, until_end: bool
 ) -> Summary:
-    """As ``run_flow``, for a caller that holds ``exclusive_state`` already."""
+    """As ``run_flow`` in one process, for a caller that holds ``exclusive_state`` already."""
+    with _asking_for_room(places.state):
+        context = RunContext(settings, places, None, threading.Event())
+        _make_folder(places.state)
+        tell = begin_progress(context)
+        with closing(_open_log(repository, context, tell)) as log:
+            _prepare(repository, log, context, tell, until_end=until_end)
+            flow = build_flow(repository, log, context)
+            with _stop_on_signals(context.stop), explained(places.state):
+                execute(flow, context)
+            return _summary(log, context)
+
+
+def _run_seat(
+    repository: Repository,
+    settings: DataflowSettings,
+    places: Places,
+    seat: Seat,
+    *,
+    until_end: bool,
+) -> Summary:
+    """As ``run_flow``, as one of several processes. Process 0 makes everything ready for all."""
+    with (
+        shared_state(places.state, seat.number) as keep_place,
+        Session(places.state, settings, seat) as session,
+        _asking_for_room(places.state),
+    ):
+        context = RunContext(settings, places, None, threading.Event())
+        context.processes, context.process = len(seat.addresses), seat.number
+        tell = _say_nothing
+        if seat.number == 0:
+            finish_swap(swap_journal(places.state), online_filler(repository, settings, places))
+            _make_folder(places.state)
+            tell = begin_progress(context)
+        with closing(_open_log(repository, context, tell)) as log:
+            warm_up()
+            terms = _terms(repository, log, settings, until_end=until_end)
+            if seat.number == 0:
+                session.gather(terms, lambda who: _tell_waiting(context, who, tell))
+                _prepare(repository, log, context, tell, until_end=until_end)
+                session.open(context.until_end)
+            else:
+                context.until_end = session.join(terms)
+                check_identity(repository, settings, log, places.state)
+                context.git_commit = _git_commit(repository.directory)
+            join_progress(context)
+            flow = build_flow(repository, log, context)
+            with _stop_on_signals(context.stop), explained(places.state):
+                run_together(
+                    lambda: execute(flow, context, seat.addresses),
+                    flow,
+                    context.stop,
+                    session,
+                    keep_place,
+                )
+            return _summary(log, context)
+
+
+def _prepare(
+    repository: Repository,
+    log: PlanLog,
+    context: RunContext,
+    tell: Callable[[], None],
+    *,
+    until_end: bool,
+) -> None:
+    """Make sure that state, stores and log belong together, and where to stop."""
+    state = context.places.state
+    check_identity(repository, context.settings, log, state)
+    check_store(context, repository.store.project, tell)
+    context.git_commit = _git_commit(repository.directory)
+    context.until_end = log.ends() if until_end else None
+    warm_up()
+    prepare_recovery(state)
+
+
+def _terms(
+    repository: Repository, log: PlanLog, settings: DataflowSettings, *, until_end: bool
+) -> dict[str, str]:
+    """What all processes of a run must have in common."""
+    return {
+        **identity_parts(repository, settings, log),
+        "HEADWATER_ADDRESSES": settings.addresses,
+        "HEADWATER_WORKERS": str(settings.workers),
+        "--until-end": str(until_end),
+    }
+
+
+def _summary(log: PlanLog, context: RunContext) -> Summary:
+    if context.failures:
+        raise context.failures[0]
+    log.settle()
+    seconds = context.monotonic() - context.tally.started_at if context.tally.events else 0.0
+    return Summary(context.tally, seconds, was_stopped=context.stop.is_set())
+
+
+def _tell_waiting(context: RunContext, who: str, tell: Callable[[], None]) -> None:
+    if context.waiting.get("processes", "") == who:
+        return
+    if who:
+        context.waiting["processes"] = who
+    else:
+        context.waiting.pop("processes", None)
+    tell()
+
+
+def _say_nothing() -> None:
+    """The progress of a process that has not begun: it is process 0 that says what it waits for."""
+
+
+@contextmanager
+def _asking_for_room(state: Path) -> Iterator[None]:
     try:
-        return _run_locked(repository, settings, places, until_end=until_end)
+        yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise EngineError(
-            f"{error.filename or places.state}: {error.strerror}; make room and start again "
+            f"{error.filename or state}: {error.strerror}; make room and start again "
             "(nothing is lost)"
         ) from error
 
 
-def _run_locked(
-    repository: Repository, settings: DataflowSettings, places: Places, *, until_end: bool
-) -> Summary:
-    places.state.mkdir(parents=True, exist_ok=True)
-    _check_room(places.state)
-    context = RunContext(settings, places, None, threading.Event())
-    tell = begin_progress(context)
-    with closing(_open_log(repository, context, tell)) as log:
-        check_identity(repository, settings, log, places.state)
-        check_store(context, repository.store.project, tell)
-        context.git_commit = _git_commit(repository.directory)
-        context.until_end = log.ends() if until_end else None
-        warm_up()
-        flow = build_flow(repository, log, context)
-        with _stop_on_signals(context.stop):
-            _run(flow, settings, places.state)
-        if not context.failures:
-            log.settle()
-    if context.failures:
-        raise context.failures[0]
-    seconds = context.monotonic() - context.tally.started_at if context.tally.events else 0.0
-    return Summary(context.tally, seconds, was_stopped=context.stop.is_set())
+def _make_folder(state: Path) -> None:
+    """Make it; raise EngineError if a run could not even begin: Bytewax says so at length."""
+    state.mkdir(parents=True, exist_ok=True)
+    free_bytes = shutil.disk_usage(state).free
+    if free_bytes < ROOM_BYTES_MIN:
+        raise EngineError(
+            f"state folder {state}: {free_bytes // 1024:,} KiB are free on its disk, a run needs "
+            f"{ROOM_BYTES_MIN // 1024:,} at the least; make room and start again (nothing is lost)"
+        )
 
 
 def _open_log(repository: Repository, context: RunContext, tell: Callable[[], None]) -> PlanLog:
@@ -136,68 +230,9 @@ def _open_log(repository: Repository, context: RunContext, tell: Callable[[], No
     return log
 
 
-def _check_room(state: Path) -> None:
-    """Raise EngineError if a run could not even begin: Bytewax would say so in Rust, at length."""
-    free_bytes = shutil.disk_usage(state).free
-    if free_bytes < ROOM_BYTES_MIN:
-        raise EngineError(
-            f"state folder {state}: {free_bytes // 1024:,} KiB are free on its disk, a run needs "
-            f"{ROOM_BYTES_MIN // 1024:,} at the least; make room and start again (nothing is lost)"
-        )
-
-
 def swap_journal(state: Path) -> Path:
     """Where an unfinished swap of generations is written down."""
     return state.with_name(state.name + ".swap.json")
-
-
-def _run(flow: Dataflow, settings: DataflowSettings, state: Path) -> None:
-    recovery = state / "recovery"
-    try:
-        open_recovery(recovery)
-    except sqlite3.Error as error:
-        raise EngineError(
-            f"{recovery}: {error}; rebuild everything from the log with `headwater replay`"
-        ) from error
-    # A run makes millions of small tuples and hundreds of thousands of objects stand from the
-    # imports: without this the collector takes a tenth of the time, looking at the latter.
-    thresholds = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(200_000, 20, 100)
-    # The threads that read Kafka have little to do, but every step of theirs waits for the flow's.
-    interval_seconds = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    try:
-        cluster_main(
-            flow,
-            [],
-            0,
-            epoch_interval=timedelta(seconds=settings.epoch_seconds),
-            recovery_config=RecoveryConfig(recovery),
-            worker_count_per_proc=settings.workers,
-        )
-    except BaseException as error:
-        root = _root(error)
-        if type(root).__name__ == "PanicException" or _RECOVERY_PANIC in str(root):
-            # Bytewax's own recovery store could not be written or read; it only says so in Rust.
-            raise EngineError(
-                f"state folder {state}: {' '.join(str(root).split())[:300]}; is the disk full? "
-                "Make room and start again (nothing is lost), or rebuild it with `headwater replay`"
-            ) from error
-        raise root from error
-    finally:
-        gc.unfreeze()
-        gc.set_threshold(*thresholds)
-        sys.setswitchinterval(interval_seconds)
-
-
-def _root(error: BaseException) -> BaseException:
-    """The error that made the flow stop, out of Bytewax's wrapping: our own if there is one."""
-    chain = [error]
-    while chain[-1].__cause__ is not None:
-        chain.append(chain[-1].__cause__)
-    ours = (e for e in chain if type(e).__module__.split(".")[0] in ("dataflows", "contracts"))
-    return next(ours, chain[-1])
 
 
 @contextmanager

@@ -22,7 +22,7 @@ OpenWriter = Callable[[], OnlineWriter]
 
 
 class OnlineSink(FixedPartitionedSink[ShardOutput, int]):
-    """One partition per worker; a shard always goes to the same one."""
+    """One partition per worker of all processes; a shard always goes to the same one."""
 
     def __init__(self, plan: Plan, open_writer: OpenWriter, context: RunContext) -> None:
         self._plan = plan
@@ -30,8 +30,8 @@ class OnlineSink(FixedPartitionedSink[ShardOutput, int]):
         self._context = context
 
     def list_parts(self) -> list[str]:
-        """A name for each worker."""
-        return [str(number) for number in range(self._context.settings.workers)]
+        """A name for each worker of all processes."""
+        return [str(number) for number in range(self._context.workers)]
 
     def part_fn(self, item_key: str) -> int:
         """The partition of a shard, whose number is the key."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,7 @@ class Progress:
         partitions: partition name -> where this process is in it.
         waiting_for: what the flow stands still for; empty if for nothing.
         said_at_us: when this was said, by the wall clock, microseconds since 1970 UTC.
+        process: number of its process, among several that run the flow together.
     """
 
     pid: int
@@ -51,12 +52,14 @@ class Progress:
     partitions: dict[str, PartitionProgress]
     waiting_for: str
     said_at_us: int
+    process: int = 0
 
 
 class ProgressFile:
     """Writes the progress of one worker; any thread may."""
 
-    def __init__(self, state: Path, worker: int, context: RunContext) -> None:
+    def __init__(self, state: Path, worker: int | str, context: RunContext) -> None:
+        """``worker`` is what no other worker of any process is called."""
         self._path = state / FOLDER / f"{worker}.json"
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._context = context
@@ -81,6 +84,7 @@ class ProgressFile:
             partitions=dict(context.positions),
             waiting_for=context.waiting_for,
             said_at_us=context.wall_us(),
+            process=context.process,
         )
         with self._lock:
             temporary = self._path.with_suffix(".tmp")
@@ -109,6 +113,41 @@ def begin_progress(context: RunContext) -> Callable[[], None]:
 
     tell()
     return tell
+
+
+def join_progress(context: RunContext) -> None:
+    """Have this process, one of several, speak at each epoch, even if no worker of it does.
+
+    Workers speak where they write to the online store, which not every process need do.
+    """
+    file = ProgressFile(context.places.state, f"process-{context.process}", context)
+
+    def tell() -> None:
+        file.write(0, NOT_YET)
+
+    tell()
+    context.on_epoch.append(tell)
+
+
+def online_watermark_us(workers: Iterable[Progress]) -> int:
+    """What the online store holds all up to; ``NOT_YET`` if that is not known.
+
+    Workers without shards of their own write nothing, and hold nobody back.
+    """
+    return min((one.online_watermark_us for one in workers if one.shards), default=NOT_YET)
+
+
+def by_process(workers: Iterable[Progress]) -> list[Progress]:
+    """Of each process what was said last by any of its workers: they all tell of the whole process.
+
+    Counts only grow, and a worker may write a little later what it looked at a little earlier.
+    """
+    latest: dict[int, Progress] = {}
+    for one in workers:
+        other = latest.get(one.process)
+        if other is None or (one.said_at_us, one.events) > (other.said_at_us, other.events):
+            latest[one.process] = one
+    return [latest[number] for number in sorted(latest)]
 
 
 def clear_progress(state: Path) -> None:

@@ -78,7 +78,10 @@ class RunContext:
         stop: set to end gracefully at the next batch.
         monotonic: seconds that only go forward; for the idle rule and rates.
         failures: what went wrong where nothing may be raised (while Bytewax closes a sink).
-        backlog: numbers of the partitions that are known to have more to read.
+        processes: how many run this flow together.
+        process: number of this one.
+        backlog: numbers of the partitions of this process that are known to have more to read. A
+            hint only, when to write to the online store.
         positions: partition name -> where this process is in it.
         waiting: who waits -> what for, without what to do about it. Each has a key of its own, sets
             it and takes it away with ``pop``; any thread may.
@@ -95,10 +98,17 @@ class RunContext:
     tally: Tally = field(default_factory=Tally)
     git_commit: str = ""
     failures: list[Exception] = field(default_factory=list)
+    processes: int = 1
+    process: int = 0
     backlog: set[int] = field(default_factory=set)
     positions: dict[str, PartitionProgress] = field(default_factory=dict)
     waiting: dict[str, str] = field(default_factory=dict)
     on_epoch: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def workers(self) -> int:
+        """Threads that run the flow, in all processes together."""
+        return self.settings.workers * self.processes
 
     @property
     def waiting_for(self) -> str:

@@ -1,7 +1,8 @@
 """A process that imports everything once and forks a child for each run it is asked for.
 
-One JSON object a line comes in, ``{"log", "out", "until_end", "settings"}``; for each the child's
-pid goes out, then ``[exit code, error]`` when it has ended.
+One JSON object a line comes in. ``{"log", "out", "until_end", "settings"}`` is answered with the
+pid of the child that runs the flow; ``{"pid"}``, once that child has ended, with ``[exit code,
+error]``.
 """
 
 from __future__ import annotations
@@ -15,23 +16,30 @@ from typing import Any
 
 from dataflows.definitions.repository import Repository, load_repository
 from dataflows.flow.engine import run_flow
+from dataflows.windows.view_state import warm_up
 from tests.flow import shop
 
 
 def main() -> None:
     """Serve requests until the input ends; the argument is the folder of the repository."""
     repository = load_repository(Path(sys.argv[1]))
-    for line in sys.stdin:
+    warm_up()
+    errors: dict[int, Path] = {}
+    for number, line in enumerate(sys.stdin):
         request = json.loads(line)
-        error = Path(request["out"] + ".error")
-        error.unlink(missing_ok=True)
+        if "pid" in request:
+            _, status = os.waitpid(request["pid"], 0)
+            error = errors.pop(request["pid"])
+            text = error.read_text() if error.exists() else ""
+            _say([os.waitstatus_to_exitcode(status), text])
+            continue
+        error = Path(f"{request['out']}.error{number}")
+        error.parent.mkdir(parents=True, exist_ok=True)
         pid = os.fork()
         if pid == 0:
             _run(repository, request, error)
+        errors[pid] = error
         _say(pid)
-        _, status = os.waitpid(pid, 0)
-        text = error.read_text() if error.exists() else ""
-        _say([os.waitstatus_to_exitcode(status), text])
 
 
 def _run(repository: Repository, request: dict[str, Any], error: Path) -> None:
@@ -42,8 +50,8 @@ def _run(repository: Repository, request: dict[str, Any], error: Path) -> None:
     try:
         run_flow(repository, settings, shop.places(out), until_end=request["until_end"])
         code = 0
-    except BaseException:
-        error.write_text(traceback.format_exc())
+    except BaseException as failure:
+        error.write_text(f"{traceback.format_exc()}\n{failure}")
         raise
     finally:
         os._exit(code)

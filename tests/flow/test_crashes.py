@@ -6,61 +6,17 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from dataflows.definitions.repository import Repository
 from tests.flow import shop
 from tests.flow.conftest import Run
-
-ROOT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 30.0
-
-
-class Runner:
-    """Real processes that run the flow, forked from one that has imported everything."""
-
-    def __init__(self, repository: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.flow.runner", str(repository)],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def start(self, log: Path, out: Path, until_end: int, **settings: Any) -> int:
-        """Start a run; give its pid."""
-        request = {"log": str(log), "out": str(out), "settings": settings}
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps({**request, "until_end": bool(until_end)}) + "\n")
-        self._process.stdin.flush()
-        return int(self._answer())
-
-    def ended(self) -> tuple[int, str]:
-        """Wait for the run that was started: its exit code (-9 if killed) and error."""
-        code, error = self._answer()
-        return code, error
-
-    def close(self) -> None:
-        """End the process."""
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.close()
-        self._process.wait(PATIENCE_SECONDS)
-        self._process.stdout.close()
-
-    def _answer(self) -> Any:
-        assert self._process.stdout
-        return json.loads(self._process.stdout.readline())
+from tests.flow.processes import Runner, events, wait_for_events
 
 
 @pytest.fixture(scope="module")
@@ -69,30 +25,6 @@ def runner(repository: Repository) -> Iterator[Runner]:
     started = Runner(repository.directory)
     yield started
     started.close()
-
-
-def _events(out: Path) -> int:
-    """How many events the run has read by what it says of itself."""
-    found = 0
-    for path in (out / "state" / "progress").glob("*.json"):
-        try:
-            found += json.loads(path.read_text())["events"]
-        except (OSError, ValueError):
-            continue
-    return found
-
-
-def _wait_for_events(out: Path, events: int, pid: int) -> bool:
-    """Wait until the run has read so many; False if it ended before."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while _events(out) < events:
-        assert time.monotonic() < deadline, f"{events} events never came"
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-        time.sleep(0.002)
-    return True
 
 
 def test_killed_before_it_began(
@@ -123,7 +55,7 @@ def test_kills_leave_no_trace(
     kills = 0
     for _ in range(5):
         pid = runner.start(new_log, out, 1, **given)
-        if _wait_for_events(out, rng.randrange(0, 900), pid):
+        if wait_for_events(out, rng.randrange(0, 900), pid):
             time.sleep(rng.random() * 0.05)
             with suppress(ProcessLookupError):  # it may have come to its end meanwhile
                 os.kill(pid, signal.SIGKILL)
@@ -145,10 +77,10 @@ def test_told_to_stop_it_keeps_its_state(
     out = tmp_path / "out"
     given = {"batch_bytes": 1_500, "idle_timeout_seconds": 3_600.0}
     pid = runner.start(new_log, out, 0, **given)
-    assert _wait_for_events(out, 1_000, pid)
+    assert wait_for_events(out, 1_000, pid)
     os.kill(pid, signal.SIGTERM)
     assert runner.ended() == (0, "")
-    read = _events(out)
+    read = events(out)
     rest = run(new_log, out).tally.events
     assert 0 < rest <= 3_022 - read
     assert shop.digests(out) == shop.digests(first_run[1])
@@ -160,7 +92,7 @@ def test_two_runs_on_one_state_are_refused(
     """While one process has the state, another is refused with what to do."""
     out = tmp_path / "out"
     pid = runner.start(new_log, out, 0)
-    assert _wait_for_events(out, 1, pid)
+    assert wait_for_events(out, 1, pid)
     with pytest.raises(Exception, match="another dataflow is running"):
         run(new_log, out)
     os.kill(pid, signal.SIGTERM)
