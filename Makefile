@@ -5,6 +5,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PEERS := build/peers-venv
 TOOLS := build/tools
 UV_REQUIREMENT := uv>=0.9,<1
 
@@ -22,7 +23,7 @@ CHECKS := check-format check-lint check-types check-stubs check-house check-comp
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install demo test services services-get services-down check $(CHECKS) bench stubs \
-	lock clean
+	bench-peers lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.* ## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,13 +77,23 @@ bench-%: install ## one benchmark; writes build/bench/NAME.json
 	@mkdir -p build/bench
 	$(BIN)/python -m benchmarks.$* --output build/bench/$*.json
 
+# Has Python packages, jars of Flink and some 15 minutes of its own, so it is not part of `bench`.
+bench-peers: install $(PEERS)/.installed ## Headwater and what people would pick instead
+	@mkdir -p build/bench
+	$(BIN)/python -m benchmarks.peers --peers-python $(PEERS)/bin/python $(PEERS_ARGS) \
+		--output build/bench/peers.json
+
 stubs: install ## the Python stubs, anew from proto/
 	$(call compile_protos,.)
 
-lock: | $(UV) ## requirements.lock from pyproject.toml (LOCK_ARGS=--upgrade: newest versions)
+lock: | $(UV) ## both requirements*.lock from pyproject.toml (LOCK_ARGS=--upgrade: newest versions)
 	$(UV) pip compile --quiet --universal --fork-strategy fewest --generate-hashes \
 		--python-version 3.11 --all-extras --group test --group check $(LOCK_ARGS) \
 		--custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
+	@# One platform: universal resolution wants wheels for some that Bytewax has none for.
+	$(UV) pip compile --quiet --python-platform x86_64-manylinux_2_31 --generate-hashes \
+		--python-version 3.11 --group peers $(LOCK_ARGS) \
+		--custom-compile-command 'make lock' --output-file requirements-peers.lock
 
 clean: ## remove what was built and installed here, after ending what make services started
 	@test ! -d build/services || test ! -d $(VENV) || $(BIN)/python -m tests.services down
@@ -95,6 +106,13 @@ $(INSTALLED): requirements.lock pyproject.toml | $(UV)
 		$(UV) venv --clear --no-python-downloads --python "$(PYTHON)" $(VENV)
 	$(UV) pip sync --python $(BIN)/python --require-hashes requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+$(PEERS)/.installed: requirements-peers.lock | $(UV)
+	@$(need_python)
+	@$(PEERS)/bin/python -c '' 2>/dev/null || \
+		$(UV) venv --clear --no-python-downloads --python "$(PYTHON)" $(PEERS)
+	$(UV) pip sync --python $(PEERS)/bin/python --require-hashes requirements-peers.lock
 	@touch $@
 
 # Debian's Python may come without venv, others without pip: either will do.
