@@ -70,10 +70,12 @@ class JsonDecoder:
 
     def __init__(self, topic: Topic) -> None:
         self._topic = topic
-        fields = [_field(column) for column in topic.columns]
-        struct = msgspec.defstruct("Record", fields, kw_only=True, gc=False)
+        # Attributes have names of their own: those of fields need not be good for Python.
+        self._attributes = {f"c{i}": column for i, column in enumerate(topic.columns)}
+        fields = [_field(name, column) for name, column in self._attributes.items()]
+        names = {attribute: column.name for attribute, column in self._attributes.items()}
+        struct = msgspec.defstruct("Record", fields, kw_only=True, gc=False, rename=names)
         self._decoder: Any = msgspec.json.Decoder(struct)
-        self._names = [column.name for column in topic.columns]
 
     def decode(self, chunk: Chunk) -> Decoded:
         """Decode a chunk of objects.
@@ -126,10 +128,9 @@ class JsonDecoder:
 
     def _columns(self, rows: Sequence[Any], index: Ints, bad: list[BadRecord]) -> Decoded:
         columns: dict[str, Any] = {}
-        for column in self._topic.columns:
-            name = column.name
-            values = [getattr(row, name) for row in rows]
-            columns[name] = convert(column, values)
+        for attribute, column in self._attributes.items():
+            values = [getattr(row, attribute) for row in rows]
+            columns[column.name] = convert(column, values)
         name = self._topic.timestamp_field
         return Decoded(index, check_event_times(name, columns[name]), columns, bad)
 
@@ -168,8 +169,8 @@ def _reason(line: bytes, error: Exception) -> str:
     return str(error) if line.strip() else "empty record"
 
 
-def _field(column: Column) -> tuple[Any, ...]:
+def _field(attribute: str, column: Column) -> tuple[Any, ...]:
     kind = _PYTHON_TYPES[column.dtype]
     if column.nullable:
-        return (column.name, kind | None, None)
-    return (column.name, kind)
+        return (attribute, kind | None, None)
+    return (attribute, kind)
