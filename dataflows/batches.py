@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,13 +66,29 @@ class SourceBatch:
     dead: tuple[DeadLetter, ...] = ()
 
 
+def _own_texts(
+    values: Floats, texts: Sequence[str], columns: tuple[int, ...] | None
+) -> tuple[Floats, list[str]]:
+    """Values whose text columns index a list without what they do not have, and that list."""
+    if columns is None or not texts:
+        return values, list(texts)
+    values, places = values.copy(), list(columns)
+    codes = values[:, places]
+    is_there = ~np.isnan(codes)
+    used, own = np.unique(codes[is_there], return_inverse=True)
+    codes[is_there] = own
+    values[:, places] = codes
+    return values, [texts[int(code)] for code in used]
+
+
 @dataclass(frozen=True)
 class KeyedRows:
     """Rows of one view for one shard; ``codes`` index ``keys`` (Feast's entity key bytes).
 
     ``keys`` and ``texts`` are their worker's own and hold far more than what these rows have.
     ``values`` is float64[n, C] with a column for each of ``inputs.inputs_of(view)``, as said there;
-    those that are text index ``texts``.
+    those that are text (``text_columns``, None for any) index ``texts``. What goes to another
+    process takes only those keys and texts along that its rows have.
     """
 
     keys: KeyList
@@ -82,6 +98,15 @@ class KeyedRows:
     event_us: Ints
     values: Floats
     texts: TextList = field(default_factory=TextList)
+    text_columns: tuple[int, ...] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled without what other rows have."""
+        used, codes = np.unique(self.codes, return_inverse=True)
+        keys = KeyList([self.keys.keys[code] for code in used.tolist()])
+        values, texts = _own_texts(self.values, self.texts.texts, self.text_columns)
+        times = (self.effective_us, self.ranks, self.event_us)
+        return KeyedRows, (keys, codes, *times, values, TextList(texts), self.text_columns)
 
 
 @dataclass(frozen=True)
@@ -105,11 +130,22 @@ class ViewRows:
         rows: ``rows.slots`` index ``keys``.
         texts: what the values of text features stand for (their place in this list); the same holds
             for it as for ``keys``.
+        text_columns: which columns of ``rows.values`` are text; None for any.
+
+    What goes to another process takes lists of its own along, of what its rows have.
     """
 
     keys: list[bytes]
     rows: Rows
     texts: list[str] = field(default_factory=list)
+    text_columns: tuple[int, ...] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled without what other rows have."""
+        used, slots = np.unique(self.rows.slots, return_inverse=True)
+        keys = [self.keys[slot] for slot in used.tolist()]
+        values, texts = _own_texts(self.rows.values, self.texts, self.text_columns)
+        return ViewRows, (keys, Rows(slots, self.rows.stamps_us, values), texts, self.text_columns)
 
 
 @dataclass(frozen=True)

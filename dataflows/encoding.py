@@ -67,12 +67,17 @@ class TextEncoder:
 
 
 class InputEncoder:
-    """What rows bring to one view: a column for each of ``inputs_of(view)``."""
+    """What rows bring to one view: a column for each of ``inputs_of(view)``.
+
+    Attributes:
+        text_columns: which of them are text.
+    """
 
     def __init__(self, view: View) -> None:
         self._types = {input_of(one): one.column_type for one in view.aggregates}
         self._inputs = inputs_of(view)
         self._texts = TextEncoder()
+        self.text_columns = tuple(i for i, one in enumerate(self._inputs) if one.kind == "text")
         if ("hash", "string") in {(one.kind, kind) for one, kind in self._types.items()}:
             # Its loop is compiled now, and not when the first record has come.
             hash_texts([""])

@@ -32,6 +32,7 @@ KEY_CACHE_ENTRIES_MAX = 1_000_000
 _NO_CODE = -1
 _UNKNOWN = -2
 _NO_TEXTS = TextList()
+_NO_COLUMNS: tuple[int, ...] = ()
 
 _EntityKind = tuple[tuple[str, ...], tuple[ValueType, ...]]
 
@@ -148,12 +149,12 @@ class ShardRouter:
                 columns = _Columns(batch.derived[view.name]) if is_derived else plain
                 values = encoder.encode(columns.columns, count, columns.inputs)
                 split = self._split(view, columns)
-                for shard, rows in _keyed(split, batch, values, encoder.texts):
+                for shard, rows in _keyed(split, batch, values, encoder):
                     inputs[shard].updates[view.name] = rows
             nothing = np.empty((count, 0))
             for view in self._reads.get(batch.topic, ()):
                 # The spine may be another topic: what is read is told by its own columns.
-                for shard, rows in _keyed(self._split(view, plain), batch, nothing, _NO_TEXTS):
+                for shard, rows in _keyed(self._split(view, plain), batch, nothing, None):
                     inputs[shard].reads[view.name] = rows
         return list(zip(self._names, inputs, strict=True))
 
@@ -181,9 +182,12 @@ class ShardRouter:
 
 
 def _keyed(
-    split: _Split, batch: SourceBatch, values: Floats, texts: TextList
+    split: _Split, batch: SourceBatch, values: Floats, encoder: InputEncoder | None
 ) -> Iterator[tuple[int, KeyedRows]]:
-    """What goes to each shard."""
+    """What goes to each shard; ``encoder`` is what made the values, None for reads."""
+    texts, text_columns = _NO_TEXTS, _NO_COLUMNS
+    if encoder is not None:
+        texts, text_columns = encoder.texts, encoder.text_columns
     # In order of shards first, so that what each gets lies in one piece.
     effective_us, ranks = batch.effective_us[split.rows], batch.ranks[split.rows]
     event_us, values = batch.event_us[split.rows], values[split.rows]
@@ -199,6 +203,7 @@ def _keyed(
                 event_us[part],
                 values[part],
                 texts,
+                text_columns,
             ),
         )
 
