@@ -8,7 +8,7 @@ from typing import Any
 
 from contracts.plan import Plan, View
 from tests.flow.shop import Record
-from tests.windows.oracle import Entity, Event
+from tests.windows.oracle import Entity, Event, Value
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ViewOracle:
         for record in records:
             key = self.key(record)
             if record.topic == view.topic and key is not None:
-                values = {a.column: _number(record.fields[a.column]) for a in view.aggregates}
+                values = {a.column: _cell(record.fields[a.column]) for a in view.aggregates}
                 event = Event(record.fields["event_us"], record.effective_us, record.order, values)
                 events.setdefault(key, []).append(event)
         self._entities = {key: Entity(view, own) for key, own in events.items()}
@@ -70,7 +70,7 @@ class ViewOracle:
         newest = {key: (stamp, values) for key, stamp, values in self.rows(up_to_us)}
         return [(key, stamp, values) for key, (stamp, values) in newest.items()]
 
-    def read(self, record: Known) -> list[float | None]:
+    def read(self, record: Known) -> list[Value]:
         """What the record sees of its entity when it takes effect."""
         key = self.key(record)
         if key is None or key not in self._entities:
@@ -78,5 +78,5 @@ class ViewOracle:
         return self._entities[key].read(record.effective_us)
 
 
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+def _cell(value: Any) -> Value:
+    return value if value is None or isinstance(value, str) else float(value)

@@ -46,9 +46,10 @@ def _run(repository: Repository, request: dict[str, Any], error: Path) -> None:
     """Run the flow in this child and leave without the parent's exit handlers."""
     log, out = Path(request["log"]), Path(request["out"])
     settings = shop.settings(repository.directory, log, out, **request["settings"])
+    places = shop.places(out, [view.name for view in repository.plan.views])
     code = 1
     try:
-        run_flow(repository, settings, shop.places(out), until_end=request["until_end"])
+        run_flow(repository, settings, places, until_end=request["until_end"])
         code = 0
     except BaseException as failure:
         error.write_text(f"{traceback.format_exc()}\n{failure}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -172,10 +172,12 @@ def write_log(folder: Path, records: list[Record]) -> Path:
     return folder
 
 
-def places(out: Path) -> Places:
+VIEWS = ("user_orders", "user_shop", "shop_orders", "user_visits")
+
+
+def places(out: Path, views: Iterable[str] = VIEWS) -> Places:
     """Where a run that writes below ``out`` puts its things."""
     online = SqliteConfig(out / "online.db")
-    views = ("user_orders", "user_shop", "shop_orders", "user_visits")
     offline = {view: out / "offline" / view for view in views}
     return Places(out / "state", online, offline, out / "examples", out / "models")
 
@@ -187,10 +189,10 @@ def settings(repository: Path, log: Path, out: Path, **given: Any) -> DataflowSe
     return DataflowSettings.for_repo(repository, log_url=url, state_dir=out / "state", **chosen)
 
 
-def digests(out: Path) -> dict[str, str]:
+def digests(out: Path, views: Iterable[str] = VIEWS) -> dict[str, str]:
     """What a run left behind, by store."""
     found = {"online": digest_sqlite(out / "online.db", "shop")}
-    for view, folder in places(out).offline.items():
+    for view, folder in places(out, views).offline.items():
         found[view] = digest_parquet(folder)
     for table in ("examples", "outcomes"):
         found[table] = digest_parquet(out / "examples" / "late_order" / table)
@@ -208,7 +210,7 @@ def offline_rows(repository: Repository, out: Path, name: str) -> list[tuple[Any
     view = repository.plan.view(name)
     columns = [*view.join_keys, "epoch_us(event_timestamp)"]
     columns += [aggregate.feature for aggregate in view.aggregates]
-    path = places(out).offline[name] / "*.parquet"
+    path = out / "offline" / name / "*.parquet"
     count = len(view.join_keys)
     with closing(duckdb.connect()) as connection:
         query = f"SELECT {', '.join(columns)} FROM read_parquet('{path}')"
