@@ -27,6 +27,9 @@ def run(
 
     It goes on where it stopped last. SIGTERM and Ctrl-C end it gracefully: the epoch under way is
     finished and state and stores are saved.
+
+    With HEADWATER_ADDRESSES it is one of several processes, number HEADWATER_PROCESS, which begin
+    and end together.
     """
     with _stopping_at_once():
         from cli.loading import load_quietly
@@ -39,7 +42,8 @@ def run(
         settings = DataflowSettings.for_repo(folder)
         repository = load_quietly(folder)
         places = default_places(repository, settings)
-        with metrics_endpoint(settings.metrics_address, places.state), watch(places.state):
+        address, number = settings.metrics_address, settings.process
+        with metrics_endpoint(address, places.state, number), watch(places.state):
             summary = run_flow(repository, settings, places, until_end=until_end)
     for reason in summary.tally.refused:
         sys.stderr.write(f"not published: {reason}\n")

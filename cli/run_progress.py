@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from dataflows.flow.metrics import current_progress
+from dataflows.flow.progress import by_process, online_watermark_us
 from dataflows.watermark import NOT_YET
 
 _LIVE_SECONDS = 0.5
@@ -39,12 +40,13 @@ def progress_line(state: Path) -> str | None:
     workers = current_progress(state)
     if not workers:
         return None
-    # Each worker tells what the whole process has done; the one that spoke last knows most.
-    newest = max(workers, key=lambda worker: worker.events)
-    rate = newest.events / newest.seconds if newest.seconds > 0 else 0.0
+    processes = by_process(workers)
+    events = sum(process.events for process in processes)
+    seconds = max(process.seconds for process in processes)
+    rate = events / seconds if seconds > 0 else 0.0
     return (
-        f"{newest.events:,} events, {rate:,.0f} events/s, event time "
-        f"{_shown(min(worker.online_watermark_us for worker in workers))}"
+        f"{events:,} events, {rate:,.0f} events/s, event time "
+        f"{_shown(online_watermark_us(workers))}"
     )
 
 

@@ -54,7 +54,8 @@ def _report(flow: FlowStatus, models: ModelRepository, now_us: int) -> dict[str,
     return {
         "dataflow": {
             "running": flow.is_running,
-            "pid": flow.pid,
+            "pid": flow.pids[0] if flow.pids else None,
+            "pids": flow.pids,
             "said_seconds_ago": None if said_at_us is None else _seconds(now_us - said_at_us),
             "waiting_for": flow.waiting_for,
             "events": flow.events,
@@ -155,9 +156,10 @@ def _how(flow: dict[str, Any], silent_seconds_max: float) -> str:
     """Whether the dataflow runs; one that hangs says so by its silence."""
     if not flow["running"]:
         return "not running"
-    if flow["pid"] is None:
+    if not flow["pids"]:
         return "running, has said nothing yet"
-    shown, silent_seconds = f"running, pid {flow['pid']}", flow["said_seconds_ago"]
+    pids = ", ".join(map(str, flow["pids"]))
+    shown, silent_seconds = f"running, pid {pids}", flow["said_seconds_ago"]
     if silent_seconds > silent_seconds_max:
         shown += f", has said nothing for {_age(silent_seconds)}"
     return shown

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,9 @@ import msgspec
 from contracts.file_log import partition_files
 from contracts.log import LogError
 from contracts.settings import DataflowSettings
-from dataflows.flow.progress import Progress, read_progress
+from dataflows.flow.progress import Progress, by_process, online_watermark_us, read_progress
+from dataflows.flow.run_context import PartitionProgress
+from dataflows.flow.state_lock import is_held
 from dataflows.watermark import NOT_YET
 
 # Somebody waits for the answer: a broker that is gone is told so soon.
@@ -49,15 +50,16 @@ class PartitionStatus:
 
 @dataclass(frozen=True)
 class FlowStatus:
-    """A dataflow.
+    """A dataflow, all of its processes together.
 
     Attributes:
         is_running: whether a process holds the state folder.
-        pid: of the process that spoke last; None if none ever did.
-        said_at_us: when that was, microseconds since 1970 UTC.
+        pids: of its processes, in the order of their numbers; none if none ever spoke.
+        said_at_us: when the one that has been silent for longest spoke, microseconds since 1970
+            UTC.
         waiting_for: what the flow stands still for; empty if for nothing.
         watermark_us: the online store holds all that happened before; None if not known yet.
-        events: good records read by the process.
+        events: good records read.
         bad: records set aside as dead letters.
         late: rows that came after their partition's watermark.
         labels: predictions that got their label.
@@ -67,7 +69,7 @@ class FlowStatus:
     """
 
     is_running: bool
-    pid: int | None
+    pids: list[int]
     said_at_us: int | None
     waiting_for: str
     watermark_us: int | None
@@ -89,43 +91,30 @@ class FlowStatus:
 def flow_status(settings: DataflowSettings) -> FlowStatus:
     """The status of the dataflow with these settings. Changes nothing anywhere."""
     workers = _workers(settings.state_dir)
-    newest = max(workers, key=lambda worker: worker.said_at_us, default=None)
-    watermark_us = min((worker.online_watermark_us for worker in workers), default=NOT_YET)
+    processes = by_process(workers)
+    read = {name: one for process in processes for name, one in process.partitions.items()}
+    watermark_us = online_watermark_us(workers)
     problem = ""
     ends: dict[_Place, int] = {}
-    places = [_place(name) for name in (newest.partitions if newest else {})]
+    places = [_place(name) for name in read]
     try:
         ends = _ends(settings, places)
     except LogError as error:
         problem = str(error)
     return FlowStatus(
         is_running=is_held(settings.state_dir),
-        pid=newest.pid if newest else None,
-        said_at_us=newest.said_at_us if newest else None,
-        waiting_for=newest.waiting_for if newest else "",
+        pids=[process.pid for process in processes],
+        said_at_us=min((process.said_at_us for process in processes), default=None),
+        waiting_for="; ".join(dict.fromkeys(p.waiting_for for p in processes if p.waiting_for)),
         watermark_us=None if watermark_us <= NOT_YET else watermark_us,
-        events=newest.events if newest else 0,
-        bad=newest.bad if newest else 0,
-        late=newest.late if newest else 0,
-        labels=newest.labels if newest else 0,
+        events=sum(process.events for process in processes),
+        bad=sum(process.bad for process in processes),
+        late=sum(process.late for process in processes),
+        labels=sum(process.labels for process in processes),
         lag_unit="bytes" if settings.log.folder is not None else "records",
-        partitions=_partitions(newest, ends),
+        partitions=_partitions(read, ends),
         log_problem=problem,
     )
-
-
-def is_held(state: Path) -> bool:
-    """Whether a process holds the lock beside the state folder."""
-    try:
-        lock = state.with_name(state.name + ".lock").open("r")
-    except OSError:
-        return False
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
 
 
 def _workers(state: Path) -> list[Progress]:
@@ -136,11 +125,11 @@ def _workers(state: Path) -> list[Progress]:
         return []
 
 
-def _partitions(newest: Progress | None, ends: Mapping[_Place, int]) -> list[PartitionStatus]:
-    if newest is None:
-        return []
+def _partitions(
+    read: Mapping[str, PartitionProgress], ends: Mapping[_Place, int]
+) -> list[PartitionStatus]:
     found = []
-    for name, one in newest.partitions.items():
+    for name, one in read.items():
         topic, partition = _place(name)
         newest_us = None if one.newest_us <= NOT_YET else one.newest_us
         end = ends.get((topic, partition))

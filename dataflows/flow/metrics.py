@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from contracts import metric_names as names
 from contracts.settings import split_address
 from dataflows.flow.errors import EngineError
-from dataflows.flow.progress import Progress, read_progress
+from dataflows.flow.progress import Progress, online_watermark_us, read_progress
 from dataflows.watermark import NOT_YET
 
 _COUNTERS = (
@@ -39,23 +39,24 @@ def current_progress(state: Path) -> list[Progress]:
 class ProgressCollector(Collector):
     """Reads the progress files at every scrape. The flow itself does nothing for it."""
 
-    def __init__(self, state: Path) -> None:
-        """``state`` is the state folder of the dataflow."""
+    def __init__(self, state: Path, process: int = 0) -> None:
+        """``state`` is the state folder of the dataflow, ``process`` the number of this one."""
         self._state = state
+        self._process = process
 
     def describe(self) -> list[Metric]:
         """Nothing in advance: asking would read the files."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Totals of this process, and how far the online store is in event time."""
-        workers = current_progress(self._state)
+        """Totals of this process, and how far its part of the online store is in event time."""
+        workers = [one for one in current_progress(self._state) if one.process == self._process]
         if not workers:
             return
         # Counts are those of the process, and each worker tells all of them as it last saw them.
         for name, text, field in _COUNTERS:
             yield _counter(name, text, max(getattr(worker, field) for worker in workers))
-        watermark_us = min(w.online_watermark_us for w in workers)
+        watermark_us = online_watermark_us(workers)
         if watermark_us > NOT_YET:
             gauge = GaugeMetricFamily(
                 names.WATERMARK, "Event time that a stage has passed.", labels=["stage"]
@@ -65,7 +66,7 @@ class ProgressCollector(Collector):
 
 
 @contextmanager
-def metrics_endpoint(address: str, state: Path) -> Iterator[None]:
+def metrics_endpoint(address: str, state: Path, process: int = 0) -> Iterator[None]:
     """Show the metrics on ``host:port`` as long as the context; nothing if ``address`` is empty.
 
     Raises:
@@ -75,7 +76,7 @@ def metrics_endpoint(address: str, state: Path) -> Iterator[None]:
         yield
         return
     registry = CollectorRegistry()
-    registry.register(ProgressCollector(state))
+    registry.register(ProgressCollector(state, process))
     host, port = split_address(address)
     try:
         server, thread = start_http_server(port, host, registry=registry)

@@ -66,7 +66,7 @@ def test_while_it_runs(ran: Rides) -> None:
         deadline = time.monotonic() + SECONDS_MAX
         while True:
             code, report, _ = _status(ran)
-            if code == 0 and report["dataflow"]["pid"] == process.pid:
+            if code == 0 and report["dataflow"]["pids"] == [process.pid]:
                 break
             assert time.monotonic() < deadline, report
             assert process.poll() is None
@@ -88,15 +88,16 @@ def test_nothing_was_ever_run(rides: Rides) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pid", "silent_us", "shown"),
+    ("pids", "silent_us", "shown"),
     [
-        (7, 900_000, "dataflow\trunning, pid 7\n"),
-        (7, 12_500_000, "dataflow\trunning, pid 7, has said nothing for 12.500 s\n"),
-        (None, None, "dataflow\trunning, has said nothing yet\n"),
+        ([7], 900_000, "dataflow\trunning, pid 7\n"),
+        ([7, 9], 900_000, "dataflow\trunning, pid 7, 9\n"),
+        ([7], 12_500_000, "dataflow\trunning, pid 7, has said nothing for 12.500 s\n"),
+        ([], None, "dataflow\trunning, has said nothing yet\n"),
     ],
 )
 def test_a_dataflow_that_is_silent(
-    pid: int | None,
+    pids: list[int],
     silent_us: int | None,
     shown: str,
     capsys: pytest.CaptureFixture[str],
@@ -106,7 +107,7 @@ def test_a_dataflow_that_is_silent(
     now_us = 1_750_000_000_000_000
     flow = FlowStatus(
         is_running=True,
-        pid=pid,
+        pids=pids,
         said_at_us=None if silent_us is None else now_us - silent_us,
         waiting_for="",
         watermark_us=None,
