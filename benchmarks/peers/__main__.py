@@ -23,6 +23,7 @@ from benchmarks._environment import describe, load_average, write
 from benchmarks._table import load_line, show
 from benchmarks.peers.check import check
 from benchmarks.peers.engines import ENGINES, Engine
+from benchmarks.peers.reach import compare
 from benchmarks.peers.workload import CARDS, EVENTS, FEATURES, Events, make_events, write_events
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -128,7 +129,12 @@ def measure(bench: Bench, engines: Sequence[Engine]) -> list[dict[str, Any]]:
         for engine in engines:
             if engine.name in runs and number < engine.rounds and engine.rounds > 1:
                 print(f"round {number + 1}: {engine.name}", file=sys.stderr, flush=True)
-                runs[engine.name].append(bench.run(engine, None))
+                try:
+                    runs[engine.name].append(bench.run(engine, None))
+                except EngineFailedError as error:
+                    failed[engine.name] = str(error)
+                    del runs[engine.name]
+                    print(f"{engine.name} cannot be run: {error}", file=sys.stderr, flush=True)
     return [
         _line(engine, runs[engine.name], checked[engine.name])
         if engine.name in runs
@@ -176,6 +182,7 @@ def main() -> None:
         "cards": CARDS,
         "features": list(FEATURES),
         "engines": lines,
+        "reach": compare(lines),
     }
     environment = describe(["numpy", "pyarrow"])
     write(options.output, {"environment": environment, "load_average_before": load, **figures})

@@ -102,8 +102,13 @@ class LastRows:
         """There is but one view."""
 
     def write(
-        self, view: View, keys: Sequence[bytes], stamps_us: Ints, values: Floats
-    ) -> int:  # the flow's rows come in order
+        self,
+        view: View,
+        keys: Sequence[bytes],
+        stamps_us: Ints,
+        values: Floats,
+        texts: Sequence[str] = (),
+    ) -> int:
         """Take rows; as ``OnlineWriter``."""
         self.rows.update(zip(keys, values.tolist(), strict=True))
         return len(keys)
