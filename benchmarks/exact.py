@@ -1,8 +1,8 @@
 """Exact windows against windows that move by hops: what the hops leave out, and what each costs.
 
 The windows are of 10 minutes, an hour and a day, with count, sum and max of each, for cards that
-are mostly silent (2.5 events a day at the default size) and for busy ones (125 a day). A window moves
-in 1, 6, 12 or 60 hops of its length, or exactly. At each event the values of its card, itself
+are mostly silent (2.5 events a day at the default size) and for busy ones (125 a day). A window
+moves in 1, 6, 12 or 60 hops of its length, or exactly. At each event the values of its card, itself
 included, are those that a read just after it gets; the difference is ``(exact - hops) / exact``.
 
 Before anything is reported, all values at all events, of all kinds, are compared with a computation
@@ -77,9 +77,16 @@ class Kind:
             for length in LENGTHS_US
             for f in FUNCTIONS
         )
-        most = 0 if self.hops else EXACT_TILES_MAX
-        key = (("card",), ("string",))
-        return View("cards", "payments", *key, aggregates, 0, offline_path, exact_tiles_max=most)
+        return View(
+            name="cards",
+            topic="payments",
+            join_keys=("card",),
+            join_key_types=("string",),
+            aggregates=aggregates,
+            ttl_us=0,
+            offline_path=offline_path,
+            exact_tiles_max=0 if self.hops else EXACT_TILES_MAX,
+        )
 
 
 KINDS = (*(Kind(hops) for hops in HOPS), Kind(0))
@@ -180,8 +187,13 @@ def measure(events: int, cards: int, kinds: Sequence[Kind]) -> dict[str, Any]:
     for kind in kinds:
         values = values_at_events(stream, kind)
         np.testing.assert_array_equal(values, from_scratch(stream, kind), err_msg=kind.name)
-        line = {"kind": kind.name, "checked": {"values": values.size, "equal": True}}
-        lines.append({**line, "difference": differences(values, exact)})
+        lines.append(
+            {
+                "kind": kind.name,
+                "checked": {"values": values.size, "equal": True},
+                "difference": differences(values, exact),
+            }
+        )
     rounds: list[list[float]] = [[] for _ in kinds]
     for _ in range(ROUNDS):
         for taken, kind in zip(rounds, kinds, strict=True):
