@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.plan import Column, Topic
+from contracts.plan import Column, Topic, View
 from dataflows.batches import SourceBatch, split_ranks
 from dataflows.sources.alignment import Alignment
 from dataflows.sources.partition import PartitionStream, TooManyBadRecordsError
+from dataflows.sources.transform import Transformation
 from dataflows.watermark import NOT_YET, PartitionClock, WatermarkTable
 from tests.sources.chunks import chunk_of
 
@@ -100,6 +102,30 @@ def test_as_many_bad_records_as_allowed_go_on() -> None:
     stream = _stream(window=10)
     for _ in range(5):
         assert len(_batch(stream, [None, 1] * 5).dead) == 5
+
+
+def test_records_at_which_a_function_fails_are_bad_ones() -> None:
+    """They stand among the others in the dead letters, move no clock and count for the bound."""
+
+    def function(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        if any(at.microsecond for at in rows["at"]):
+            raise ValueError("not a whole second")
+        return {"at_text": [str(at) for at in rows["at"]]}
+
+    topic = Topic("t", (Column("at", "timestamp", False),), "at", 0, "at")
+    view = View("v", "t", ("at_text",), ("string",), (), 0, "", transform="python")
+    stream = PartitionStream(
+        topic, 3, 1, NOT_YET, 0.5, 5, None, [Transformation(topic, view, function)]
+    )
+    records = _records([0, 7, None, 1_000_000, 2_000_007])
+    batch = stream.batch(chunk_of(records))
+    reason = "view v: ValueError: not a whole second"
+    assert [(letter.record, letter.reason == reason) for letter in batch.dead] == [
+        (records[1], True), (records[2], False), (records[4], True),
+    ]  # fmt: skip
+    assert stream.newest_us == batch.clock.newest_us == BASE_US + 1_000_000
+    assert len(batch.ranks) == len(batch.derived["v"]["at_text"]) == 2
+    assert stream.failure is not None
 
 
 def test_the_watermark_is_that_of_the_slowest() -> None:
