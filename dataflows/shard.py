@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from contracts.plan import Plan, View
+from contracts.plan import Plan
 from dataflows.batches import KeyedRows, ShardInput, ShardOutput, ViewRows
 from dataflows.watermark import NOT_YET, WatermarkTable
 from dataflows.windows.view_state import Pending, Reads, ViewState
@@ -17,10 +17,9 @@ class Shard:
     """Pure logic: inputs of all partitions in, rows and reads out. Not safe for threads."""
 
     def __init__(self, plan: Plan, number: int, partitions: int) -> None:
-        self._plan = plan
         self._number = number
         self._clocks = WatermarkTable(partitions)
-        self._views: dict[str, ViewState] = {}
+        self._views = {view.name: ViewState(view) for view in plan.views}
         self._done_us = NOT_YET
         # Late rows by view that no output has told of yet.
         self._late: dict[str, int] = {}
@@ -46,31 +45,46 @@ class Shard:
         return self._advance(watermark_us, updates_before_us, late)
 
     def dump(self) -> dict[str, Any]:
-        """Everything, as plain data; ``load`` is its inverse."""
-        views = {name: state.dump() for name, state in self._views.items()}
-        return {"clocks": self._clocks, "done_us": self._done_us, "views": views}
+        """Everything, as plain data. Silent entities are let go before."""
+        return self._stored({name: state.dump() for name, state in self._views.items()})
+
+    def changes(self) -> dict[str, Any]:
+        """What changed since the last ``dump`` or ``changes``, as plain data."""
+        return self._stored({name: state.changes() for name, state in self._views.items()})
+
+    def silent_share(self) -> float:
+        """Which part of the entities the next ``dump`` would let go, of the view with most."""
+        return max((state.silent_share() for state in self._views.values()), default=0.0)
 
     @classmethod
-    def load(cls, plan: Plan, number: int, partitions: int, data: dict[str, Any]) -> Shard:
-        """A shard as it was when ``dump`` was called."""
+    def load(cls, plan: Plan, number: int, partitions: int, parts: list[dict[str, Any]]) -> Shard:
+        """A shard as it was at the last of ``parts``: what ``dump`` gave, then all changes."""
         shard = cls(plan, number, partitions)
-        shard._clocks = data["clocks"]
+        newest = parts[-1]
+        shard._clocks = newest["clocks"]
         shard._clocks.reopen()
-        shard._done_us = data["done_us"]
-        shard._views = {
-            name: ViewState.load(plan.view(name), state) for name, state in data["views"].items()
-        }
+        shard._done_us = newest["done_us"]
+        shard._late = dict(newest["late"])
+        for name in shard._views:
+            base, *changes = (part["views"][name] for part in parts)
+            shard._views[name] = ViewState.load(plan.view(name), base, changes)
         return shard
 
+    def _stored(self, views: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "clocks": self._clocks,
+            "done_us": self._done_us,
+            "late": self._late,
+            "views": views,
+        }
+
     def _hold(self, name: str, rows: KeyedRows, updates: int) -> int:
-        state = self._views.get(name)
-        if state is None:
-            view: View = self._plan.view(name)
-            state = self._views[name] = ViewState(view)
+        state = self._views[name]
         count = len(rows.ranks)
-        values = rows.values
-        if not updates:
-            values = np.zeros((count, len(state.layout.columns)))
+        if updates:
+            values = state.with_own_texts(rows.texts, rows.values)
+        else:
+            values = np.zeros((count, state.inputs))
         effective_us = rows.effective_us
         if count and effective_us.min() < self._done_us:
             # Only a partition that was taken for idle can bring rows from before the watermark.
@@ -95,7 +109,7 @@ class Shard:
         for name, state in self._views.items():
             rows, reads = state.advance(watermark_us, updates_before_us)
             if len(rows.slots):
-                new_rows[name] = ViewRows(state.keys, rows)
+                new_rows[name] = ViewRows(state.keys, rows, state.texts)
             if len(reads.ranks):
                 new_reads[name] = reads
         return ShardOutput(self._number, watermark_us, new_rows, new_reads, late)

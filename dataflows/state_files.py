@@ -1,16 +1,32 @@
-"""Snapshots as immutable files, so that Bytewax's recovery store holds small handles only."""
+"""Snapshots as immutable files, so that Bytewax's recovery store holds small handles only.
+
+A piece of state is a *base*, which says everything, and the *changes* since, a file each. A handle
+is the numbers of these files. A file is written under another name first, has a checksum, and goes
+once no handle that could come back names it.
+
+A file is: ``HWS1``, CRC-32 of all that follows, number of buffers (32 bits), length of each (64
+bits); then the buffers: a pickle, and the arrays in it as they lie in memory.
+"""
 
 from __future__ import annotations
 
 import pickle
+import struct
+from collections import deque
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 # Bytewax may resume from the epoch before the last one it was told of.
-GENERATIONS_KEPT = 3
+HANDLES_KEPT = 3
+# Below it changes are never too many: a base costs a new file as well.
+_CHANGES_BYTES_MIN = 256 * 1024
+_CHANGES_MAX = 64
+_MAGIC = b"HWS1"
+_HEAD = struct.Struct("<4sI")
+_COUNT = struct.Struct("<I")
 
-Handle = int
+Handle = tuple[int, ...]
 
 
 class StateError(Exception):
@@ -18,59 +34,128 @@ class StateError(Exception):
 
 
 class StateFiles:
-    """The files of one piece of state, ``FOLDER/GENERATION.state``; a handle is a generation."""
+    """The files of one piece of state, ``FOLDER/NUMBER.state``."""
 
     def __init__(self, folder: Path, handle: Handle | None) -> None:
-        """Go on after ``handle``; files of later generations never became durable and are removed.
+        """Go on after ``handle``; files with later numbers never became durable and are removed.
 
         Raises:
             StateError: the folder cannot be made or cleared.
         """
         self._folder = folder
-        self._generation = handle or 0
+        self._handle: Handle = handle or ()
+        self._last = max(self._handle, default=0)
+        self._recent: deque[Handle] = deque(maxlen=HANDLES_KEPT)
+        self._base_bytes = self._changes_bytes = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for generation in self._generations():
-                if generation > self._generation:
-                    self._path(generation).unlink()
+            found = {int(path.stem) for path in folder.glob("*.state")}
+            for number in [n for n in found if n > self._last]:
+                self._path(number).unlink()
+            self._files = {number for number in found if number <= self._last}
+            sizes = [self._path(number).stat().st_size for number in self._handle]
         except OSError as error:
             raise self._failure(error) from error
+        if sizes:
+            self._base_bytes, self._changes_bytes = sizes[0], sum(sizes[1:])
 
-    def write(self, data: Any) -> Handle:
-        """Store ``data`` under a new handle; the newest few handles stay readable."""
-        body = pickle.dumps(data, protocol=5)
+    @property
+    def wants_base(self) -> bool:
+        """Whether reading all changes would cost as much as a new base."""
+        if len(self._handle) > _CHANGES_MAX:
+            return True
+        return self._changes_bytes > max(self._base_bytes, _CHANGES_BYTES_MIN)
+
+    @property
+    def has_base(self) -> bool:
+        """Whether changes can be written."""
+        return bool(self._handle)
+
+    def write_base(self, data: Any) -> Handle:
+        """Store all there is, which makes everything before needless; the new handle."""
+        self._base_bytes, self._changes_bytes = self._write(data), 0
+        return self._named((self._last,))
+
+    def write_changes(self, data: Any) -> Handle:
+        """Store what changed since the last handle; the new one. There must be a base."""
+        self._changes_bytes += self._write(data)
+        return self._named((*self._handle, self._last))
+
+    def read(self) -> list[Any]:
+        """The base and the changes of the handle given at the start, in order; raise StateError."""
+        return [self._read(self._path(number)) for number in self._handle]
+
+    def _named(self, handle: Handle) -> Handle:
+        """Take this for the handle, and remove what only older ones than the last few name."""
+        self._handle = handle
+        self._recent.append(handle)
+        if len(self._recent) == HANDLES_KEPT:
+            needless = self._files.difference(*self._recent)
+            for number in needless:
+                self._path(number).unlink(missing_ok=True)
+            self._files -= needless
+        return handle
+
+    def _write(self, data: Any) -> int:
+        """Write the next file; its bytes."""
+        arrays: list[pickle.PickleBuffer] = []
+        body = pickle.dumps(data, protocol=5, buffer_callback=arrays.append)
+        buffers = [memoryview(body), *(array.raw() for array in arrays)]
+        count = len(buffers)
+        lengths = struct.pack(f"<I{count}Q", count, *(len(buffer) for buffer in buffers))
+        checksum = crc32(lengths)
+        for buffer in buffers:
+            checksum = crc32(buffer, checksum)
         temporary = self._folder / "writing"
-        generation = self._generation + 1
+        number = self._last + 1
         try:
-            temporary.write_bytes(crc32(body).to_bytes(4, "little") + body)
-            temporary.replace(self._path(generation))
-            for old in self._generations():
-                if old <= generation - GENERATIONS_KEPT:
-                    self._path(old).unlink()
+            with temporary.open("wb", buffering=0) as file:
+                for part in (_HEAD.pack(_MAGIC, checksum), lengths, *buffers):
+                    _write_all(file, part)
+            temporary.replace(self._path(number))
         except OSError as error:
             raise self._failure(error) from error
-        self._generation = generation
-        return generation
+        self._last = number
+        self._files.add(number)
+        return _HEAD.size + len(lengths) + sum(len(buffer) for buffer in buffers)
 
-    def read(self) -> Any:
-        """What the handle given at the start stands for; raise StateError."""
-        path = self._path(self._generation)
+    def _read(self, path: Path) -> Any:
         try:
-            content = path.read_bytes()
+            with path.open("rb") as file:
+                # Arrays that are read must be writable, so not ``bytes``.
+                content = bytearray(path.stat().st_size)
+                complete = file.readinto(content) == len(content)
         except OSError as error:
             raise self._failure(error) from error
-        if crc32(content[4:]).to_bytes(4, "little") != content[:4]:
+        if not complete or not _is_whole(content):
             raise StateError(f"{path} is damaged; rebuild the state with `headwater replay`")
-        return pickle.loads(content[4:])
+        (count,) = _COUNT.unpack_from(content, _HEAD.size)
+        lengths_at = _HEAD.size + _COUNT.size
+        at = lengths_at + 8 * count
+        view, buffers = memoryview(content), []
+        for length in struct.unpack_from(f"<{count}Q", content, lengths_at):
+            buffers.append(view[at : at + length])
+            at += length
+        return pickle.loads(buffers[0], buffers=buffers[1:])
 
-    def _generations(self) -> list[int]:
-        return [int(path.stem) for path in self._folder.glob("*.state")]
-
-    def _path(self, generation: Handle) -> Path:
-        return self._folder / f"{generation:010d}.state"
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:010d}.state"
 
     def _failure(self, error: OSError) -> StateError:
         return StateError(
             f"state in {self._folder}: {error.strerror}; make room or mend the folder and start "
             "again (nothing is lost), or rebuild it with `headwater replay`"
         )
+
+
+def _write_all(file: Any, part: Any) -> None:
+    left = memoryview(part)
+    while left:
+        left = left[file.write(left) :]
+
+
+def _is_whole(content: bytearray) -> bool:
+    if len(content) < _HEAD.size:
+        return False
+    magic, checksum = _HEAD.unpack_from(content)
+    return bool(magic == _MAGIC and crc32(memoryview(content)[_HEAD.size :]) == checksum)

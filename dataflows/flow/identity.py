@@ -17,7 +17,7 @@ from dataflows.flow.errors import EngineError
 from dataflows.sources.plan_log import PlanLog
 
 # Of what lies in the state folder; to be raised whenever older state cannot be read any more.
-FORMAT = 2
+FORMAT = 3
 _FILE = "identity.json"
 _TOPICS = "topics"
 _GENERATION = "generation"

@@ -16,6 +16,9 @@ from dataflows.state_files import Handle, StateFiles
 
 ShardHandle = tuple[int, Handle]
 
+# Of a shard's entities so many may be silent before a new base is written to let them go.
+_SILENT_SHARE_MAX = 0.25
+
 
 class ShardLogic(StatefulBatchLogic[ShardInput, ShardOutput, ShardHandle]):
     """One shard. Bytewax does not tell a logic its key: a new one learns it from its input."""
@@ -28,9 +31,10 @@ class ShardLogic(StatefulBatchLogic[ShardInput, ShardOutput, ShardHandle]):
         self._context = context
         self._shard: Shard | None = None
         self._is_dirty = False
+        self._epochs = 0
         if handle is not None:
-            number, generation = handle
-            self._open(number, generation)
+            number, files = handle
+            self._open(number, files)
             self._shard = Shard.load(plan, number, partitions, self._files.read())
             self._handle = handle
 
@@ -50,15 +54,29 @@ class ShardLogic(StatefulBatchLogic[ShardInput, ShardOutput, ShardHandle]):
     def snapshot(self) -> ShardHandle:
         """A handle of the state as it is now: a new file if anything changed."""
         assert self._shard is not None, "Bytewax makes a logic for an item"
+        self._epochs += 1
         if self._is_dirty:
-            self._handle = (self._number, self._files.write(self._shard.dump()))
+            if self._is_base_due(self._shard):
+                written = self._files.write_base(self._shard.dump())
+            else:
+                written = self._files.write_changes(self._shard.changes())
+            self._handle = (self._number, written)
             self._is_dirty = False
         return self._handle
 
-    def _open(self, number: int, generation: Handle | None) -> None:
+    def _is_base_due(self, shard: Shard) -> bool:
+        """Whether to write everything. Shards take turns: no epoch is to wait for all of them."""
+        if not self._files.has_base:
+            return True
+        turns = self._context.settings.shards
+        if self._epochs % turns != self._number % turns:
+            return False
+        return self._files.wants_base or shard.silent_share() > _SILENT_SHARE_MAX
+
+    def _open(self, number: int, handle: Handle | None) -> None:
         self._number = number
         folder = self._context.places.state / "shards" / f"{number:04d}"
-        self._files = StateFiles(folder, generation)
+        self._files = StateFiles(folder, handle)
 
 
 class ModelLogic(StatefulBatchLogic[ModelInput | ShardOutput, Step, Handle]):
@@ -75,7 +93,8 @@ class ModelLogic(StatefulBatchLogic[ModelInput | ShardOutput, Step, Handle]):
         if handle is None:
             self._step = ModelStep(plan, model, spec, partitions)
         else:
-            self._step = ModelStep.load(plan, model, spec, partitions, self._files.read())
+            (state,) = self._files.read()
+            self._step = ModelStep.load(plan, model, spec, partitions, state)
         self._finishes = context.until_end is not None
 
     def on_batch(self, values: list[ModelInput | ShardOutput]) -> tuple[Iterable[Step], bool]:
@@ -90,6 +109,6 @@ class ModelLogic(StatefulBatchLogic[ModelInput | ShardOutput, Step, Handle]):
     def snapshot(self) -> Handle:
         """A handle of the state as it is now: a new file if anything changed."""
         if self._is_dirty or self._handle is None:
-            self._handle = self._files.write(self._step.dump())
+            self._handle = self._files.write_base(self._step.dump())
             self._is_dirty = False
         return self._handle

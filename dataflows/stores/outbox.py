@@ -20,13 +20,15 @@ class LastRows:
         view: name of the view.
         keys: n serialized entity keys.
         stamps_us: int64[n].
-        values: float64[n, F].
+        values: float64[n, F]; a text is its place in ``texts``.
+        texts: those of the view.
     """
 
     view: str
     keys: list[bytes]
     stamps_us: npt.NDArray[np.int64]
     values: npt.NDArray[np.float64]
+    texts: list[str]
 
 
 class Outbox:
@@ -37,13 +39,17 @@ class Outbox:
     """
 
     def __init__(self) -> None:
-        self._parts: dict[tuple[int, str], list[ViewRows]] = {}
+        # Parts that can replace each other: a slot is an entity within one list of keys only, and
+        # a shard may make new ones. Earlier lists come first.
+        self._parts: dict[tuple[int, str, int, int], list[ViewRows]] = {}
         self.rows = 0
 
     def add(self, shard: int, view: str, new: ViewRows) -> None:
         """Take the rows of one shard's view, later than all it gave before."""
         last = _last_rows([new])
-        self._parts.setdefault((shard, view), []).append(last)
+        # The lists are held by the parts, so nobody else has their ids meanwhile.
+        place = (shard, view, id(new.keys), id(new.texts))
+        self._parts.setdefault(place, []).append(last)
         self.rows += len(last.rows.slots)
 
     def compact(self) -> None:
@@ -56,18 +62,19 @@ class Outbox:
     def drain(self) -> Iterator[LastRows]:
         """Everything, view by view; the outbox is empty afterwards."""
         parts, self._parts, self.rows = self._parts, {}, 0
-        for (_, view), held in parts.items():
+        for (_, view, _, _), held in parts.items():
             last = _last_rows(held) if len(held) > 1 else held[0]
             keys = [last.keys[slot] for slot in last.rows.slots.tolist()]
-            yield LastRows(view, keys, last.rows.stamps_us, last.rows.values)
+            yield LastRows(view, keys, last.rows.stamps_us, last.rows.values, last.texts)
 
 
 def _last_rows(parts: list[ViewRows]) -> ViewRows:
-    """The last row of each slot; all parts index the same growing list of keys."""
+    """The last row of each slot; all parts index the same growing lists of keys and texts."""
     slots = np.concatenate([part.rows.slots for part in parts])
     # The last row of each entity is the first one when read from behind.
     _, from_behind = np.unique(slots[::-1], return_index=True)
     last = np.sort(len(slots) - 1 - from_behind)
     stamps_us = np.concatenate([part.rows.stamps_us for part in parts])
     values = np.concatenate([part.rows.values for part in parts])
-    return ViewRows(parts[-1].keys, Rows(slots[last], stamps_us[last], values[last]))
+    rows = Rows(slots[last], stamps_us[last], values[last])
+    return ViewRows(parts[-1].keys, rows, parts[-1].texts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ class Pending:
         ranks: int64[n], (partition << 48) | offset; reads find their results by it.
         is_update: bool[n].
         event_us: int64[n], event time.
-        values: float64[n, C], one column per ``Layout.columns``; NaN is null. Unused for reads.
+        values: float64[n, C], one column per input of the view; NaN is null. Unused for reads.
     """
 
     slots: Ints
@@ -114,6 +114,10 @@ class Holding:
         first_us = int(pending.effective_us[0])
         self._firsts.append(first_us)
         self.first_us = min(self.first_us, first_us)
+
+    def change(self, change: Callable[[Pending], Pending]) -> None:
+        """Put in the place of each part what ``change`` makes of it, with the same times."""
+        self._parts = [change(part) for part in self._parts]
 
     def take(self, watermark_us: int, updates_before_us: int) -> Pending | None:
         """Take out updates before ``updates_before_us`` and reads up to the watermark, in order.

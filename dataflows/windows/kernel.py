@@ -6,11 +6,8 @@ the last row need be computed.
 
 Tile ``j`` of a ring of ``r`` tiles lies in cell ``j % r``; a ring holds the tiles
 ``(head - r, head]``. What stands in a cell counts only if its bit is set among the marks, so tiles
-leave by their bits alone. Functions work on row ``slot`` of whole arrays: to cut the row out would
-cost a count of references.
-
-All compiled code and its constants are in this one module: numba keeps what it compiled until the
-module that it is in changes, whatever became of the others.
+leave by their bits alone. A window of too many tiles for a ring has a list of them, see ``lists``.
+Functions work on row ``slot`` of whole arrays: to cut the row out would cost a count of references.
 """
 
 from __future__ import annotations
@@ -18,17 +15,34 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from dataflows.windows.kernel_types import Batch, Floats, Ints, Output, Shape, State
+from dataflows.windows.kernel_types import Batch, Floats, Ints, Output, Scratch, Shape, State
+from dataflows.windows.lists import (
+    LENGTH,
+    drop_before,
+    find_or_insert,
+    first_cell,
+    keep_short,
+    oldest,
+)
+from dataflows.windows.tiles import (
+    GROUP_BASE,
+    GROUP_COLUMN,
+    GROUP_LATEST,
+    GROUP_LIST,
+    GROUP_WIDTH,
+    GROUP_WINDOW,
+    GROUP_WORD,
+    STATS,
+    add_value,
+    fold,
+    result,
+)
+
+BUILT_ON = ("lists 3dc243ab6f21113e", "tiles 7306c07e58aba309")
 
 NEVER = 2**62
 # Entities whose next decay is looked for together.
 _BLOCK_BITS = 6
-
-COUNT, SUM, MEAN, MIN, MAX, LAST, LATEST = range(7)
-# Statistics a tile can hold, in the order of the columns of ``Layout.groups`` from OFFSETS on.
-N_STAT, SUM_STAT, MIN_STAT, MAX_STAT, LAST_STAT, LAST_TIME_STAT = range(6)
-GROUP_COLUMN, GROUP_WINDOW, GROUP_BASE, GROUP_WORD, GROUP_LATEST, OFFSETS = range(6)
-GROUP_WIDTH = OFFSETS + 6
 
 # Multiplied by a power of two, this number has another six bits at its top for each of the 64.
 _DE_BRUIJN = 0x03F79D71B4CB0A89
@@ -56,8 +70,9 @@ def _next_held(marks: Ints, slot: int, word: int, begin: int, end: int) -> int:
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _align(marks: Ints, slot: int, time_us: int, windows: Ints, groups: Ints) -> None:
-    """Move the rings of an entity on to ``time_us``, dropping the tiles that left."""
+def _align(state: State, shape: Shape, slot: int, time_us: int) -> None:
+    """Move the windows of an entity on to ``time_us``, dropping the tiles that left."""
+    marks, windows, groups = state.marks, shape.windows, shape.groups
     for w in range(windows.shape[0]):
         tiles, hop_us = windows[w, 0], windows[w, 1]
         old = marks[slot, w]
@@ -67,6 +82,10 @@ def _align(marks: Ints, slot: int, time_us: int, windows: Ints, groups: Ints) ->
         marks[slot, w] = head
         for g in range(groups.shape[0]):
             if groups[g, GROUP_WINDOW] != w:
+                continue
+            if groups[g, GROUP_LIST] >= 0:
+                first = head - tiles + 1
+                drop_before(state, slot, groups[g, GROUP_LIST], first, shape.place_width)
                 continue
             word = groups[g, GROUP_WORD]
             if head - old >= tiles:
@@ -82,15 +101,21 @@ def _align(marks: Ints, slot: int, time_us: int, windows: Ints, groups: Ints) ->
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _next_decay(marks: Ints, slot: int, windows: Ints, groups: Ints) -> int:
+def _next_decay(state: State, shape: Shape, slot: int) -> int:
     """The first hop boundary at which a tile that is not empty leaves its window."""
+    marks, windows, groups = state.marks, shape.windows, shape.groups
     soonest = NEVER
     for g in range(groups.shape[0]):
         w, word = groups[g, GROUP_WINDOW], groups[g, GROUP_WORD]
         tiles, hop_us = windows[w, 0], windows[w, 1]
         if hop_us == 0:
             continue
-        oldest = marks[slot, w] - tiles + 1
+        if groups[g, GROUP_LIST] >= 0:
+            tile = oldest(state, slot, groups[g, GROUP_LIST], shape.place_width)
+            if tile >= 0:
+                soonest = min(soonest, (tile + tiles) * hop_us)
+            continue
+        last = marks[slot, w] - tiles + 1
         first = (marks[slot, w] + 1) % tiles
         cell = _next_held(marks, slot, word, first, tiles)
         if cell < 0:
@@ -98,143 +123,105 @@ def _next_decay(marks: Ints, slot: int, windows: Ints, groups: Ints) -> int:
             if cell < 0:
                 continue
             cell += tiles
-        soonest = min(soonest, (oldest + cell - first + tiles) * hop_us)
+        soonest = min(soonest, (last + cell - first + tiles) * hop_us)
     return soonest
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _add_to_tile(
-    cells: Floats,
-    slot: int,
-    start: int,
-    g: int,
-    groups: Ints,
-    value: float,
-    event_us: int,
-    is_first: bool,  # noqa: FBT001
-) -> None:
-    """Add a value to the tile that begins at ``start``; what stood there is void if it is first."""
-    count = start + groups[g, OFFSETS + N_STAT]
-    cells[slot, count] = 1.0 if is_first else cells[slot, count] + 1.0
-    at = groups[g, OFFSETS + SUM_STAT]
-    if at >= 0:
-        # Not the value itself: a negative zero is not what the first sum gives.
-        cells[slot, start + at] = (0.0 if is_first else cells[slot, start + at]) + value
-    at = groups[g, OFFSETS + MIN_STAT]
-    if at >= 0:
-        cells[slot, start + at] = value if is_first else min(cells[slot, start + at], value)
-    at = groups[g, OFFSETS + MAX_STAT]
-    if at >= 0:
-        cells[slot, start + at] = value if is_first else max(cells[slot, start + at], value)
-    at = groups[g, OFFSETS + LAST_STAT]
-    if at >= 0:
-        # A late event is the last one only if nothing newer came.
-        time = start + groups[g, OFFSETS + LAST_TIME_STAT]
-        if is_first or event_us >= cells[slot, time]:
-            cells[slot, start + at] = value
-            cells[slot, time] = event_us
+def _add(state: State, shape: Shape, slot: int, event_us: int, values: Floats, row: int) -> int:
+    """Add one event to its tiles; return the first boundary at which one of them leaves.
 
-
-@numba.njit(cache=True, error_model="numpy")
-def _add(
-    cells: Floats,
-    marks: Ints,
-    slot: int,
-    event_us: int,
-    values: Floats,
-    row: int,
-    windows: Ints,
-    groups: Ints,
-) -> int:
-    """Add one event to its tiles; return the first boundary at which one of them leaves."""
+    Tiles that became one leave later than one of them would have: then -1, all must be looked at.
+    """
+    marks, windows, groups = state.marks, shape.windows, shape.groups
+    bits = shape.distinct_bits
     leaves = NEVER
+    is_merged = False
     for g in range(groups.shape[0]):
         value = values[row, groups[g, GROUP_COLUMN]]
         if np.isnan(value) and groups[g, GROUP_LATEST] == 0:
             continue
         w = groups[g, GROUP_WINDOW]
         tiles, hop_us = windows[w, 0], windows[w, 1]
-        cell = 0
+        cell = tile = 0
         if hop_us != 0:
             tile = event_us // hop_us
             if tile <= marks[slot, w] - tiles:
                 continue
-            cell = tile % tiles
             leaves = min(leaves, (tile + tiles) * hop_us)
+        number = groups[g, GROUP_LIST]
+        if number >= 0:
+            start, is_first = find_or_insert(state, slot, number, tile, shape.place_width)
+            add_value(state.blocks, start, g, groups, value, event_us, is_first, bits)
+            if keep_short(state, shape, slot, g):
+                is_merged = True
+            continue
+        cell = tile % tiles
         word, bit = groups[g, GROUP_WORD] + (cell >> 6), np.int64(1) << (cell & 63)
-        start = groups[g, GROUP_BASE] + cell * groups[g, GROUP_WIDTH]
+        start = slot * shape.width + groups[g, GROUP_BASE] + cell * groups[g, GROUP_WIDTH]
         is_first = marks[slot, word] & bit == 0
         marks[slot, word] |= bit
-        _add_to_tile(cells, slot, start, g, groups, value, event_us, is_first)
-    return leaves
+        add_value(state.cells, start, g, groups, value, event_us, is_first, bits)
+    return -1 if is_merged else leaves
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _fold(
-    cells: Floats, marks: Ints, slot: int, g: int, windows: Ints, groups: Ints, held: Floats
-) -> None:
-    """Fold the ring of one group, oldest tile first, into ``held[g]``, one place a statistic."""
-    w, word, base = groups[g, GROUP_WINDOW], groups[g, GROUP_WORD], groups[g, GROUP_BASE]
-    tiles, width = windows[w, 0], groups[g, GROUP_WIDTH]
-    at_count = base + groups[g, OFFSETS + N_STAT]
-    at_sum = groups[g, OFFSETS + SUM_STAT]
-    at_min = groups[g, OFFSETS + MIN_STAT]
-    at_max = groups[g, OFFSETS + MAX_STAT]
-    at_last = groups[g, OFFSETS + LAST_STAT]
-    first = (marks[slot, w] + 1) % tiles if windows[w, 1] != 0 else 0
-    count, total, low, high, last = 0.0, 0.0, np.inf, -np.inf, np.nan
-    begin, end = first, tiles
+def _held_places(state: State, shape: Shape, slot: int, g: int, places: Ints) -> int:
+    """Where the tiles of a group that hold anything begin, oldest first; how many there are."""
+    groups, marks = shape.groups, state.marks
+    number = groups[g, GROUP_LIST]
+    if number >= 0:
+        count = state.lists[slot, number, LENGTH]
+        begin = first_cell(state, slot, number, shape.place_width)
+        for i in range(count):
+            places[i] = begin + i * shape.place_width
+        return count
+    w, word = groups[g, GROUP_WINDOW], groups[g, GROUP_WORD]
+    begin, width = slot * shape.width + groups[g, GROUP_BASE], groups[g, GROUP_WIDTH]
+    tiles = shape.windows[w, 0]
+    first = (marks[slot, w] + 1) % tiles if shape.windows[w, 1] != 0 else 0
+    count = 0
+    low, high = first, tiles
     for _ in range(2):
-        cell = _next_held(marks, slot, word, begin, end)
+        cell = _next_held(marks, slot, word, low, high)
         while cell >= 0:
-            start = cell * width
-            count += cells[slot, at_count + start]
-            start += base
-            if at_sum >= 0:
-                total += cells[slot, start + at_sum]
-            if at_min >= 0:
-                low = min(low, cells[slot, start + at_min])
-            if at_max >= 0:
-                high = max(high, cells[slot, start + at_max])
-            if at_last >= 0:
-                last = cells[slot, start + at_last]
-            cell = _next_held(marks, slot, word, cell + 1, end)
-        begin, end = 0, first
-    held[g, N_STAT], held[g, SUM_STAT], held[g, LAST_STAT] = count, total, last
-    held[g, MIN_STAT], held[g, MAX_STAT] = low, high
+            places[count] = begin + cell * width
+            count += 1
+            cell = _next_held(marks, slot, word, cell + 1, high)
+        low, high = 0, first
+    return count
 
 
 @numba.njit(cache=True, error_model="numpy")
 def _compute(
-    cells: Floats,
-    marks: Ints,
-    slot: int,
-    windows: Ints,
-    groups: Ints,
-    features: Ints,
-    held: Floats,
-    out: Floats,
-    row: int,
+    state: State, shape: Shape, slot: int, scratch: Scratch, out: Floats, row: int
 ) -> None:
-    """The features of an entity whose rings are aligned, into ``out[row]``."""
-    for g in range(groups.shape[0]):
-        _fold(cells, marks, slot, g, windows, groups, held)
+    """The features of an entity whose windows are aligned, into ``out[row]``."""
+    groups, features = shape.groups, shape.features
+    folded = -1
     for f in range(features.shape[0]):
-        g, function = features[f, 0], features[f, 1]
-        if function == COUNT:
-            out[row, f] = held[g, N_STAT]
-        elif held[g, N_STAT] == 0:
-            out[row, f] = np.nan
-        elif function == SUM:
-            out[row, f] = held[g, SUM_STAT]
-        elif function == MEAN:
-            out[row, f] = held[g, SUM_STAT] / held[g, N_STAT]
-        elif function == MIN:
-            out[row, f] = held[g, MIN_STAT]
-        elif function == MAX:
-            out[row, f] = held[g, MAX_STAT]
-        else:
-            out[row, f] = held[g, LAST_STAT]
+        # In the order of their groups.
+        g, function, place = features[f, 0], features[f, 1], features[f, 2]
+        if g != folded:
+            folded = g
+            count = _held_places(state, shape, slot, g, scratch.places)
+            if groups[g, GROUP_LIST] >= 0:
+                fold(state.blocks, count, g, groups, shape.distinct_bits, scratch)
+            else:
+                fold(state.cells, count, g, groups, shape.distinct_bits, scratch)
+        out[row, place] = result(function, scratch.held)
+
+
+@numba.njit(cache=True)
+def _scratch(shape: Shape) -> Scratch:
+    most = max(shape.exact_tiles_max + 1, 1)
+    for g in range(shape.groups.shape[0]):
+        if shape.groups[g, GROUP_LIST] < 0:
+            most = max(most, shape.windows[shape.groups[g, GROUP_WINDOW], 0])
+    size = 1 << shape.distinct_bits
+    return Scratch(
+        np.empty(STATS), np.empty(most, np.int64), np.empty(2 * size), np.empty(size, np.int64)
+    )
 
 
 def block_decays(decay_at: Ints) -> Ints:
@@ -302,15 +289,14 @@ def _entities(slots: Ints, state: State, next_row: Ints, watermark_us: int) -> I
 
 @numba.njit(cache=True, error_model="numpy")
 def _read(
-    state: State, shape: Shape, slot: int, at_us: int, held: Floats, reads: Floats, row: int
+    state: State, shape: Shape, slot: int, at_us: int, scratch: Scratch, reads: Floats, row: int
 ) -> None:
     """What is known of an entity at a moment; what is not known, or too old, stays null."""
     stamp_us = state.stamped_at[slot]
     if stamp_us < 0 or (shape.ttl_us != 0 and at_us - stamp_us > shape.ttl_us):
         return
-    windows, groups, features = shape.windows, shape.groups, shape.features
-    _align(state.marks, slot, at_us, windows, groups)
-    _compute(state.cells, state.marks, slot, windows, groups, features, held, reads, row)
+    _align(state, shape, slot, at_us)
+    _compute(state, shape, slot, scratch, reads, row)
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -326,15 +312,15 @@ def advance(
     history only the last one), float64[reads, F], what the reads saw, in the order of the reads
     (NaN is null), and a time before which nothing decays.
     """
-    cells, marks, decay_at, stamped_at = state.cells, state.marks, state.decay_at, state.stamped_at
-    windows, groups, features = shape.windows, shape.groups, shape.features
+    decay_at, stamped_at = state.decay_at, state.stamped_at
+    features = shape.features.shape[0]
     next_row = np.empty(batch.slots.shape[0], np.int64)
     read_of = np.cumsum(~batch.is_update)
     n_reads = read_of[-1] if read_of.shape[0] else 0
-    reads = np.full((n_reads, features.shape[0]), np.nan)
+    reads = np.full((n_reads, features), np.nan)
     entities = _entities(batch.slots, state, next_row, watermark_us)
-    out = _output(entities.shape[0] + 16, features.shape[0])
-    held = np.empty((groups.shape[0], 6))
+    out = _output(entities.shape[0] + 16, features)
+    scratch = _scratch(shape)
     used = 0
     for slot in entities:
         last = state.last_row[slot]
@@ -353,7 +339,7 @@ def advance(
             if not decays and row < 0:
                 break
             if not decays and not batch.is_update[row]:
-                _read(state, shape, slot, at_us, held, reads, read_of[row] - 1)
+                _read(state, shape, slot, at_us, scratch, reads, read_of[row] - 1)
                 row = -1 if row == last else next_row[row]
                 continue
             stamp_us = decay_at[slot] if decays else at_us + 1
@@ -361,23 +347,24 @@ def advance(
             if is_open and shape.keeps_history and stamp_us != stamped_at[slot]:
                 out = _with_room(out, used)
                 out.slots[used], out.stamps_us[used] = slot, stamped_at[slot]
-                _compute(cells, marks, slot, windows, groups, features, held, out.values, used)
+                _compute(state, shape, slot, scratch, out.values, used)
                 used += 1
-            _align(marks, slot, stamp_us, windows, groups)
+            _align(state, shape, slot, stamp_us)
             if not decays:
                 event_us = batch.event_us[row]
-                leaves = _add(cells, marks, slot, event_us, batch.values, row, windows, groups)
+                leaves = _add(state, shape, slot, event_us, batch.values, row)
                 decay_at[slot] = min(decay_at[slot], leaves)
                 row = -1 if row == last else next_row[row]
             if decay_at[slot] <= stamp_us:
-                decay_at[slot] = _next_decay(marks, slot, windows, groups)
+                decay_at[slot] = _next_decay(state, shape, slot)
             stamped_at[slot] = stamp_us
             is_open = True
         if is_open:
             out = _with_room(out, used)
             out.slots[used], out.stamps_us[used] = slot, stamped_at[slot]
-            _compute(cells, marks, slot, windows, groups, features, held, out.values, used)
+            _compute(state, shape, slot, scratch, out.values, used)
             used += 1
+            state.is_dirty[slot] = True
         state.last_row[slot] = -1
         block = slot >> _BLOCK_BITS
         state.block_decay_at[block] = min(state.block_decay_at[block], decay_at[slot])

@@ -13,38 +13,54 @@ Bools = npt.NDArray[np.bool_]
 
 
 class State(NamedTuple):
-    """The arrays of ``ViewState``, one row per entity, of which the later ones may be unused.
+    """The arrays of ``Entities``, one row per entity, of which the later ones may be unused.
 
     Attributes:
-        cells: float64[n, width], the tiles, see ``layout``.
-        marks: int64[n, marks], newest tile of each window, and which tiles hold anything.
+        cells: float64[n * width], the tiles of all rings, see ``layout``.
+        marks: int64[n, marks], newest tile of each window, and which tiles of the rings hold
+            anything.
+        lists: int64[n, lists, 4], for each list of tiles its block in ``blocks`` (-1 for none), the
+            first place in use, how many are, and how many the block has.
         decay_at: int64[n], next hop boundary at which a tile that holds something leaves.
         stamped_at: int64[n], stamp of the newest row; -1 for an entity never updated.
         block_decay_at: int64[ceil(n / 64)], no decay of these 64 entities comes before.
         last_row: int64[n], all -1 between two calls.
+        is_dirty: bool[n], whether the entity changed since it was set to False.
+        blocks: float64[places * place width], the tiles of all lists: number of the tile, then what
+            it holds.
+        free: int64[33], places of ``blocks`` that were ever used; then for each size of blocks
+            (2 ** i places) the first free one, which has the next one in its first cell; -1 none.
     """
 
     cells: Floats
     marks: Ints
+    lists: Ints
     decay_at: Ints
     stamped_at: Ints
     block_decay_at: Ints
     last_row: Ints
+    is_dirty: Bools
+    blocks: Floats
+    free: Ints
 
 
 class Shape(NamedTuple):
     """What is the same in all calls: the arrays of ``Layout``, and what the view asks for.
 
     Attributes:
-        windows, groups, features: as in ``Layout``.
-        ttl_us: as in ``View``.
+        windows, groups, features, width, place_width: as in ``Layout``.
+        ttl_us, exact_tiles_max, distinct_bits: as in ``View``.
         keeps_history: whether all rows are wanted, and not only an entity's last one.
     """
 
     windows: Ints
     groups: Ints
     features: Ints
+    width: int
+    place_width: int
     ttl_us: int
+    exact_tiles_max: int
+    distinct_bits: int
     keeps_history: bool
 
 
@@ -64,3 +80,37 @@ class Output(NamedTuple):
     slots: Ints
     stamps_us: Ints
     values: Floats
+
+
+class Scratch(NamedTuple):
+    """Room to work in, made once in a call.
+
+    Attributes:
+        held: float64[statistics], what a group's tiles hold together.
+        places: int64[tiles], where the tiles that hold anything begin.
+        hashes: float64[2 * registers], registers: int64[registers], for distinct counts.
+    """
+
+    held: Floats
+    places: Ints
+    hashes: Floats
+    registers: Ints
+
+
+class Packed(NamedTuple):
+    """Rows of ``State``, without what they do not use.
+
+    Attributes:
+        slots: int64[n].
+        marks: int64[n, marks].
+        lengths: int64[n, lists], how many tiles each list holds.
+        decay_at, stamped_at: int64[n].
+        cells: float64[...], the tiles that hold anything, entity by entity and group by group.
+    """
+
+    slots: Ints
+    marks: Ints
+    lengths: Ints
+    decay_at: Ints
+    stamped_at: Ints
+    cells: Floats

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +13,9 @@ from contracts.plan import Aggregate, View
 from dataflows.windows import kernel, kernel_types
 from dataflows.windows.holding import Holding
 from dataflows.windows.holding import Pending as Pending
-from dataflows.windows.inputs import KeyList
-from dataflows.windows.layout import Layout, make_layout
+from dataflows.windows.inputs import KeyList, TextList, inputs_of
+from dataflows.windows.names import Faded, Places
+from dataflows.windows.state_rows import StateRows
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -39,69 +39,71 @@ class Reads:
 
 
 class ViewState:
-    """All entities of a view that belong to one shard. Not safe for threads.
-
-    Attributes:
-        keys: the entities' keys; a slot is a place in it. It only ever grows, at its end.
-    """
+    """All entities of a view that belong to one shard. Not safe for threads."""
 
     def __init__(self, view: View) -> None:
         self.view = view
-        self.layout: Layout = make_layout(view)
-        self.keys: list[bytes] = []
-        self._slot_of: dict[bytes, int] = {}
-        # Code -> slot (or -1) for the lists of keys that rows came with.
-        self._slots_of_code: WeakKeyDictionary[KeyList, Ints] = WeakKeyDictionary()
+        self._inputs = inputs_of(view)
+        self._text_inputs = [i for i, one in enumerate(self._inputs) if one.kind == "text"]
+        self._keys: Places[bytes] = Places()
+        self._texts: Places[str] = Places()
+        self._faded = Faded()
+        self._rows = StateRows(view)
         self._held = Holding()
         self._next_decay_us = kernel.NEVER
+        self._watermark_us = -kernel.NEVER
+        # How many keys and texts the last ``dump`` or ``changes`` knew.
+        self._told_keys = self._told_texts = 0
+        # How many keys there were when the rows had room for all of them.
+        self._looked_at = 0
         self._whole = [i for i, a in enumerate(view.aggregates) if a.dtype == "int64"]
-        self._shape = kernel_types.Shape(
-            self.layout.windows,
-            self.layout.groups,
-            self.layout.features,
-            view.ttl_us,
-            bool(view.offline_path),
-        )
-        self._allocate(0)
         self._none = self._no_rows()
 
-    def slots(self, keys: Sequence[bytes]) -> Ints:
-        """The places of these entities; new ones get a place, which reads as null until updated."""
-        slot_of = self._slot_of
-        slots = np.empty(len(keys), np.int64)
-        for i, key in enumerate(keys):
-            slot = slot_of.get(key)
-            if slot is None:
-                slot = slot_of[key] = len(self.keys)
-                self.keys.append(key)
-            slots[i] = slot
-        if len(self.keys) > len(self._state.decay_at):
-            self._grow(max(64, 2 * len(self.keys)))
-        return slots
+    @property
+    def keys(self) -> list[bytes]:
+        """The entities' keys; a slot is a place in it. It grows at its end; ``dump`` renews it."""
+        return self._keys.names
 
-    def slots_of_codes(self, keys: KeyList, codes: Ints) -> Ints:
-        """``slots`` of the keys that ``codes`` index; each key is looked up once only."""
-        known = self._slots_of_code.get(keys)
-        if known is None or len(known) < len(keys.keys):
-            grown = np.full(max(64, 2 * len(keys.keys)), -1, np.int64)
-            if known is not None:
-                grown[: len(known)] = known
-            known = self._slots_of_code[keys] = grown
-        slots = known[codes]
-        if len(slots) and slots.min() < 0:
-            new = np.unique(codes[slots < 0])
-            known[new] = self.slots([keys.keys[code] for code in new.tolist()])
-            slots = known[codes]
-        return slots
+    @property
+    def texts(self) -> list[str]:
+        """What text values stand for, as their places in it. It is kept like ``keys``."""
+        return self._texts.names
 
-    def hold(self, pending: Pending) -> None:
-        """Take rows that wait for the watermark."""
-        self._held.add(pending)
+    @property
+    def inputs(self) -> int:
+        """How many values rows bring."""
+        return len(self._inputs)
 
     @property
     def held(self) -> int:
         """Number of rows that wait for the watermark."""
         return len(self._held)
+
+    def slots(self, keys: Sequence[bytes]) -> Ints:
+        """The places of these entities; new ones get a place, which reads as null until updated."""
+        return self._with_room(self._keys.of(keys))
+
+    def slots_of_codes(self, keys: KeyList, codes: Ints) -> Ints:
+        """``slots`` of the keys that ``codes`` index; each key is looked up once only."""
+        return self._with_room(self._keys.of_codes(keys, keys.keys, codes))
+
+    def text_codes(self, texts: TextList, codes: Ints) -> Ints:
+        """What stands here for the texts that ``codes`` index; each is looked up once only."""
+        return self._texts.of_codes(texts, texts.texts, codes)
+
+    def with_own_texts(self, texts: TextList, values: Floats) -> Floats:
+        """Rows whose text values index ``texts``, as this state holds them."""
+        if not self._text_inputs:
+            return values
+        values = values.copy()
+        for i in self._text_inputs:
+            some = np.flatnonzero(~np.isnan(values[:, i]))
+            values[some, i] = self.text_codes(texts, values[some, i].astype(np.int64))
+        return values
+
+    def hold(self, pending: Pending) -> None:
+        """Take rows that wait for the watermark."""
+        self._held.add(pending)
 
     def advance(self, watermark_us: int, updates_before_us: int) -> tuple[Rows, Reads]:
         """Run updates before ``updates_before_us``, and reads and decay up to the watermark.
@@ -109,14 +111,13 @@ class ViewState:
         ``updates_before_us`` is the watermark, or one more than it when all is silent. Of a view
         without an offline table, which keeps no history, each entity's last row is given only.
         """
+        self._watermark_us = watermark_us
         due = self._held.take(watermark_us, updates_before_us)
         if due is None:
             if watermark_us < self._next_decay_us:
                 return self._none
             due = self._nothing
-        out, read_values, self._next_decay_us = kernel.advance(
-            self._state,
-            self._shape,
+        out, read_values, self._next_decay_us = self._rows.advance(
             kernel_types.Batch(
                 due.slots, due.is_update, due.effective_us, due.event_us, due.values
             ),
@@ -127,35 +128,121 @@ class ViewState:
             return rows, self._none[1]
         return rows, Reads(due.ranks[~due.is_update], self._bounded(read_values))
 
+    def silent_share(self) -> float:
+        """Which part of the entities the next ``dump`` would let go, pending rows aside."""
+        if not self.keys:
+            return 0.0
+        return float(self._rows.silent(len(self.keys), self._watermark_us)[0].mean())
+
     def dump(self) -> dict[str, Any]:
-        """Everything, as plain arrays and lists; ``load`` is its inverse."""
-        count = len(self.keys)
+        """Everything, as plain arrays and lists, after letting go of silent entities."""
+        packed = self._sweep()
+        self._rows.dirty(len(self.keys))
+        self._told_keys, self._told_texts = len(self.keys), len(self.texts)
         return {
             "keys": self.keys,
-            "cells": self._state.cells[:count],
-            "marks": self._state.marks[:count],
-            "decay_at": self._state.decay_at[:count],
-            "stamped_at": self._state.stamped_at[:count],
+            "texts": self.texts,
+            "faded": self._faded.digests,
+            "rows": tuple(packed),
             "pending": self._held.parts,
         }
 
+    def changes(self) -> dict[str, Any]:
+        """What changed since the last ``dump`` or ``changes``; the rows that wait are all in it."""
+        changed = self._rows.pack(self._rows.dirty(len(self.keys)))
+        keys, texts = self.keys[self._told_keys :], self.texts[self._told_texts :]
+        self._told_keys, self._told_texts = len(self.keys), len(self.texts)
+        return {"keys": keys, "texts": texts, "rows": tuple(changed), "pending": self._held.parts}
+
     @classmethod
-    def load(cls, view: View, data: dict[str, Any]) -> ViewState:
-        """A state as it was when ``dump`` was called."""
+    def load(
+        cls, view: View, base: dict[str, Any], changes: Iterable[dict[str, Any]] = ()
+    ) -> ViewState:
+        """A state as it was at the last of ``changes``, which followed ``dump`` gave ``base``."""
         state = cls(view)
-        state.keys = list(data["keys"])
-        state._slot_of = {key: slot for slot, key in enumerate(state.keys)}
-        arrays = (data["cells"], data["marks"], data["decay_at"], data["stamped_at"])
-        state._allocate(len(state.keys), arrays)
-        state._next_decay_us = int(data["decay_at"].min(initial=kernel.NEVER))
-        for part in data["pending"]:
-            state._held.add(part)
+        state._faded = Faded(base["faded"])
+        pending = base["pending"]
+        for part in (base, *changes):
+            state._keys.extend(part["keys"])
+            state._texts.extend(part["texts"])
+            state._rows.ensure(len(state.keys))
+            state._rows.unpack(kernel_types.Packed(*part["rows"]))
+            pending = part["pending"]
+        for held in pending:
+            state._held.add(held)
+        state._next_decay_us = state._rows.next_decay_us
+        state._told_keys, state._told_texts = len(state.keys), len(state.texts)
+        state._looked_at = len(state.keys)
         return state
+
+    def _with_room(self, slots: Ints) -> Ints:
+        """Make room for entities that are new, and see which of them were known once."""
+        first, count = self._looked_at, len(self.keys)
+        if count > first:
+            self._rows.ensure(count)
+            self._rows.wake([first + place for place in self._faded.places(self.keys[first:])])
+            self._looked_at = count
+        return slots
+
+    def _sweep(self) -> kernel_types.Packed:
+        """Let go of silent entities and of texts that nothing stands for; all rows that stay."""
+        kept = self._let_go()
+        packed = self._rows.pack(kept)._replace(slots=np.arange(len(kept)))
+        is_renumbered = len(kept) < self._looked_at
+        if self.texts:
+            self._renumber_texts(packed)
+            is_renumbered = True
+        if is_renumbered:
+            self._rows.clear()
+            self._rows.ensure(len(kept))
+            self._rows.unpack(packed)
+            self._looked_at = len(kept)
+        return packed
+
+    def _let_go(self) -> Ints:
+        """Forget the keys of silent entities; the slots (until now) of all others."""
+        leaves, fades = self._rows.silent(len(self.keys), self._watermark_us)
+        for part in self._held.parts:
+            leaves[part.slots] = False
+        if not leaves.any():
+            return np.arange(len(self.keys))
+        keys = self.keys
+        self._faded.add([keys[slot] for slot in np.flatnonzero(leaves & fades).tolist()])
+        kept = np.flatnonzero(~leaves)
+        new_slots = np.full(len(keys), -1, np.int64)
+        new_slots[kept] = np.arange(len(kept))
+        self._held.change(lambda part: replace(part, slots=new_slots[part.slots]))
+        self._keys.replace([keys[slot] for slot in kept.tolist()])
+        return kept
+
+    def _renumber_texts(self, packed: kernel_types.Packed) -> None:
+        """Keep the texts that rows stand for, in ``packed`` and in those that wait."""
+        texts = self.texts
+        # The last place counts them.
+        new_codes = np.full(len(texts) + 1, -1.0)
+        new_codes[-1] = 0.0
+        self._rows.replace_texts(packed, new_codes)
+
+        def renumber(part: Pending) -> Pending:
+            values = part.values.copy()
+            for i in self._text_inputs:
+                some = np.flatnonzero(part.is_update & ~np.isnan(values[:, i]))
+                codes = values[some, i].astype(np.int64)
+                for code in np.unique(codes[new_codes[codes] < 0.0]).tolist():
+                    new_codes[code] = new_codes[-1]
+                    new_codes[-1] += 1.0
+                values[some, i] = new_codes[codes]
+            return replace(part, values=values)
+
+        self._held.change(renumber)
+        used = np.flatnonzero(new_codes[:-1] >= 0.0)
+        order = used[np.argsort(new_codes[used])]
+        self._texts.replace([texts[code] for code in order.tolist()])
 
     def _no_rows(self) -> tuple[Rows, Reads]:
         ints, values = np.empty(0, np.int64), np.empty((0, len(self.view.aggregates)))
         self._nothing = Pending(
-            ints, ints, ints, np.empty(0, np.bool_), ints, np.empty((0, len(self.layout.columns)))
+            ints, ints, ints, np.empty(0, np.bool_), ints, np.empty((0, len(self._inputs)))
         )
         return Rows(ints, ints, values), Reads(ints, values)
 
@@ -179,31 +266,14 @@ class ViewState:
                 values[:, self._whole] = np.where(too_large, np.nan, values[:, self._whole])
         return values
 
-    def _allocate(self, size: int, held: Sequence[Any] = ()) -> None:
-        """Make arrays for ``size`` entities that begin with those of ``held``."""
-        layout = self.layout
-        arrays = (
-            np.zeros((size, layout.width)),
-            np.zeros((size, layout.marks), np.int64),
-            np.full(size, kernel.NEVER, np.int64),
-            np.full(size, -1, np.int64),
-        )
-        for new, old in zip(arrays, held, strict=False):
-            new[: len(old)] = old
-        cells, marks, decay_at, stamped_at = arrays
-        blocks, last_row = kernel.block_decays(decay_at), np.full(size, -1, np.int64)
-        self._state = kernel_types.State(cells, marks, decay_at, stamped_at, blocks, last_row)
-
-    def _grow(self, size: int) -> None:
-        state = self._state
-        self._allocate(size, (state.cells, state.marks, state.decay_at, state.stamped_at))
-
 
 def warm_up() -> None:
     """Compile the kernel (seconds, once on a machine), so that no record has to wait for it."""
-    aggregate = Aggregate("n", "int64", "x", "count", window_us=2, hop_us=1)
-    state = ViewState(View("warm_up", "", ("k",), ("string",), (aggregate,), 0, ""))
     one = np.zeros(1, np.int64)
+    aggregate = Aggregate("n", "int64", "x", "count", window_us=2, hop_us=1)
+    view = View("warm_up", "", ("k",), ("string",), (aggregate,), 0, "", exact_tiles_max=4)
+    state = ViewState(view)
     slots = state.slots([b"k"])
     state.hold(Pending(slots, one, one, np.ones(1, np.bool_), one, np.ones((1, 1))))
     state.advance(1, 1)
+    ViewState.load(view, state.dump(), [state.changes()])

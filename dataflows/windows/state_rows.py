@@ -1,0 +1,144 @@
+"""The arrays of a view's state: how they grow, and how rows leave and come back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from contracts.plan import View
+from dataflows.windows import kernel, lists, packing
+from dataflows.windows.kernel_types import Batch, Bools, Floats, Ints, Output, Packed, Shape, State
+from dataflows.windows.layout import Layout, make_layout
+
+_ENTITIES_MIN = 64
+
+
+class StateRows:
+    """One row per slot. Not safe for threads.
+
+    Attributes:
+        layout: where what stands.
+        size: how many slots there is room for.
+    """
+
+    def __init__(self, view: View) -> None:
+        self.layout: Layout = make_layout(view)
+        self._shape = Shape(
+            self.layout.windows,
+            self.layout.groups,
+            self.layout.features,
+            self.layout.width,
+            self.layout.place_width,
+            view.ttl_us,
+            view.exact_tiles_max,
+            view.distinct_bits,
+            bool(view.offline_path),
+        )
+        self._fades = bool((self.layout.windows[:, 1] > 0).all())
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything, and the room it took."""
+        self.size = 0
+        free = np.full(1 + lists.SIZES, -1, np.int64)
+        free[0] = 0
+        blocks = np.zeros(0)
+        self._state = self._make(0, blocks, free)
+
+    def ensure(self, count: int) -> None:
+        """Have room for so many slots."""
+        if count <= self.size:
+            return
+        old, used = self._state, self.size
+        # What is not touched takes no memory, so there may be much of it.
+        self.size = max(_ENTITIES_MIN, count + count // 2)
+        new = self._state = self._make(self.size, old.blocks, old.free)
+        new.cells[: len(old.cells)] = old.cells
+        for name in ("marks", "lists", "decay_at", "stamped_at", "is_dirty"):
+            getattr(new, name)[:used] = getattr(old, name)
+        self._find_blocks()
+
+    def advance(self, batch: Batch, watermark_us: int) -> tuple[Output, Floats, int]:
+        """As ``kernel.advance``."""
+        if self.layout.lists:
+            needed = lists.places_needed(self._state, batch.slots, batch.is_update)
+            self._have_places(needed)
+        return kernel.advance(self._state, self._shape, batch, watermark_us)
+
+    def wake(self, slots: Sequence[int]) -> None:
+        """Take entities that were never updated for some that were, long ago."""
+        self._state.stamped_at[slots] = 0
+        self._state.is_dirty[slots] = True
+
+    def dirty(self, count: int) -> Ints:
+        """int64[...], those of the first slots that changed since this was asked last."""
+        is_dirty = self._state.is_dirty[:count]
+        found = np.flatnonzero(is_dirty)
+        is_dirty[:] = False
+        return found
+
+    def silent(self, count: int, watermark_us: int) -> tuple[Bools, Bools]:
+        """(bool[count] slots that nobody need remember, bool[count] those known once)."""
+        stamped_at = self._state.stamped_at[:count]
+        unknown = stamped_at < 0
+        if not self._fades:
+            return unknown, np.zeros(count, np.bool_)
+        silent = (self._state.decay_at[:count] == kernel.NEVER) & ~unknown
+        ttl_us = self._shape.ttl_us
+        if ttl_us:
+            return unknown | (silent & (watermark_us - stamped_at > ttl_us)), np.zeros(count, bool)
+        # A row may be stamped one step after the watermark, and nothing may be stamped so again.
+        silent &= stamped_at <= watermark_us
+        return unknown | silent, silent
+
+    def pack(self, slots: Ints) -> Packed:
+        """What is held of these slots."""
+        return packing.pack(self._state, self._shape, slots)
+
+    def unpack(self, packed: Packed) -> None:
+        """Put rows back; ``ensure`` must have made room for them."""
+        if self.layout.lists:
+            self._have_places(int(2 * packed.lengths.sum()) + 8 * packed.lengths.size)
+        packing.unpack(self._state, self._shape, packed)
+        self._find_blocks()
+
+    def replace_texts(self, packed: Packed, new_codes: Floats) -> None:
+        """As ``packing.replace_texts``."""
+        packing.replace_texts(packed, self._shape, self.layout.texts, new_codes)
+
+    @property
+    def next_decay_us(self) -> int:
+        """No row decays before."""
+        return int(self._state.decay_at.min(initial=kernel.NEVER))
+
+    def _have_places(self, needed: int) -> None:
+        state, width = self._state, self.layout.place_width
+        room = len(state.blocks) // width
+        wanted = int(state.free[0]) + needed
+        if wanted > room:
+            blocks = np.zeros((wanted + wanted // 2) * width)
+            blocks[: len(state.blocks)] = state.blocks
+            self._state = state._replace(blocks=blocks)
+
+    def _find_blocks(self) -> None:
+        state = self._state
+        self._state = state._replace(block_decay_at=kernel.block_decays(state.decay_at))
+
+    def _make(self, size: int, blocks: Floats, free: Ints) -> State:
+        layout = self.layout
+        decay_at = np.full(size, kernel.NEVER, np.int64)
+        none = np.zeros((size, layout.lists, lists.LIST_FIELDS), np.int64)
+        none[:, :, lists.BLOCK] = -1
+        return State(
+            cells=np.zeros(size * layout.width),
+            marks=np.zeros((size, layout.marks), np.int64),
+            lists=none,
+            decay_at=decay_at,
+            stamped_at=np.full(size, -1, np.int64),
+            block_decay_at=kernel.block_decays(decay_at),
+            last_row=np.full(size, -1, np.int64),
+            is_dirty=np.zeros(size, np.bool_),
+            blocks=blocks,
+            free=free,
+        )

@@ -1,0 +1,233 @@
+"""What one tile holds, compiled: adding a value to it, and what several of them hold together.
+
+A group's row in ``Layout.groups`` says which statistics its tiles hold, and where in the tile.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from dataflows.windows.distinct import count_union, set_add, set_merge, set_size
+from dataflows.windows.kernel_types import Floats, Ints, Scratch
+
+# numba does not notice when compiled code that this code calls has changed: a test sees to it
+# that what it was is written here.
+BUILT_ON = ("distinct b2df1d4d545299c8",)
+
+COUNT, SUM, MEAN, MIN, MAX, VAR, STD, FIRST, LAST, DISTINCT, LATEST = range(11)
+# Statistics a tile can hold, in the order of the columns of ``Layout.groups`` from OFFSETS on; a
+# set of distinct values has no fixed size and stands last.
+(
+    N_STAT,
+    SUM_STAT,
+    MIN_STAT,
+    MAX_STAT,
+    LAST_STAT,
+    LAST_TIME_STAT,
+    FIRST_STAT,
+    FIRST_TIME_STAT,
+    MEAN_STAT,
+    M2_STAT,
+    SET_STAT,
+) = range(11)
+STATS = 11
+(
+    GROUP_COLUMN,
+    GROUP_WINDOW,
+    GROUP_BASE,
+    GROUP_WORD,
+    GROUP_LIST,
+    GROUP_LATEST,
+    GROUP_WIDTH,
+    OFFSETS,
+) = range(8)
+
+
+@numba.njit(cache=True, error_model="numpy")
+def add_value(
+    cells: Floats,
+    start: int,
+    g: int,
+    groups: Ints,
+    value: float,
+    event_us: int,
+    is_first: bool,  # noqa: FBT001
+    bits: int,
+) -> None:
+    """Add a value to the tile that begins at ``start``; what stood there is void if it is first."""
+    at_count = start + groups[g, OFFSETS + N_STAT]
+    count = 1.0 if is_first else cells[at_count] + 1.0
+    cells[at_count] = count
+    at = groups[g, OFFSETS + SUM_STAT]
+    if at >= 0:
+        # Not the value itself: a negative zero is not what the first sum gives.
+        cells[start + at] = (0.0 if is_first else cells[start + at]) + value
+    at = groups[g, OFFSETS + MIN_STAT]
+    if at >= 0:
+        cells[start + at] = value if is_first else min(cells[start + at], value)
+    at = groups[g, OFFSETS + MAX_STAT]
+    if at >= 0:
+        cells[start + at] = value if is_first else max(cells[start + at], value)
+    at = groups[g, OFFSETS + LAST_STAT]
+    if at >= 0:
+        # A late event is the last one only if nothing newer came.
+        time = start + groups[g, OFFSETS + LAST_TIME_STAT]
+        if is_first or event_us >= cells[time]:
+            cells[start + at] = value
+            cells[time] = event_us
+    at = groups[g, OFFSETS + FIRST_STAT]
+    if at >= 0:
+        time = start + groups[g, OFFSETS + FIRST_TIME_STAT]
+        if is_first or event_us < cells[time]:
+            cells[start + at] = value
+            cells[time] = event_us
+    at = groups[g, OFFSETS + MEAN_STAT]
+    if at >= 0:
+        at_m2 = start + groups[g, OFFSETS + M2_STAT]
+        mean = 0.0 if is_first else cells[start + at]
+        step = value - mean
+        mean += step / count
+        cells[start + at] = mean
+        cells[at_m2] = (0.0 if is_first else cells[at_m2]) + step * (value - mean)
+    at = groups[g, OFFSETS + SET_STAT]
+    if at >= 0:
+        if is_first:
+            cells[start + at] = 0.0
+        set_add(cells, start + at, value, bits)
+
+
+@numba.njit(cache=True, error_model="numpy")
+def merge_tiles(cells: Floats, into: int, later: int, g: int, groups: Ints, bits: int) -> None:
+    """Put what the tile at ``later`` holds to what the one before it, at ``into``, does."""
+    at_count = groups[g, OFFSETS + N_STAT]
+    before, added = cells[into + at_count], cells[later + at_count]
+    cells[into + at_count] = before + added
+    at = groups[g, OFFSETS + SUM_STAT]
+    if at >= 0:
+        cells[into + at] += cells[later + at]
+    at = groups[g, OFFSETS + MIN_STAT]
+    if at >= 0:
+        cells[into + at] = min(cells[into + at], cells[later + at])
+    at = groups[g, OFFSETS + MAX_STAT]
+    if at >= 0:
+        cells[into + at] = max(cells[into + at], cells[later + at])
+    at = groups[g, OFFSETS + LAST_STAT]
+    if at >= 0:
+        cells[into + at] = cells[later + at]
+        at = groups[g, OFFSETS + LAST_TIME_STAT]
+        cells[into + at] = cells[later + at]
+    at = groups[g, OFFSETS + FIRST_STAT]
+    if at >= 0:
+        # A tile that was put together may hold what is older than the tile before it.
+        at_time = groups[g, OFFSETS + FIRST_TIME_STAT]
+        if cells[later + at_time] < cells[into + at_time]:
+            cells[into + at] = cells[later + at]
+            cells[into + at_time] = cells[later + at_time]
+    at = groups[g, OFFSETS + MEAN_STAT]
+    if at >= 0:
+        at_m2 = groups[g, OFFSETS + M2_STAT]
+        step, count = cells[later + at] - cells[into + at], before + added
+        cells[into + at] += step * added / count
+        cells[into + at_m2] += cells[later + at_m2] + step * step * before * added / count
+    at = groups[g, OFFSETS + SET_STAT]
+    if at >= 0:
+        set_merge(cells, into + at, later + at, bits)
+
+
+@numba.njit(cache=True, error_model="numpy")
+def tile_size(cells: Floats, start: int, g: int, groups: Ints, bits: int) -> int:
+    """Doubles that the tile at ``start`` uses; the others of its width mean nothing."""
+    at = groups[g, OFFSETS + SET_STAT]
+    return groups[g, GROUP_WIDTH] if at < 0 else at + set_size(cells, start + at, bits)
+
+
+@numba.njit(cache=True, error_model="numpy")
+def fold(cells: Floats, count: int, g: int, groups: Ints, bits: int, scratch: Scratch) -> None:
+    """Put together the tiles at the first ``count`` of ``scratch.places``, oldest first.
+
+    ``scratch.held`` gets what they hold, one place a statistic; the last one the distinct count.
+    """
+    places, held = scratch.places, scratch.held
+    at_count = groups[g, OFFSETS + N_STAT]
+    at_sum = groups[g, OFFSETS + SUM_STAT]
+    at_min = groups[g, OFFSETS + MIN_STAT]
+    at_max = groups[g, OFFSETS + MAX_STAT]
+    at_last = groups[g, OFFSETS + LAST_STAT]
+    number, total, low, high, last = 0.0, 0.0, np.inf, -np.inf, np.nan
+    for i in range(count):
+        start = places[i]
+        number += cells[start + at_count]
+        if at_sum >= 0:
+            total += cells[start + at_sum]
+        if at_min >= 0:
+            low = min(low, cells[start + at_min])
+        if at_max >= 0:
+            high = max(high, cells[start + at_max])
+        if at_last >= 0:
+            last = cells[start + at_last]
+    held[N_STAT], held[SUM_STAT], held[LAST_STAT] = number, total, last
+    held[MIN_STAT], held[MAX_STAT] = low, high
+    if count == 0:
+        held[SET_STAT] = 0.0
+        return
+    at_first = groups[g, OFFSETS + FIRST_STAT]
+    if at_first >= 0:
+        at_time = groups[g, OFFSETS + FIRST_TIME_STAT]
+        first = places[0]
+        for i in range(1, count):
+            if cells[places[i] + at_time] < cells[first + at_time]:
+                first = places[i]
+        held[FIRST_STAT] = cells[first + at_first]
+    if groups[g, OFFSETS + MEAN_STAT] >= 0:
+        _fold_spread(cells, count, g, groups, scratch)
+    at_set = groups[g, OFFSETS + SET_STAT]
+    if at_set >= 0:
+        held[SET_STAT] = count_union(
+            cells, places[:count], at_set, bits, scratch.hashes, scratch.registers
+        )
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _fold_spread(cells: Floats, count: int, g: int, groups: Ints, scratch: Scratch) -> None:
+    """Mean and sum of squared differences of several tiles, by the formula of Chan et al."""
+    at_count = groups[g, OFFSETS + N_STAT]
+    at_mean, at_m2 = groups[g, OFFSETS + MEAN_STAT], groups[g, OFFSETS + M2_STAT]
+    start = scratch.places[0]
+    number, mean, m2 = cells[start + at_count], cells[start + at_mean], cells[start + at_m2]
+    for i in range(1, count):
+        start = scratch.places[i]
+        added = cells[start + at_count]
+        together = number + added
+        step = cells[start + at_mean] - mean
+        mean += step * added / together
+        m2 += cells[start + at_m2] + step * step * number * added / together
+        number = together
+    scratch.held[MEAN_STAT], scratch.held[M2_STAT] = mean, m2
+
+
+@numba.njit(cache=True, error_model="numpy")
+def result(function: int, held: Floats) -> float:
+    """What a function gives of what the tiles of its group hold; NaN is null."""
+    count = held[N_STAT]
+    if function == COUNT:
+        return count
+    if function == DISTINCT:
+        return held[SET_STAT]
+    if count == 0.0:
+        return np.nan
+    if function == SUM:
+        return held[SUM_STAT]
+    if function == MEAN:
+        return held[SUM_STAT] / count
+    if function == MIN:
+        return held[MIN_STAT]
+    if function == MAX:
+        return held[MAX_STAT]
+    if function == VAR:
+        return held[M2_STAT] / count
+    if function == STD:
+        return np.sqrt(held[M2_STAT] / count)
+    if function == FIRST:
+        return held[FIRST_STAT]
+    return held[LAST_STAT]
