@@ -15,7 +15,7 @@ class Near:
     def __eq__(self, other: object) -> bool:
         """Whether ``other`` is near enough; with nothing allowed, whether it is the same."""
         if isinstance(other, int | float):
-            return 0 <= other and abs(other - self.value) <= self.within
+            return other >= 0 and abs(other - self.value) <= self.within
         return self is other
 
     __hash__ = None  # type: ignore[assignment]

@@ -117,7 +117,7 @@ def test_a_moment_that_is_there_needs_no_room() -> None:
 
 
 def test_what_came_late_to_moments_that_are_one() -> None:
-    """A late event between two moments that became one has a tile of its own; the first is first."""
+    """A late event between two moments that became one has its own tile; the first is first."""
     view = _view(feature("f", "first", 100, 1), feature("l", "last", 100, 1), most=2)
     times = [(5, 5), (8, 8), (50, 50), (6, 51)]
     items = [Item(b"a", at, effect, i, (float(at),)) for i, (at, effect) in enumerate(times)]
