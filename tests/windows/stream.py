@@ -258,7 +258,7 @@ def hash_of(value: Value) -> float:
 
 def _number(wanted: Input, value: Value, texts: TextList) -> float:
     """What an input is to be of a value; strings get new places in ``texts``."""
-    if value is None:
+    if value is None or value != value:
         return math.nan
     if wanted.kind == "text":
         assert isinstance(value, str)
