@@ -45,7 +45,6 @@ _DTYPES: Final[Mapping[Any, ValueType]] = {
 }
 _NAMES: Final[Mapping[str, str]] = {kind: str(dtype) for dtype, kind in _DTYPES.items()}
 _COUNTS: Final = ("count", "count_distinct")
-_CHOICES: Final = ("first", "last", "latest")
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -202,18 +201,12 @@ def _check_types(aggregate: Aggregate, kind: ColumnType, where: str) -> None:
     """Raise DefinitionError if the function does not take such a column, or gives another type."""
     here = _place(aggregate, where)
     function = aggregate.function
-    if kind in ("string", "timestamp") and function not in _COUNTS:
-        if kind == "timestamp":
-            raise DefinitionError(
-                f"{here}: column {aggregate.column!r} is a timestamp, of which only "
-                f"{' and '.join(_COUNTS)} can be executed; log it as a number too"
-            )
-        if function not in _CHOICES:
-            raise DefinitionError(
-                f"{here}: {function} of column {aggregate.column!r}, which is a string; of strings "
-                f"there are {', '.join((*_COUNTS, 'first', 'last'))}"
-            )
     possible = _results(function, kind)
+    if not possible:
+        raise DefinitionError(
+            f"{here}: {function} of column {aggregate.column!r}, which is a {kind}; of those there "
+            f"are {', '.join((*_COUNTS, *(('first', 'last') if kind == 'string' else ())))}"
+        )
     if aggregate.dtype not in possible:
         raise DefinitionError(
             f"{here}: {function} of a {kind} column is declared as {_NAMES[aggregate.dtype]}; use "
@@ -222,11 +215,16 @@ def _check_types(aggregate: Aggregate, kind: ColumnType, where: str) -> None:
 
 
 def _results(function: AggregateFunction, kind: ColumnType) -> tuple[ValueType, ...]:
-    """What a feature may be declared as. Whole numbers are so by their nature, never rounded."""
+    """What a feature may be declared as, nothing if there is no such feature.
+
+    Whole numbers are so by their nature: nothing is ever rounded to one.
+    """
     if function in _COUNTS:
         return "int64", "float64"
     if kind == "string":
-        return ("string",)
+        return ("string",) if function in ("first", "last", "latest") else ()
+    if kind == "timestamp":
+        return ()
     if function in ("mean", "var", "std") or kind == "float64":
         return ("float64",)
     if kind == "bool" and function != "sum":

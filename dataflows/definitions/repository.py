@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 from feast import Entity, FeatureService, StreamFeatureView
 from feast.base_feature_view import BaseFeatureView
+from feast.errors import FeastModuleImportError
 
 from contracts.model_spec import Model
 from contracts.plan import Plan, Topic, View
@@ -161,7 +162,11 @@ def _import_definitions(directory: Path) -> ModuleType:
     except (Exception, SystemExit) as error:
         frames = [f for f in traceback.extract_tb(sys.exc_info()[2]) if f.filename == str(path)]
         line = f", line {frames[-1].lineno}" if frames else ""
-        raise DefinitionError(f"{path}{line}: {type(error).__name__}: {error}") from error
+        told = f"{type(error).__name__}: {error}"
+        if isinstance(error, FeastModuleImportError):
+            # Feast's decorator has a mode of its own if none is given, which needs Spark.
+            told += "; use mode='python' or mode='pandas'"
+        raise DefinitionError(f"{path}{line}: {told}") from error
     return module
 
 

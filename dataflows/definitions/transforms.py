@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
 from types import FunctionType
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
-import pandas as pd
+import numpy as np
 from feast import StreamFeatureView
 
-from contracts.plan import ColumnType, TransformMode, View
+from contracts.plan import Topic, TransformMode, View
 from dataflows.definitions.errors import DefinitionError
+from dataflows.sources.columns import BadColumnError
+from dataflows.sources.transform import needed_columns
+from dataflows.sources.transform_columns import ListRows, kinds_of
+from dataflows.sources.transform_frames import FrameRows
 
 TransformFunction = Callable[[Any], Any]
 _MODES: Final[tuple[TransformMode, ...]] = ("python", "pandas")
-_FRAME_TYPES: Final[Mapping[ColumnType, str]] = {
-    "string": "object",
-    "int64": "Int64",
-    "float64": "float64",
-    "bool": "boolean",
-    "timestamp": "datetime64[us, UTC]",
-}
 
 
 @dataclass(frozen=True)
@@ -73,41 +70,31 @@ def _mode_name(mode: Any) -> str:
     return str(getattr(mode, "value", mode))
 
 
-def try_without_rows(
-    transform: Transform, view: View, columns: Mapping[str, ColumnType], where: str
-) -> None:
+def try_without_rows(transform: Transform, view: View, topic: Topic, where: str) -> None:
     """Call the function with columns that have no rows; raise DefinitionError if its result is odd.
 
     This finds what gives no batch of columns at all, and misspelt ones. A function need not take an
     empty batch, so one that raises, or gives nothing or just what it got, is left to the real rows.
     """
-    given: Any = {name: [] for name in columns}
-    expected: Any = dict
-    if transform.mode == "pandas":
-        expected = pd.DataFrame
-        given = pd.DataFrame(
-            {name: pd.Series([], dtype=_FRAME_TYPES[kind]) for name, kind in columns.items()}
-        )
-    result: Any = expected()
+    rows = ListRows(topic) if transform.mode == "python" else FrameRows(topic)
+    names = kinds_of(topic)
+    nothing: dict[str, Any] = {
+        n: [] if k in ("string", "int64") else np.empty(0) for n, k in names.items()
+    }
+    given: Any = rows.give(nothing, slice(0))
+    # If it raises it is as if it had given nothing; what it was given may have changed meanwhile.
+    result: Any = type(given)()
     with suppress(Exception):
         result = transform.function(given)
-    if not isinstance(result, expected):
-        what = "a dict of lists" if expected is dict else "a DataFrame"
+    try:
+        found = rows.take(result, 0).keys()
+    except BadColumnError as error:
+        raise DefinitionError(f"{where}: called without rows, {error}") from error
+    missing = [name for name in needed_columns(view) if name not in found]
+    if missing and found and found != names.keys():
         raise DefinitionError(
-            f"{where}: its udf gives a {type(result).__name__}; in mode {transform.mode!r} it must "
-            f"give {what}"
+            f"{where}: its function gave no column {missing[0]!r}, only {', '.join(found)}"
         )
-    found = {str(name) for name in result}
-    missing = [name for name in _needed(view) if name not in found]
-    if missing and found and found != set(columns):
-        raise DefinitionError(
-            f"{where}: what its udf gives has no column {missing[0]!r}, only "
-            f"{', '.join(sorted(found))}"
-        )
-
-
-def _needed(view: View) -> list[str]:
-    return list(dict.fromkeys([*view.join_keys, *(one.column for one in view.aggregates)]))
 
 
 def make_portable(view: StreamFeatureView, directory: Path) -> None:
@@ -115,13 +102,16 @@ def make_portable(view: StreamFeatureView, directory: Path) -> None:
 
     Feast pickles a ``udf`` by dill into its registry, and loads it whenever somebody reads the
     view. It leaves out a ``feature_transformation``, and pickles by name the functions and classes
-    of ``definitions.py`` that the function uses, which nobody else can import.
+    of ``definitions.py`` that the function uses, which nobody else can import. Type hints that are
+    text are looked up again elsewhere, where their imports are missing.
     """
     given = view.feature_transformation
     if given is None:
         return
     function: Any = given.udf
     view.mode, view.udf, view.udf_string = given.mode, function, given.udf_string
+    with suppress(Exception):
+        function.__annotations__ = get_type_hints(function)
     namespace: dict[str, Any] = getattr(function, "__globals__", {})
     if Path(namespace.get("__file__") or "/").resolve().parent != directory.resolve():
         return

@@ -81,7 +81,7 @@ def compile_view(
     if transform is None:
         return CompiledView(view, None)
     check_portable(feast_view, directory, where)
-    try_without_rows(transform, view, columns, where)
+    try_without_rows(transform, view, topic, where)
     return CompiledView(view, transform.function)
 
 
