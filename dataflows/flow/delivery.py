@@ -137,7 +137,7 @@ class Delivery:
         count = 0
         for last in rows:
             view = self._views[last.view]
-            count += self._writer.write(view, last.keys, last.stamps_us, last.values)
+            count += self._writer.write(view, last.keys, last.stamps_us, last.values, last.texts)
         if count:
             self._commit()
         self._note(watermarks, count)
