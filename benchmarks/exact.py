@@ -14,6 +14,7 @@ the state of all cards, its index of keys included; the snapshot is what is writ
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import multiprocessing
 import os
@@ -154,10 +155,8 @@ def bytes_per_card(kind: Kind, events: int, cards: int) -> tuple[float, float]:
     stream = make_stream(events, cards, SHARDS, BATCH_EVENTS)
     # What the kernel and numpy take when they are used first is not the state's.
     _states(make_stream(BATCH_EVENTS, 100, SHARDS, BATCH_EVENTS), kind)
-    gc.collect()
     before = _resident_bytes()
     states = _states(stream, kind)
-    gc.collect()
     memory = _resident_bytes() - before
     snapshot = sum(len(pickle.dumps(state.dump(), pickle.HIGHEST_PROTOCOL)) for state in states)
     return memory / cards, snapshot / cards
@@ -175,6 +174,9 @@ def _states(stream: Stream, kind: Kind) -> list[ViewState]:
 
 
 def _resident_bytes() -> int:
+    gc.collect()
+    # Else the state would go where something else was, and seem to take nothing.
+    ctypes.CDLL(None).malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
