@@ -44,6 +44,7 @@ class Store:
         keys: Sequence[bytes],
         stamps_us: npt.NDArray[np.int64],
         values: npt.NDArray[np.float64],
+        texts: Sequence[str] = (),
     ) -> int:
         """Stage the first feature."""
         self.staged |= dict(zip(keys, values[:, 0].tolist(), strict=True))
