@@ -40,6 +40,7 @@ from tests.definitions.cards import (
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Stream feature views are experimental"),
+    pytest.mark.filterwarnings("ignore:Batch feature views are experimental"),
     pytest.mark.filterwarnings("ignore:On demand feature view"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:feast"),
 ]
@@ -68,9 +69,9 @@ def _mapped(mapping: dict[str, str], **more: Any) -> Objects:
     return [view(source=source(field_mapping=mapping, **more))]
 
 
-def _served(*features: Any, **more: Any) -> Objects:
-    shown = [one for one in features if not hasattr(one, "projection")]
-    return [*shown, *features, service(*features, **more), model()]
+def _served(*views: Any, read: Objects | None = None, **more: Any) -> Objects:
+    """These views, and a model that reads them, or ``read``."""
+    return [*views, service(*(read or views), **more), model()]
 
 
 def _batch_view(kind: Any = FeatureView, **more: Any) -> Any:
@@ -80,11 +81,12 @@ def _batch_view(kind: Any = FeatureView, **more: Any) -> Any:
 
 def _on_demand() -> Any:
     asked = RequestSource(name="asked", schema=[Field(name="x", dtype=Float64)])
+    function: Any = lambda inputs: {"y": inputs["x"]}  # noqa: E731
     return OnDemandFeatureView(
         name="demanded",
         sources=[asked],
         schema=[Field(name="y", dtype=Float64)],
-        udf=lambda inputs: {"y": inputs["x"]},
+        udf=function,
         udf_string="",
         mode="python",
     )
@@ -95,7 +97,7 @@ def _pushed() -> Any:
 
 
 def _kinesis() -> Any:
-    kinesis = KinesisSource(
+    return KinesisSource(
         name="kinesis",
         timestamp_field="at",
         record_format=JsonFormat("x double"),
@@ -103,7 +105,6 @@ def _kinesis() -> Any:
         stream_name="payments",
         batch_source=files(),
     )
-    return view(source=kinesis)
 
 
 def _derived() -> Objects:
@@ -125,7 +126,10 @@ REFUSED: dict[str, tuple[Callable[[], Objects], str]] = {
     "online=False": (lambda: [view(online=False)], "online=False cannot be executed"),
     "a view of views": (_derived, "'second' reads a StreamFeatureView; only KafkaSource"),
     "PushSource": (lambda: [_pushed()], "reads a PushSource; only KafkaSource"),
-    "KinesisSource": (lambda: [_kinesis()], "reads a KinesisSource; only KafkaSource"),
+    "KinesisSource": (
+        lambda: [model(spine=_kinesis())],
+        "'abroad' reads a KinesisSource; only KafkaSource",
+    ),
     "another timestamp_field": (
         lambda: [view(timestamp_field="opened")],
         "timestamp_field is 'opened', but that of its source is 'at'",
@@ -292,10 +296,13 @@ REFUSED: dict[str, tuple[Callable[[], Objects], str]] = {
         "not JSON",
     ),
     "a topic described in two ways": (
-        lambda: (
-            [view(), model(features=None, request=["amount"], spine=source(tags={"a": "b"}))][:1]
-            + [view(name="b", source=source(field_mapping={"shop": "s"}))]
-        ),
+        lambda: [
+            view(),
+            view(
+                name="other",
+                source=source(field_mapping={"shop": "s"}, batch_source=files(path="data/other")),
+            ),
+        ],
         "must agree in message_format, timestamp_field, field_mapping",
     ),
     # field_mapping.
@@ -348,9 +355,12 @@ REFUSED: dict[str, tuple[Callable[[], Objects], str]] = {
         lambda: _served(view(), _on_demand()),
         "has 'demanded', which is not a stream feature view",
     ),
-    "with_name": (lambda: [v := view(), *_served(v.with_name("x"))], "with_name and with_join_key"),
+    "with_name": (
+        lambda: _served(v := view(), read=[v.with_name("x")]),
+        "with_name and with_join_key",
+    ),
     "with_join_key_map": (
-        lambda: [v := view(), *_served(v.with_join_key_map({"card": "shop"}))],
+        lambda: _served(v := view(), read=[v.with_join_key_map({"card": "shop"})]),
         "with_join_key_map cannot be executed",
     ),
     "logging_config": (
@@ -368,7 +378,7 @@ REFUSED: dict[str, tuple[Callable[[], Objects], str]] = {
         "feature service 'features': tag 'headwater.offline' is unknown",
     ),
     "a feature twice": (
-        lambda: [v := view(), *_served(v, v[["spent"]])[1:]],
+        lambda: _served(v := view(), read=[v, v[["spent"]]]),
         "a feature stands twice",
     ),
     "two services of one name": (
@@ -466,7 +476,8 @@ def test_feast_itself_refuses_some() -> None:
         Entity(name="e", join_keys=["a", "b"], value_type=ValueType.STRING)
     with pytest.raises(TypeError, match="date_partition_column"):
         FileSource(path="p", date_partition_column="d")  # type: ignore[call-arg]
-    with pytest.raises(ValueError, match="stream source"):
-        view(source=files())
+    for batch_or_unknown in (files(), _kinesis()):
+        with pytest.raises(ValueError, match="stream source"):
+            view(source=batch_or_unknown)
     with pytest.raises(ValueError, match="timestamp field"):
         view(timestamp_field="")
