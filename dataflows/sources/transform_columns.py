@@ -80,7 +80,9 @@ def taken_column(name: str, kind: ColumnType, values: Any) -> Any:
 
 def _given(name: str, kind: ColumnType, values: Any) -> list[Any]:
     if kind in ("string", "int64"):
-        return list(values)
+        # A slice of a list is a list of its own.
+        texts_or_integers: list[Any] = values
+        return texts_or_integers
     numbers: Floats = values
     if kind == "float64":
         given: list[Any] = numbers.tolist()

@@ -26,6 +26,7 @@ class FrameRows:
 
     def give(self, columns: Mapping[str, Any], part: slice) -> pd.DataFrame:
         """A new frame of these rows of all columns, indexed from 0 on."""
+        # A frame copies what comes in a dict.
         return pd.DataFrame(
             {name: _given(name, kind, columns[name][part]) for name, kind in self._kinds.items()}
         )
@@ -76,4 +77,4 @@ def _given(name: str, kind: ColumnType, values: Any) -> Any:
         moments = times_us(name, values).astype("datetime64[us]")
         moments[is_null] = np.datetime64("NaT")
         return pd.Series(moments).dt.tz_localize("UTC")
-    return np.array(values)
+    return values
