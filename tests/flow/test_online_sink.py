@@ -23,7 +23,9 @@ from dataflows.stores.online_writer import OnlineStoreGoneError
 from dataflows.windows.view_state import Rows
 from tests.flow import shop
 
+# A shard's own lists: rows replace each other as long as these stay the same.
 KEYS = [b"a", b"b", b"c"]
+TEXTS: list[str] = []
 
 
 class Store:
@@ -82,7 +84,7 @@ def _partition(repository: Repository, context: RunContext, store: Store) -> Onl
 def _output(slots: list[int], first: float) -> ShardOutput:
     values = np.arange(first, first + len(slots))[:, None]
     stamps_us = np.arange(len(slots))
-    rows = ViewRows(KEYS, Rows(np.array(slots, np.int64), stamps_us, values))
+    rows = ViewRows(KEYS, Rows(np.array(slots, np.int64), stamps_us, values), TEXTS)
     return ShardOutput(0, 7, {"shop_orders": rows}, {}, {})
 
 
