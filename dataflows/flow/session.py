@@ -67,6 +67,11 @@ class _Ended:
 
 
 @dataclass(frozen=True)
+class _Turn:
+    session: str
+
+
+@dataclass(frozen=True)
 class _Stop:
     session: str
 
@@ -195,6 +200,25 @@ class Session:
                     "on the same state folder, after those of the last run have ended"
                 )
             time.sleep(_PAUSE_SECONDS)
+
+    def take_turn(self) -> None:
+        """Wait until the processes of lower numbers listen, which is when this one may connect.
+
+        Raises:
+            EngineError: one of them is gone, or does not come to it.
+        """
+        begun_at = self._monotonic()
+        for number in range(self.seat.number):
+            while (turn := self._read(f"turn-{number}", _Turn)) is None or turn.session != self._id:
+                gone = self.gone()
+                waited_seconds = self._monotonic() - begun_at
+                if gone or waited_seconds > self._absent_seconds_max:
+                    raise EngineError(gone or _gone(number, f"silent for {waited_seconds:.0f} s"))
+                time.sleep(_PAUSE_SECONDS)
+        if self.seat.number:
+            # It says so a moment before. Who comes too early has to wait for a second.
+            time.sleep(2 * _PAUSE_SECONDS)
+        self._write(f"turn-{self.seat.number}", _Turn(self._id))
 
     def gone(self) -> str | None:
         """Who ended before all was done, in words; None if nobody did."""

@@ -61,6 +61,7 @@ def run_together(
     _check_address(session)
     run = _Run()
     guard(flow, run.note, run.has_begun.set)
+    session.take_turn()
     thread = threading.Thread(target=_work, args=(work, run), name="bytewax", daemon=True)
     thread.start()
     try:

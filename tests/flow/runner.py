@@ -2,7 +2,7 @@
 
 One JSON object a line comes in. ``{"log", "out", "until_end", "settings"}`` is answered with the
 pid of the child that runs the flow; ``{"pid"}``, once that child has ended, with ``[exit code,
-error]``.
+error]``. Among the settings there may be ``batch_records``, the most that one read takes.
 """
 
 from __future__ import annotations
@@ -14,14 +14,20 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from contracts.file_log import PartitionFile
+from contracts.log import Chunk
 from dataflows.definitions.repository import Repository, load_repository
 from dataflows.flow.engine import run_flow
 from dataflows.windows.view_state import warm_up
 from tests.flow import shop
 
+# Bytewax says on the standard output that it has to wait for another process.
+_ANSWERS = os.fdopen(os.dup(1), "w")
+
 
 def main() -> None:
     """Serve requests until the input ends; the argument is the folder of the repository."""
+    os.dup2(2, 1)
     repository = load_repository(Path(sys.argv[1]))
     warm_up()
     errors: dict[int, Path] = {}
@@ -45,7 +51,10 @@ def main() -> None:
 def _run(repository: Repository, request: dict[str, Any], error: Path) -> None:
     """Run the flow in this child and leave without the parent's exit handlers."""
     log, out = Path(request["log"]), Path(request["out"])
-    settings = shop.settings(repository.directory, log, out, **request["settings"])
+    given = dict(request["settings"])
+    if "batch_records" in given:
+        _read_at_most(given.pop("batch_records"))
+    settings = shop.settings(repository.directory, log, out, **given)
     places = shop.places(out, [view.name for view in repository.plan.views])
     code = 1
     try:
@@ -58,8 +67,19 @@ def _run(repository: Repository, request: dict[str, Any], error: Path) -> None:
         os._exit(code)
 
 
+def _read_at_most(records: int) -> None:
+    """Have each read of a file end after so many records: settings know of bytes only."""
+    chunk = PartitionFile._chunk
+
+    def first_ones(self: PartitionFile, lines: bytes) -> Chunk:
+        return chunk(self, b"".join(lines.splitlines(keepends=True)[:records]))
+
+    setattr(PartitionFile, "_chunk", first_ones)  # noqa: B010 - mypy knows that it is no variable
+
+
 def _say(what: Any) -> None:
-    print(json.dumps(what), flush=True)  # noqa: T201 - the answer is this process's output
+    _ANSWERS.write(f"{json.dumps(what)}\n")
+    _ANSWERS.flush()
 
 
 if __name__ == "__main__":
