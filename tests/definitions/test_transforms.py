@@ -22,9 +22,9 @@ from feast.types import Float64
 
 from dataflows.definitions.errors import DefinitionError
 from dataflows.definitions.repository import Compiled, compile_plan, load_repository
-from dataflows.definitions.transform_code import byte_code_of, code_of
-from tests.cli.rides import ROOT, Rides
+from tests.cli.rides import Rides
 from tests.definitions.cards import CARD, HOUR, one_feature, view
+from tests.definitions.functions import REPOSITORY
 
 pytestmark = pytest.mark.filterwarnings("ignore:Stream feature views are experimental")
 
@@ -149,58 +149,6 @@ def test_a_function_need_not_take_an_empty_batch(function: Callable[[Any], Any])
     assert _compiled(udf=function).transforms == {"cards": function}
 
 
-REPOSITORY = """
-import math
-from datetime import timedelta
-import pandas as pd
-from feast import Entity, Field, FileSource, KafkaSource, StreamFeatureView, ValueType
-from feast.aggregation import Aggregation
-from feast.data_format import JsonFormat
-from feast.stream_feature_view import stream_feature_view
-from feast.transformation.pandas_transformation import PandasTransformation
-from feast.types import Float64, String
-
-FACTOR = 2.0
-NAMES = {"b", "a"}
-card = Entity(name="card", join_keys=["card"], value_type=ValueType.STRING)
-
-
-def given(name):
-    source = KafkaSource(
-        name=name, topic="payments", kafka_bootstrap_servers="", timestamp_field="at",
-        message_format=JsonFormat("card string not null, amount double, at timestamp not null"),
-        batch_source=FileSource(name=f"{name}_files", path=f"data/{name}",
-                                timestamp_field="event_timestamp"))
-    return dict(
-        entities=[card], source=source, timestamp_field="at", ttl=timedelta(0),
-        aggregations=[Aggregation("big", "sum", timedelta(hours=1), name="f")],
-        schema=[Field(name="card", dtype=String), Field(name="f", dtype=Float64)])
-
-
-def times(amount):
-    return math.floor(amount * FACTOR)
-
-
-def enlarged(rows):
-    return {**rows, "big": [times(amount) for amount in rows["amount"]]}
-
-
-def frame(rows: pd.DataFrame) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame({**rows, "big": rows["amount"] * FACTOR})
-
-
-plain = StreamFeatureView(
-    name="plain", udf=enlarged, udf_string="", mode="python", **given("plain"))
-direct = StreamFeatureView(
-    name="direct", feature_transformation=PandasTransformation(frame, ""), **given("direct"))
-
-
-@stream_feature_view(mode="python", **given("decorated"))
-def decorated(rows):
-    return enlarged(rows) if NAMES else rows
-"""
 READ = """
 import sys
 import pandas as pd
@@ -277,52 +225,14 @@ def test_what_feast_could_not_keep_is_refused(
     assert "\n" not in str(caught.value)
 
 
-CHANGES = [
-    (("FACTOR = 2.0", "FACTOR = 3.0"), True),
-    (("math.floor(", "math.ceil("), True),
-    (("[times(amount)", "[times(amount) + 0"), True),
-    (('NAMES = {"b", "a"}', 'NAMES = {"b", "c"}'), True),
-    (('NAMES = {"b", "a"}', 'NAMES = {"a", "b"}'), False),
-    (("FACTOR = 2.0", "OTHER = 1\n\n# why\nFACTOR = 2.0"), False),
-    (("def times(amount):", 'def times(amount):\n    """What it does."""\n    # and why'), False),
-    (('mode="python", **given("decorated")', '**given("decorated"), mode="python"'), False),
-]
-
-
-@pytest.mark.parametrize(("change", "is_other"), CHANGES)
-def test_what_a_function_does_is_told_from_how_it_is_written(
-    tmp_path: Path, change: tuple[str, str], is_other: bool
-) -> None:
-    """The text of a function changes with its code and what it uses, not with its surroundings."""
-    codes = []
-    for name, text in (("before", REPOSITORY), ("after", REPOSITORY.replace(*change))):
-        Rides(tmp_path / name).create(text)
-        function = load_repository(tmp_path / name).transforms["decorated"]
-        codes.append((code_of(function), byte_code_of(function)))
-    assert (codes[0][0] != codes[1][0]) == is_other
-    if is_other:
-        assert codes[0][1] != codes[1][1]
-
-
-def test_a_code_is_the_same_in_every_process(tmp_path: Path) -> None:
-    """Neither the seed of hashes nor addresses show in a function's code."""
-    Rides(tmp_path).create(REPOSITORY)
-    program = (
-        "import sys; from pathlib import Path\n"
-        "from dataflows.definitions.repository import load_repository\n"
-        "from dataflows.definitions.transform_code import byte_code_of, code_of\n"
-        "functions = load_repository(Path(sys.argv[1])).transforms\n"
-        "print([(code_of(functions[n]), byte_code_of(functions[n])) for n in sorted(functions)])"
-    )
-    said = [
-        subprocess.run(
-            [sys.executable, "-c", program, str(tmp_path)],
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2")
-    ]
-    assert said[0] == said[1]
-    assert "math.floor" in said[0]
+def test_views_in_another_file_are_not_forgotten(tmp_path: Path) -> None:
+    """Feast looks into all files; a view that the dataflow would not run is refused by apply."""
+    cards = Rides(tmp_path / "feature_repo")
+    cards.create(REPOSITORY)
+    more = REPOSITORY.replace('"plain"', '"more"').partition("direct =")[0]
+    (cards.folder / "more_views.py").write_text(more)
+    result = cards.headwater("apply")
+    assert result.returncode == 1
+    assert "'more' stands in another file than definitions.py" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (cards.folder / "data" / "headwater.json").exists()
