@@ -62,6 +62,23 @@ def test_line_1_only_event_time_counts(
     assert together(found).text == whole.text
 
 
+def test_line_1_ties_do_not_depend_on_who_came_first() -> None:
+    """Updates and reads of one moment, handed in any order: one and the same result."""
+    view = view_of(feature("f", "first"), feature("l", "last"), feature("n", "count"))
+    items = [Item(b"a", 5, 5, i, None if i % 3 == 0 else (float(i),)) for i in range(6)]
+    items.append(Item(b"a", 6, 6, 6, None))
+    rng = random.Random(1)
+    for _ in range(50):
+        rng.shuffle(items)
+        runner = Runner(view)
+        for item in items:
+            runner.hold([item])
+        found = runner.advance(10)
+        assert found.rows == [(6, b"a", [1.0, 5.0, 4.0])]
+        nulls: list[Value] = [None, None, None]
+        assert found.reads == {0: nulls, 3: nulls, 6: [1.0, 5.0, 4.0]}
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_line_1_entities_do_not_know_each_other(workers: int) -> None:
     """However entities are dealt out to states, each has the rows that it has alone."""
