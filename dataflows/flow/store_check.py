@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from contracts.online_store import SqliteConfig
@@ -41,6 +42,12 @@ def check_store(context: RunContext, project: str, tell: Callable[[], None]) -> 
                 f"the online store {places.online.path} is gone, but the state says what it held; "
                 "rebuild it with `headwater replay`"
             )
+        if not has_state:
+            # Some worker may write state before another one opens the store. Who is killed in
+            # between must not leave what looks like a store that was lost.
+            with suppress(OSError):  # whoever opens the store says what is wrong
+                places.online.path.parent.mkdir(parents=True, exist_ok=True)
+                places.online.path.touch()
         return
     from dataflows.stores.redis_mark import claim_mark, read_mark
 
