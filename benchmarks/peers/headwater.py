@@ -9,7 +9,7 @@ offline rows only the number is kept (``--rows each``), unless they go to the of
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -93,10 +93,16 @@ EPOCH_BYTES_MAX = 1 << 30
 
 
 class LastRows:
-    """An online store in memory: the last row of each entity."""
+    """An online store in memory: the last row of each entity.
+
+    Attributes:
+        places: entity key -> place in ``values``.
+        values: float64[at least as many as there are places, 9].
+    """
 
     def __init__(self) -> None:
-        self.rows: dict[bytes, list[float]] = {}
+        self.places: dict[bytes, int] = {}
+        self.values: Floats = np.empty((0, len(FEATURES)))
 
     def ensure_table(self, view: View) -> None:
         """There is but one view."""
@@ -110,7 +116,12 @@ class LastRows:
         texts: Sequence[str] = (),
     ) -> int:
         """Take rows; as ``OnlineWriter``."""
-        self.rows.update(zip(keys, values.tolist(), strict=True))
+        known = self.places
+        places = [known.setdefault(key, len(known)) for key in keys]
+        if len(known) > len(self.values):
+            room = np.empty((len(known), len(FEATURES)))
+            self.values = np.concatenate([self.values, room])
+        self.values[places] = values
         return len(keys)
 
     def commit(self) -> None:
@@ -196,15 +207,15 @@ def main() -> None:
     rows_out = tally.online_rows + tally.offline_rows + counter.rows
     report(options.output, meter, tally.events, rows_out, EMITS[options.rows], packages)
     if options.keep:
-        write_last(store.rows, options.keep / "at_end.parquet")
+        write_last(store, options.keep / "at_end.parquet")
         if counter.kept:
             write_events(counter.kept, options.keep / "each_event_hops.parquet", options.input)
 
 
-def write_last(rows: Mapping[bytes, list[float]], path: Path) -> None:
+def write_last(store: LastRows, path: Path) -> None:
     """The last row of each card."""
-    names = [decode_entity_key(key)["card"] for key in rows]
-    features = dict(zip(FEATURES, np.array(list(rows.values())).T, strict=True))
+    names = [decode_entity_key(key)["card"] for key in store.places]
+    features = dict(zip(FEATURES, store.values[: len(names)].T, strict=True))
     pq.write_table(pa.table({"card": names, **features}), path)
 
 
