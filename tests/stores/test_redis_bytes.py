@@ -168,13 +168,16 @@ def test_long_texts_go_in_bounded_chunks(
 
     monkeypatch.setattr(RowLayout, "encode", note)
     view = make_view("texts", ["string", "float64"])
-    texts = ["short", "x" * 1_000_000, "y" * 5_000_000]
-    codes = np.array([0, 1, 1, 1, 1, 1, 2, 0, math.nan, 1, 1])
+    texts = ["unused", "short", "x" * 1_000_000, "unused too", "y" * 5_000_000]
+    codes = np.array([1, 2, 2, 2, 2, 2, 4, 1, math.nan, 2, 2])
     keys, stamps, _ = numbered_rows(view, len(codes))
     config = config_for(redis_server.address)
     writer = RedisOnlineWriter(config, redis_project, 5)
-    writer.write(view, keys, stamps, np.stack((codes, codes), axis=1), texts)
-    texts.clear()  # what was staged is its own
+    values = np.stack((codes, codes), axis=1)
+    writer.write(view, keys, stamps, values, texts)
+    np.testing.assert_array_equal(values[:, 0], codes)  # the caller's own
+    values[:] = 0.0
+    texts.clear()
     writer.commit()
     writer.close()
     assert len(sizes) == 4
@@ -182,7 +185,7 @@ def test_long_texts_go_in_bounded_chunks(
     with client_of(config) as client:
         for key, code in zip(keys, codes.tolist(), strict=True):
             cell = client.hget(redis_key(redis_project, key), redis_field("texts", "f0"))
-            length = 0 if math.isnan(code) else [5, 1_000_000, 5_000_000][int(code)]
+            length = 0 if math.isnan(code) else {1: 5, 2: 1_000_000, 4: 5_000_000}[int(code)]
             assert len(decode_value(cell or b"") or "") == length  # type: ignore[arg-type]
         client.delete(*contents(client, redis_project))
 
