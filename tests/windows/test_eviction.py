@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import random
 from collections.abc import Iterable
 
 import pytest
@@ -11,7 +12,17 @@ from hypothesis import strategies as st
 
 from contracts.plan import View
 from tests.windows.random_streams import Stream, handlings, streams, views
-from tests.windows.stream import Item, Runner, Storing, advances, feature, run, together, view_of
+from tests.windows.stream import (
+    Item,
+    Runner,
+    Storing,
+    advances,
+    assert_equal,
+    feature,
+    run,
+    together,
+    view_of,
+)
 
 # Views whose entities can fall silent: all windows end.
 ENDING = views().filter(lambda view: all(a.window_us > 0 for a in view.aggregates))
@@ -153,6 +164,30 @@ def test_of_one_moment_no_row_is_given_twice() -> None:
     runner.hold([Item(b"a", 50, 50, 1, (None,))])
     stamps += [stamp for stamp, _, _ in runner.advance(50, 51).rows]
     assert stamps == [51, 52]
+
+
+@pytest.mark.parametrize("ttl_us", [0, 40])
+def test_hundreds_come_and_go(ttl_us: int) -> None:
+    """Entities that live for a while, rest and come back, in a state that is often stored."""
+    view = view_of(
+        feature("n", "count", 60, 20),
+        feature("v", "var", 30, 10),
+        feature("d", "count_distinct", 40, 10, "s", "string"),
+        feature("l", "last", 40, 10, "s", "string"),
+        ttl_us=ttl_us,
+    )
+    rng = random.Random(ttl_us)
+    items = []
+    for at in range(2_000):
+        # A dozen of three hundred at a time; each is seen again when its turn comes.
+        key = b"%d" % ((at // 10 + rng.randrange(12)) % 97 + 100 * rng.randrange(3))
+        values = None if at % 5 == 0 else (float(at % 7), f"text {at % 11 + at // 500}")
+        items.append(Item(key, at, at, at, values))
+    cuts = range(0, 2_000, 50)
+    stored_at: dict[int, Storing] = {
+        i: ("dump", "changes", "changes, load", "dump, load")[i % 4] for i in range(len(cuts))
+    }
+    assert_equal(view, items, 2_500, run(view, items, 2_500, cuts, stored_at))
 
 
 @pytest.mark.parametrize(("ttl_us", "bytes_max"), [(0, 24), (100, 1)])

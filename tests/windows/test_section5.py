@@ -96,11 +96,18 @@ def test_line_1_entities_do_not_know_each_other(workers: int) -> None:
     assert sorted(row for part in parts for row in part.rows) == sorted(whole.rows)
 
 
+@pytest.mark.parametrize("exact_tiles_max", [0, 100])
 @pytest.mark.parametrize(("window_us", "hop_us"), [(12, 3), (12, 4), (12, 12), (5, 1), (70, 1)])
-def test_line_2_a_window_is_its_tiles_up_to_now(window_us: int, hop_us: int) -> None:
+def test_line_2_a_window_is_its_tiles_up_to_now(
+    window_us: int, hop_us: int, exact_tiles_max: int
+) -> None:
     """At each microsecond the window is W - h to W long; at a boundary it is W before it."""
+    if exact_tiles_max:
+        hop_us = 1
     view = view_of(
-        feature("n", "count", window_us, hop_us), feature("l", "first", window_us, hop_us)
+        feature("n", "count", window_us, hop_us),
+        feature("l", "first", window_us, hop_us),
+        exact_tiles_max=exact_tiles_max,
     )
     # An event each microsecond: the count is the length, and the first is where it begins.
     updates = [Item(b"a", at, at, at, (float(at),)) for at in range(200)]
