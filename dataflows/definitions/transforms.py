@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -149,24 +150,31 @@ def check_portable(view: StreamFeatureView, directory: Path, where: str) -> None
 @contextmanager
 def _elsewhere(directory: Path) -> Iterator[None]:
     """As another process sees it: the modules of this folder cannot be imported."""
-    folder = directory.resolve()
-    hidden = {
-        name: module
+    folder = str(directory.resolve())
+    tops = {
+        name
         for name, module in sys.modules.items()
-        if (file := getattr(module, "__file__", None))
-        and folder == Path(file).parent.resolve()
-        and name != "__main__"
+        if name != "__main__" and folder == _folder_of(getattr(module, "__file__", None) or "")
+    }
+    hidden = {
+        name: module for name, module in sys.modules.items() if name.partition(".")[0] in tops
     }
     path = list(sys.path)
     for name in hidden:
         del sys.modules[name]
-    sys.path[:] = [place for place in path if Path(place).resolve() != folder]
+    sys.path[:] = [place for place in path if str(Path(place).resolve()) != folder]
     try:
         with chdir(gettempdir()):
             yield
     finally:
         sys.path[:] = path
         sys.modules.update(hidden)
+
+
+def _folder_of(file: str) -> str:
+    """Where the file of a module stands, or the folder of a package."""
+    folder, name = os.path.split(file)
+    return os.path.split(folder)[0] if name == "__init__.py" else folder
 
 
 def _told(error: Exception) -> str:

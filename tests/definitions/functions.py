@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 REPOSITORY = """
+from __future__ import annotations
+
 import math
 from datetime import timedelta
 import pandas as pd
