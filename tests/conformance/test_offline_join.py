@@ -23,6 +23,8 @@ from dataflows.flow.engine import default_places, run_flow
 from tests.flow import every_kind, shop
 from tests.flow.log_oracle import ViewOracle, known_records
 
+# The repository is applied and run four times before the first test.
+pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).parents[2]
 ORDERS = 560
 EPOCH = pd.Timestamp("1970-01-01", tz="UTC")

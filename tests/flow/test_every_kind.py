@@ -15,6 +15,8 @@ from tests.flow import every_kind, shop
 from tests.flow.log_oracle import ViewOracle, known_records
 from tests.flow.processes import Runner, send, wait_for_events
 
+# Runs in processes of their own, several of them one after the other.
+pytestmark = pytest.mark.timeout(300)
 NAMES = [
     *shop.VIEWS,
     "user_facts",
