@@ -23,6 +23,7 @@ from tests.flow import every_kind, shop
 from tests.flow.processes import Runner, send, wait_for_events
 
 PARTITIONS = [("orders", 0), ("orders", 1), ("orders", 2), ("visits", 0), ("outcomes", 0)]
+pytestmark = pytest.mark.timeout(300)
 # By name: settings, and how many processes.
 Way = tuple[dict[str, Any], int]
 WAYS: dict[str, Way] = {
