@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -54,7 +55,10 @@ class Bench:
         """One run of an engine; its report. Raise EngineFailedError."""
         output = self._folder / "report.json"
         output.unlink(missing_ok=True)
-        command = [str(self._pythons[engine.environment]), "-W", "ignore"]
+        # Some engines would outlive us, and wait for ever for what ended with us.
+        setpriv = shutil.which("setpriv")
+        command = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+        command += [str(self._pythons[engine.environment]), "-W", "ignore"]
         command += ["-m", f"benchmarks.peers.{engine.module}", str(self._input(engine))]
         command += [str(output), *engine.options]
         if keep is not None:
