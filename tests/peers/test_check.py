@@ -25,10 +25,13 @@ from benchmarks.peers.workload import (
 MINUTE_US = 60_000_000
 # 2025-06-16 00:00 UTC, where tiles of all windows begin.
 MIDNIGHT_US = 1_750_032_000_000_000
-# One card: at 0:00, 0:09:30, 0:10:00 and 2:00; another at 0:10.
-TIMES_US = np.array([0, 9.5, 10, 10.5, 120]) * MINUTE_US + MIDNIGHT_US
+# One card: at 0:00, 0:09:30, 0:10:30 and 2:00; another at 0:10 and, just too old for the ten minutes
+# that end at 2:00, at 1:50:30.
+TIMES_US = np.array([0, 9.5, 10, 10.5, 110.5, 120]) * MINUTE_US + MIDNIGHT_US
 EVENTS = Events(
-    np.array([7, 7, 8, 7, 7]), TIMES_US.astype(np.int64), np.array([1.0, 2.0, 50.0, 4.0, 8.0])
+    np.array([7, 7, 8, 7, 8, 7]),
+    TIMES_US.astype(np.int64),
+    np.array([1.0, 2.0, 50.0, 4.0, 16.0, 8.0]),
 )
 
 
@@ -43,25 +46,25 @@ def _rows(kind: str) -> dict[str, Any]:
             "count_10m": [1, 0],
             "sum_10m": [8.0, None],
             "max_10m": [8.0, None],
-            "count_1h": [1, 0],
-            "sum_1h": [8.0, None],
-            "max_1h": [8.0, None],
-            "count_24h": [4, 1],
-            "sum_24h": [15.0, 50.0],
+            "count_1h": [1, 1],
+            "sum_1h": [8.0, 16.0],
+            "max_1h": [8.0, 16.0],
+            "count_24h": [4, 2],
+            "sum_24h": [15.0, 66.0],
             "max_24h": [8.0, 50.0],
         }
         return {"card": [card_name(7), card_name(8)], **rows}
     # At 0:10:30 tiles of a minute begin at 0:01 and a window exactly at 0:00:30: without 0:00.
     rows = {
-        "count_10m": [1, 2, 1, 2, 1],
-        "sum_10m": [1.0, 3.0, 50.0, 6.0, 8.0],
-        "max_10m": [1.0, 2.0, 50.0, 4.0, 8.0],
-        "count_1h": [1, 2, 1, 3, 1],
-        "sum_1h": [1.0, 3.0, 50.0, 7.0, 8.0],
-        "max_1h": [1.0, 2.0, 50.0, 4.0, 8.0],
-        "count_24h": [1, 2, 1, 3, 4],
-        "sum_24h": [1.0, 3.0, 50.0, 7.0, 15.0],
-        "max_24h": [1.0, 2.0, 50.0, 4.0, 8.0],
+        "count_10m": [1, 2, 1, 2, 1, 1],
+        "sum_10m": [1.0, 3.0, 50.0, 6.0, 16.0, 8.0],
+        "max_10m": [1.0, 2.0, 50.0, 4.0, 16.0, 8.0],
+        "count_1h": [1, 2, 1, 3, 1, 1],
+        "sum_1h": [1.0, 3.0, 50.0, 7.0, 16.0, 8.0],
+        "max_1h": [1.0, 2.0, 50.0, 4.0, 16.0, 8.0],
+        "count_24h": [1, 2, 1, 3, 2, 4],
+        "sum_24h": [1.0, 3.0, 50.0, 7.0, 66.0, 15.0],
+        "max_24h": [1.0, 2.0, 50.0, 4.0, 50.0, 8.0],
     }
     cards = [card_name(number) for number in EVENTS.cards.tolist()]
     return {"card": cards, "time_us": EVENTS.times_us, **rows}
@@ -92,7 +95,7 @@ def test_a_missing_row_is_refused(tmp_path: Path) -> None:
     """An engine that loses an event is found out."""
     columns = {name: list(column)[1:] for name, column in _rows("each_event_hops").items()}
     _keep(tmp_path, "each_event_hops", columns)
-    with pytest.raises(WrongResultsError, match="4 rows, not 5"):
+    with pytest.raises(WrongResultsError, match="5 rows, not 6"):
         check("each_event_hops", tmp_path, EVENTS)
 
 
