@@ -25,8 +25,8 @@ from benchmarks.peers.workload import (
 MINUTE_US = 60_000_000
 # 2025-06-16 00:00 UTC, where tiles of all windows begin.
 MIDNIGHT_US = 1_750_032_000_000_000
-# One card: at 0:00, 0:09:30, 0:10:30 and 2:00; another at 0:10 and, just too old for the ten minutes
-# that end at 2:00, at 1:50:30.
+# One card: at 0:00, 0:09:30, 0:10:30 and 2:00; another at 0:10 and, just too old for the ten
+# minutes that end at 2:00, at 1:50:30.
 TIMES_US = np.array([0, 9.5, 10, 10.5, 110.5, 120]) * MINUTE_US + MIDNIGHT_US
 EVENTS = Events(
     np.array([7, 7, 8, 7, 8, 7]),
