@@ -20,6 +20,10 @@ class Shard:
         self._number = number
         self._clocks = WatermarkTable(partitions)
         self._views = {view.name: ViewState(view) for view in plan.views}
+        self._text_columns = {
+            view.name: tuple(i for i, a in enumerate(view.aggregates) if a.dtype == "string")
+            for view in plan.views
+        }
         self._done_us = NOT_YET
         # Late rows by view that no output has told of yet.
         self._late: dict[str, int] = {}
@@ -109,7 +113,7 @@ class Shard:
         for name, state in self._views.items():
             rows, reads = state.advance(watermark_us, updates_before_us)
             if len(rows.slots):
-                new_rows[name] = ViewRows(state.keys, rows, state.texts)
+                new_rows[name] = ViewRows(state.keys, rows, state.texts, self._text_columns[name])
             if len(reads.ranks):
                 new_reads[name] = reads
         return ShardOutput(self._number, watermark_us, new_rows, new_reads, late)
