@@ -405,3 +405,12 @@ def test_line_9_what_is_done_again_is_done_alike(stream: Stream, data: st.DataOb
     # The online store has the newest row of each entity, however often it was written.
     for key, found in {key: (stamp, values) for stamp, key, values in rest.rows}.items():
         assert found == newest[key]
+
+
+def test_line_9_time_goes_on_where_it_stood() -> None:
+    """What is due to decay decays after a restart too, though nothing comes."""
+    runner = Runner(view_of(COUNT))
+    runner.hold([Item(b"a", 5, 5, 0, (1.0,))])
+    runner.advance(10)
+    runner.store("dump, load")
+    assert runner.advance(40).rows == [(30, b"a", [0.0])]
