@@ -64,7 +64,7 @@ def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "cli.main", "apply", "--repo", str(directory)],
         check=True,
-        timeout=100,
+        timeout=200,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
     )
