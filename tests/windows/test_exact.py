@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import random
+import tracemalloc
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -162,6 +164,23 @@ def test_memory_is_bounded_by_the_moments_that_are_told_apart(most: int) -> None
     assert sizes[-1] <= 3_000 + 100 * most
     (last,) = runner.advance(START_US + 3 * HOUR_US).rows[-1:]
     assert last[2] == [None, None]
+
+
+def test_memory_of_moments_that_left_is_used_again() -> None:
+    """Entities that fill and empty their windows over and over take what they took at first."""
+    runner = Runner(_view(feature("s", "sum", 100, 1), feature("v", "var", 100, 1)))
+    taken = []
+    tracemalloc.start()
+    try:
+        for part in range(12):
+            begin_us = part * 1_000
+            items = [Item(b"%d" % (i % 20), begin_us + i // 20, 0, i, (1.0,)) for i in range(1_200)]
+            runner.hold([replace(item, effective_us=item.event_us) for item in items])
+            runner.advance(begin_us + 500)
+            taken.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert taken[-1] <= taken[2] + 50_000
 
 
 def test_entities_with_few_and_with_many_moments_live_side_by_side() -> None:
