@@ -119,7 +119,7 @@ def _run_seat(
             _make_folder(places.state)
             tell = begin_progress(context)
         with closing(_open_log(repository, context, tell)) as log:
-            warm_up()
+            warm_up(repository.plan.views)
             terms = _terms(repository, log, settings, until_end=until_end)
             if seat.number == 0:
                 session.gather(terms, lambda who: _tell_waiting(context, who, tell))
@@ -156,7 +156,6 @@ def _prepare(
     check_store(context, repository.store.project, tell)
     context.git_commit = _git_commit(repository.directory)
     context.until_end = log.ends() if until_end else None
-    warm_up()
     prepare_recovery(state)
 
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
-from dataflows.windows.kernel_types import Floats, Ints
+from dataflows.windows.compiled import compiled
+from dataflows.windows.kernel_types import Floats, Ints, Union
 
 HASH_BITS = 53
 _ALPHA = 0.5 / math.log(2.0)
@@ -27,14 +27,14 @@ def set_width(bits: int) -> int:
     return 1 + (1 << bits - 3)
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled
 def set_size(cells: Floats, at: int, bits: int) -> int:
     """Doubles that the set at ``cells[at]`` uses."""
     count = cells[at]
     return 1 + (np.int64(count) if count >= 0.0 else np.int64(1) << (bits - 3))
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled
 def _rank(value: int, bits: int) -> int:
     """One more than the number of zeros at the end of the bits that do not name the register."""
     rest = value >> bits
@@ -45,7 +45,7 @@ def _rank(value: int, bits: int) -> int:
     return rank
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled
 def _put(cells: Floats, at: int, number: int, rank: int) -> None:
     """Raise a register of the set at ``cells[at]`` to ``rank``."""
     place, shift = at + 1 + (number >> 3), (number & 7) * 6
@@ -55,7 +55,7 @@ def _put(cells: Floats, at: int, number: int, rank: int) -> None:
         cells[place] = np.float64(packed + ((rank - old) << shift))
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled
 def set_add(cells: Floats, at: int, value: float, bits: int) -> None:
     """Add a value to the set at ``cells[at]``."""
     last = (1 << bits) - 1
@@ -79,7 +79,7 @@ def set_add(cells: Floats, at: int, value: float, bits: int) -> None:
     _put(cells, at, whole & last, _rank(whole, bits))
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled
 def set_merge(cells: Floats, into: int, at: int, bits: int) -> None:
     """Add all that is in the set at ``cells[at]`` to the one at ``cells[into]``."""
     if cells[at] >= 0.0:
@@ -98,7 +98,7 @@ def set_merge(cells: Floats, into: int, at: int, bits: int) -> None:
         _put(cells, into, number, (packed >> (number & 7) * 6) & 63)
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled
 def _unique(values: Floats, count: int) -> int:
     """Sort the first values and put the distinct ones first; how many those are."""
     if count < 2:
@@ -113,18 +113,19 @@ def _unique(values: Floats, count: int) -> int:
     return used
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled
 def count_union(
-    cells: Floats, places: Ints, offset: int, bits: int, hashes: Floats, registers: Ints
+    cells: Floats, places: Ints, places_used: int, offset: int, bits: int, union: Union
 ) -> float:
-    """How many distinct values the sets at ``cells[places + offset]`` have together.
+    """How many distinct values the sets at the first of ``cells[places + offset]`` have together.
 
     Exact if all of them hold values and there are no more than ``2 ** bits``.
     """
+    hashes, registers = union.hashes, union.registers
     used, size = 0, 1 << bits
     is_exact = True
-    for start in places:
-        at = start + offset
+    for i in range(places_used):
+        at = places[i] + offset
         count = np.int64(cells[at])
         if count < 0:
             is_exact = False
@@ -141,12 +142,12 @@ def count_union(
         if used <= size:
             return np.float64(used)
     registers[:] = 0
-    for start in places:
-        _raise(cells, start + offset, bits, registers)
+    for i in range(places_used):
+        _raise(cells, places[i] + offset, bits, registers)
     return np.rint(_estimate(registers, bits))
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled
 def _raise(cells: Floats, at: int, bits: int, registers: Ints) -> None:
     """Raise the registers to those of the set at ``cells[at]``."""
     if cells[at] >= 0.0:
@@ -160,7 +161,7 @@ def _raise(cells: Floats, at: int, bits: int, registers: Ints) -> None:
         registers[number] = max(registers[number], (packed >> (number & 7) * 6) & 63)
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled
 def _estimate(registers: Ints, bits: int) -> float:
     """Ertl's improved estimate of the number of distinct values."""
     size, deepest = registers.shape[0], HASH_BITS - bits
@@ -174,7 +175,7 @@ def _estimate(registers: Ints, bits: int) -> float:
     return _ALPHA * size * size / total
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled
 def _sigma(x: float) -> float:
     if x == 1.0:
         return np.inf
@@ -188,7 +189,7 @@ def _sigma(x: float) -> float:
             return total
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled
 def _tau(x: float) -> float:
     if x in (0.0, 1.0):
         return 0.0

@@ -12,55 +12,72 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 
+class Lists(NamedTuple):
+    """The tiles of all windows that have lists, see ``lists``.
+
+    Attributes:
+        table: int64[n, lists, 4], for each list of an entity its block in ``blocks`` (-1 for none),
+            the first place in use, how many are, and how many the block has.
+        blocks: float64[places * place width]; a place is the number of a tile, then what it holds.
+        free: int64[33], places of ``blocks`` that were ever used; then for each size of blocks
+            (2 ** i places) the first free one, which has the next one in its first cell; -1 none.
+    """
+
+    table: Ints
+    blocks: Floats
+    free: Ints
+
+
 class State(NamedTuple):
-    """The arrays of ``Entities``, one row per entity, of which the later ones may be unused.
+    """The arrays of ``StateRows``, one row per entity, of which the later ones may be unused.
 
     Attributes:
         cells: float64[n * width], the tiles of all rings, see ``layout``.
         marks: int64[n, marks], newest tile of each window, and which tiles of the rings hold
             anything.
-        lists: int64[n, lists, 4], for each list of tiles its block in ``blocks`` (-1 for none), the
-            first place in use, how many are, and how many the block has.
+        lists: the tiles that are in no ring; None for a view that has rings only, and no statistic
+            that is rare, see ``kernel``.
         decay_at: int64[n], next hop boundary at which a tile that holds something leaves.
         stamped_at: int64[n], stamp of the newest row; -1 for an entity never updated.
         block_decay_at: int64[ceil(n / 64)], no decay of these 64 entities comes before.
         last_row: int64[n], all -1 between two calls.
         is_dirty: bool[n], whether the entity changed since it was set to False.
-        blocks: float64[places * place width], the tiles of all lists: number of the tile, then what
-            it holds.
-        free: int64[33], places of ``blocks`` that were ever used; then for each size of blocks
-            (2 ** i places) the first free one, which has the next one in its first cell; -1 none.
     """
 
     cells: Floats
     marks: Ints
-    lists: Ints
+    lists: Lists | None
     decay_at: Ints
     stamped_at: Ints
     block_decay_at: Ints
     last_row: Ints
     is_dirty: Bools
-    blocks: Floats
-    free: Ints
+
+
+class Sizes(NamedTuple):
+    """Numbers of ``Shape``: as in ``Layout`` the first two, as in ``View`` the others."""
+
+    width: int
+    place_width: int
+    exact_tiles_max: int
+    distinct_bits: int
 
 
 class Shape(NamedTuple):
     """What is the same in all calls: the arrays of ``Layout``, and what the view asks for.
 
     Attributes:
-        windows, groups, features, width, place_width: as in ``Layout``.
-        ttl_us, exact_tiles_max, distinct_bits: as in ``View``.
+        windows, groups, features: as in ``Layout``.
+        sizes: how large things are.
+        ttl_us: as in ``View``.
         keeps_history: whether all rows are wanted, and not only an entity's last one.
     """
 
     windows: Ints
     groups: Ints
     features: Ints
-    width: int
-    place_width: int
+    sizes: Sizes
     ttl_us: int
-    exact_tiles_max: int
-    distinct_bits: int
     keeps_history: bool
 
 
@@ -82,17 +99,29 @@ class Output(NamedTuple):
     values: Floats
 
 
-class Scratch(NamedTuple):
-    """Room to work in, made once in a call.
+class Advanced(NamedTuple):
+    """What came of a call.
 
     Attributes:
-        held: float64[statistics], what a group's tiles hold together.
-        places: int64[tiles], where the tiles that hold anything begin.
-        hashes: float64[2 * registers], registers: int64[registers], for distinct counts.
+        rows: in order of time for each entity; of a view that keeps no history only the last one.
+        reads: float64[reads, F], what the reads saw, in their order; NaN is null, as is what is not
+            known or too old.
+        next_decay_us: nothing decays before.
     """
 
-    held: Floats
-    places: Ints
+    rows: Output
+    reads: Floats
+    next_decay_us: int
+
+
+class Union(NamedTuple):
+    """Room to put sets of distinct values together.
+
+    Attributes:
+        hashes: float64[2 * registers].
+        registers: int64[registers].
+    """
+
     hashes: Floats
     registers: Ints
 

@@ -70,7 +70,7 @@ class Layout:
         texts: int64[G, statistics], 1 where a tile of the group has the place of a text.
         width: doubles per entity.
         marks: integers per entity.
-        lists: lists per entity.
+        lists: lists per entity; -1 if there are none, and no group has a rare statistic.
         place_width: doubles of a tile in a list, its number included.
     """
 
@@ -106,6 +106,7 @@ def make_layout(view: View) -> Layout:
         else:
             base += width * window[0]
             word += -(-window[0] // _WORD_BITS)
+    has_rare = any(max(stats) >= tiles.FIRST_STAT for stats in stats_of.values())
     order = list(stats_of)
     features = sorted(
         (order.index(_group(a)), FUNCTION_CODES[a.function], place)
@@ -118,7 +119,7 @@ def make_layout(view: View) -> Layout:
         texts=np.array([_texts(*one) for one in stats_of.items()], dtype=np.int64),
         width=base,
         marks=word,
-        lists=lists,
+        lists=lists if lists or has_rare else -1,
         place_width=place_width,
     )
 

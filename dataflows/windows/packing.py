@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-from dataflows.windows.kernel_types import Floats, Ints, Packed, Shape, State
+from dataflows.windows.compiled import compiled
+from dataflows.windows.kernel_types import Floats, Ints, Lists, Packed, Shape, State
 from dataflows.windows.lists import (
     BLOCK,
     FIRST_PLACE,
@@ -25,24 +25,22 @@ from dataflows.windows.tiles import (
     tile_size,
 )
 
-BUILT_ON = ("lists 3dc243ab6f21113e", "tiles 7306c07e58aba309")
 
-
-@numba.njit(cache=True, error_model="numpy")
+@compiled
 def _is_held(marks: Ints, slot: int, word: int, cell: int) -> bool:
     return marks[slot, word + (cell >> 6)] >> (cell & 63) & 1 != 0
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled
 def _copy_tile(cells: Floats, start: int, g: int, shape: Shape, packed: Floats, used: int) -> int:
     """Copy one tile; ``packed`` must have room for a whole one. How many doubles are used then."""
-    size = tile_size(cells, start, g, shape.groups, shape.distinct_bits)
+    size = tile_size(cells, start, g, shape.groups, shape.sizes.distinct_bits)
     for i in range(size):
         packed[used + i] = cells[start + i]
     return used + size
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled
 def _with_room(packed: Floats, needed: int) -> Floats:
     if needed <= packed.shape[0]:
         return packed
@@ -51,9 +49,16 @@ def _with_room(packed: Floats, needed: int) -> Floats:
     return grown
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled
 def _pack_entity(
-    state: State, shape: Shape, slot: int, lengths: Ints, row: int, packed: Floats, used: int
+    state: State,
+    lists: Lists,
+    shape: Shape,
+    slot: int,
+    lengths: Ints,
+    row: int,
+    packed: Floats,
+    used: int,
 ) -> tuple[Floats, int]:
     """Add the tiles of one entity to the first ``used`` doubles of ``packed``."""
     groups = shape.groups
@@ -62,28 +67,28 @@ def _pack_entity(
         if number < 0:
             tiles = shape.windows[groups[g, GROUP_WINDOW], 0]
             packed = _with_room(packed, used + tiles * width)
-            begin = slot * shape.width + groups[g, GROUP_BASE]
+            begin = slot * shape.sizes.width + groups[g, GROUP_BASE]
             for cell in range(tiles):
                 if _is_held(state.marks, slot, groups[g, GROUP_WORD], cell):
                     used = _copy_tile(state.cells, begin + cell * width, g, shape, packed, used)
             continue
-        length = state.lists[slot, number, LENGTH]
+        length = lists.table[slot, number, LENGTH]
         lengths[row, number] = length
         packed = _with_room(packed, used + length * (width + 1))
-        start = first_cell(state, slot, number, shape.place_width)
+        start = first_cell(lists, slot, number, shape.sizes.place_width)
         for _ in range(length):
-            packed[used] = state.blocks[start - 1]
-            used = _copy_tile(state.blocks, start, g, shape, packed, used + 1)
-            start += shape.place_width
+            packed[used] = lists.blocks[start - 1]
+            used = _copy_tile(lists.blocks, start, g, shape, packed, used + 1)
+            start += shape.sizes.place_width
     return packed, used
 
 
-@numba.njit(cache=True, error_model="numpy")
-def pack(state: State, shape: Shape, slots: Ints) -> Packed:
-    """What the state holds of these entities."""
+@compiled
+def pack(state: State, lists: Lists, shape: Shape, slots: Ints) -> Packed:
+    """What the state holds of these entities; ``lists`` are its own, or empty if it has none."""
     count = slots.shape[0]
     marks = np.empty((count, state.marks.shape[1]), np.int64)
-    lengths = np.zeros((count, state.lists.shape[1]), np.int64)
+    lengths = np.zeros((count, lists.table.shape[1]), np.int64)
     decay_at, stamped_at = np.empty(count, np.int64), np.empty(count, np.int64)
     packed, used = np.empty(16 * count + 64), 0
     for row in range(count):
@@ -91,43 +96,43 @@ def pack(state: State, shape: Shape, slots: Ints) -> Packed:
         for i in range(marks.shape[1]):
             marks[row, i] = state.marks[slot, i]
         decay_at[row], stamped_at[row] = state.decay_at[slot], state.stamped_at[slot]
-        packed, used = _pack_entity(state, shape, slot, lengths, row, packed, used)
+        packed, used = _pack_entity(state, lists, shape, slot, lengths, row, packed, used)
     return Packed(slots, marks, lengths, decay_at, stamped_at, packed[:used].copy())
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled
 def _size_in(packed: Floats, at: int, g: int, shape: Shape) -> int:
-    return tile_size(packed, at, g, shape.groups, shape.distinct_bits)
+    return tile_size(packed, at, g, shape.groups, shape.sizes.distinct_bits)
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled
 def _unpack_list(
-    state: State, shape: Shape, slot: int, g: int, length: int, packed: Floats, used: int
+    lists: Lists, shape: Shape, slot: int, g: int, length: int, packed: Floats, used: int
 ) -> int:
     """Put a list of that length back; a list that stands there goes."""
-    number, width = shape.groups[g, GROUP_LIST], shape.place_width
-    lists = state.lists
-    if length > lists[slot, number, ROOM]:
+    number, width = shape.groups[g, GROUP_LIST], shape.sizes.place_width
+    table = lists.table
+    if length > table[slot, number, ROOM]:
         room = 4
         while room < length:
             room *= 2
         # The old block is lost until the state is loaded again; that happens while loading only.
-        lists[slot, number, BLOCK] = take_block(state.blocks, state.free, room, width)
-        lists[slot, number, ROOM] = room
-    lists[slot, number, FIRST_PLACE], lists[slot, number, LENGTH] = 0, length
-    place = lists[slot, number, BLOCK] * width
+        table[slot, number, BLOCK] = take_block(lists.blocks, lists.free, room, width)
+        table[slot, number, ROOM] = room
+    table[slot, number, FIRST_PLACE], table[slot, number, LENGTH] = 0, length
+    place = table[slot, number, BLOCK] * width
     for _ in range(length):
-        state.blocks[place] = packed[used]
+        lists.blocks[place] = packed[used]
         size = _size_in(packed, used + 1, g, shape)
         for i in range(size):
-            state.blocks[place + 1 + i] = packed[used + 1 + i]
+            lists.blocks[place + 1 + i] = packed[used + 1 + i]
         used += 1 + size
         place += width
     return used
 
 
-@numba.njit(cache=True, error_model="numpy")
-def unpack(state: State, shape: Shape, packed: Packed) -> None:
+@compiled
+def unpack(state: State, lists: Lists, shape: Shape, packed: Packed) -> None:
     """Put entities back as they were when they were packed; there must be room for them."""
     groups, used = shape.groups, 0
     for row in range(packed.slots.shape[0]):
@@ -140,9 +145,9 @@ def unpack(state: State, shape: Shape, packed: Packed) -> None:
             width, number = groups[g, GROUP_WIDTH], groups[g, GROUP_LIST]
             if number >= 0:
                 length = packed.lengths[row, number]
-                used = _unpack_list(state, shape, slot, g, length, packed.cells, used)
+                used = _unpack_list(lists, shape, slot, g, length, packed.cells, used)
                 continue
-            begin = slot * shape.width + groups[g, GROUP_BASE]
+            begin = slot * shape.sizes.width + groups[g, GROUP_BASE]
             for cell in range(shape.windows[groups[g, GROUP_WINDOW], 0]):
                 if _is_held(state.marks, slot, groups[g, GROUP_WORD], cell):
                     size = _size_in(packed.cells, used, g, shape)
@@ -151,7 +156,7 @@ def unpack(state: State, shape: Shape, packed: Packed) -> None:
                     used += size
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled
 def replace_texts(packed: Packed, shape: Shape, is_text: Ints, new_codes: Floats) -> None:
     """Replace the texts' codes in packed tiles: ``new_codes[old]``; those that are -1 get ever new.
 

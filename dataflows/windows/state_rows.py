@@ -8,8 +8,20 @@ import numpy as np
 
 from contracts.plan import View
 from dataflows.windows import kernel, lists, packing
-from dataflows.windows.kernel_types import Batch, Bools, Floats, Ints, Output, Packed, Shape, State
+from dataflows.windows.kernel_types import (
+    Advanced,
+    Batch,
+    Bools,
+    Floats,
+    Ints,
+    Lists,
+    Packed,
+    Shape,
+    Sizes,
+    State,
+)
 from dataflows.windows.layout import Layout, make_layout
+from dataflows.windows.turns import NEVER, block_decays
 
 _ENTITIES_MIN = 64
 
@@ -28,11 +40,13 @@ class StateRows:
             self.layout.windows,
             self.layout.groups,
             self.layout.features,
-            self.layout.width,
-            self.layout.place_width,
+            Sizes(
+                self.layout.width,
+                self.layout.place_width,
+                view.exact_tiles_max,
+                view.distinct_bits,
+            ),
             view.ttl_us,
-            view.exact_tiles_max,
-            view.distinct_bits,
             bool(view.offline_path),
         )
         self._fades = bool((self.layout.windows[:, 1] > 0).all())
@@ -41,10 +55,7 @@ class StateRows:
     def clear(self) -> None:
         """Forget everything, and the room it took."""
         self.size = 0
-        free = np.full(1 + lists.SIZES, -1, np.int64)
-        free[0] = 0
-        blocks = np.zeros(0)
-        self._state = self._make(0, blocks, free)
+        self._state = self._make(0, None if self.layout.lists < 0 else _no_lists())
 
     def ensure(self, count: int) -> None:
         """Have room for so many slots."""
@@ -53,17 +64,20 @@ class StateRows:
         old, used = self._state, self.size
         # What is not touched takes no memory, so there may be much of it.
         self.size = max(_ENTITIES_MIN, count + count // 2)
-        new = self._state = self._make(self.size, old.blocks, old.free)
+        new = self._state = self._make(self.size, old.lists)
         new.cells[: len(old.cells)] = old.cells
-        for name in ("marks", "lists", "decay_at", "stamped_at", "is_dirty"):
+        if new.lists is not None and old.lists is not None:
+            new.lists.table[:used] = old.lists.table
+        for name in ("marks", "decay_at", "stamped_at", "is_dirty"):
             getattr(new, name)[:used] = getattr(old, name)
         self._find_blocks()
 
-    def advance(self, batch: Batch, watermark_us: int) -> tuple[Output, Floats, int]:
+    def advance(self, batch: Batch, watermark_us: int) -> Advanced:
         """As ``kernel.advance``."""
-        if self.layout.lists:
-            needed = lists.places_needed(self._state, batch.slots, batch.is_update)
-            self._have_places(needed)
+        state = self._state
+        if self.layout.lists > 0 and state.lists is not None:
+            table, last_row = state.lists.table, state.last_row
+            self._have_places(lists.places_needed(table, last_row, batch.slots, batch.is_update))
         return kernel.advance(self._state, self._shape, batch, watermark_us)
 
     def wake(self, slots: Sequence[int]) -> None:
@@ -84,7 +98,7 @@ class StateRows:
         unknown = stamped_at < 0
         if not self._fades:
             return unknown, np.zeros(count, np.bool_)
-        silent = (self._state.decay_at[:count] == kernel.NEVER) & ~unknown
+        silent = (self._state.decay_at[:count] == NEVER) & ~unknown
         ttl_us = self._shape.ttl_us
         if ttl_us:
             return unknown | (silent & (watermark_us - stamped_at > ttl_us)), np.zeros(count, bool)
@@ -94,13 +108,13 @@ class StateRows:
 
     def pack(self, slots: Ints) -> Packed:
         """What is held of these slots."""
-        return packing.pack(self._state, self._shape, slots)
+        return packing.pack(self._state, self._lists, self._shape, slots)
 
     def unpack(self, packed: Packed) -> None:
         """Put rows back; ``ensure`` must have made room for them."""
-        if self.layout.lists:
+        if self.layout.lists > 0:
             self._have_places(int(2 * packed.lengths.sum()) + 8 * packed.lengths.size)
-        packing.unpack(self._state, self._shape, packed)
+        packing.unpack(self._state, self._lists, self._shape, packed)
         self._find_blocks()
 
     def replace_texts(self, packed: Packed, new_codes: Floats) -> None:
@@ -110,35 +124,50 @@ class StateRows:
     @property
     def next_decay_us(self) -> int:
         """No row decays before."""
-        return int(self._state.decay_at.min(initial=kernel.NEVER))
+        return int(self._state.decay_at.min(initial=NEVER))
+
+    @property
+    def _lists(self) -> Lists:
+        """The lists for code that asks for them always, and finds none."""
+        return _no_lists() if self._state.lists is None else self._state.lists
 
     def _have_places(self, needed: int) -> None:
         state, width = self._state, self.layout.place_width
-        room = len(state.blocks) // width
-        wanted = int(state.free[0]) + needed
-        if wanted > room:
-            blocks = np.zeros((wanted + wanted // 2) * width)
-            blocks[: len(state.blocks)] = state.blocks
-            self._state = state._replace(blocks=blocks)
+        if state.lists is None:
+            return
+        blocks = state.lists.blocks
+        wanted = int(state.lists.free[0]) + needed
+        if wanted > len(blocks) // width:
+            grown = np.zeros((wanted + wanted // 4) * width)
+            grown[: len(blocks)] = blocks
+            self._state = state._replace(lists=state.lists._replace(blocks=grown))
 
     def _find_blocks(self) -> None:
         state = self._state
-        self._state = state._replace(block_decay_at=kernel.block_decays(state.decay_at))
+        self._state = state._replace(block_decay_at=block_decays(state.decay_at))
 
-    def _make(self, size: int, blocks: Floats, free: Ints) -> State:
+    def _make(self, size: int, old: Lists | None) -> State:
         layout = self.layout
-        decay_at = np.full(size, kernel.NEVER, np.int64)
-        none = np.zeros((size, layout.lists, lists.LIST_FIELDS), np.int64)
-        none[:, :, lists.BLOCK] = -1
+        decay_at = np.full(size, NEVER, np.int64)
         return State(
             cells=np.zeros(size * layout.width),
             marks=np.zeros((size, layout.marks), np.int64),
-            lists=none,
+            lists=None if old is None else old._replace(table=_table(size, layout.lists)),
             decay_at=decay_at,
             stamped_at=np.full(size, -1, np.int64),
-            block_decay_at=kernel.block_decays(decay_at),
+            block_decay_at=block_decays(decay_at),
             last_row=np.full(size, -1, np.int64),
             is_dirty=np.zeros(size, np.bool_),
-            blocks=blocks,
-            free=free,
         )
+
+
+def _table(size: int, count: int) -> Ints:
+    table = np.zeros((size, count, lists.LIST_FIELDS), np.int64)
+    table[:, :, lists.BLOCK] = -1
+    return table
+
+
+def _no_lists() -> Lists:
+    free = np.full(1 + lists.SIZES, -1, np.int64)
+    free[0] = 0
+    return Lists(_table(0, 0), np.zeros(0), free)

@@ -5,19 +5,15 @@ A group's row in ``Layout.groups`` says which statistics its tiles hold, and whe
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from dataflows.windows.compiled import compiled, inlined
 from dataflows.windows.distinct import count_union, set_add, set_merge, set_size
-from dataflows.windows.kernel_types import Floats, Ints, Scratch
-
-# numba does not notice when compiled code that this code calls has changed: a test sees to it
-# that what it was is written here.
-BUILT_ON = ("distinct b2df1d4d545299c8",)
+from dataflows.windows.kernel_types import Floats, Ints, Union
 
 COUNT, SUM, MEAN, MIN, MAX, VAR, STD, FIRST, LAST, DISTINCT, LATEST = range(11)
-# Statistics a tile can hold, in the order of the columns of ``Layout.groups`` from OFFSETS on; a
-# set of distinct values has no fixed size and stands last.
+# Statistics a tile can hold, in the order of the columns of ``Layout.groups`` from OFFSETS on; the
+# rare ones from FIRST_STAT on. A set of distinct values has no fixed size and stands last.
 (
     N_STAT,
     SUM_STAT,
@@ -44,8 +40,8 @@ STATS = 11
 ) = range(8)
 
 
-@numba.njit(cache=True, error_model="numpy")
-def add_value(
+@inlined
+def add_common(
     cells: Floats,
     start: int,
     g: int,
@@ -53,12 +49,10 @@ def add_value(
     value: float,
     event_us: int,
     is_first: bool,  # noqa: FBT001
-    bits: int,
 ) -> None:
-    """Add a value to the tile that begins at ``start``; what stood there is void if it is first."""
+    """As ``add_value``, of tiles that have no rare statistics."""
     at_count = start + groups[g, OFFSETS + N_STAT]
-    count = 1.0 if is_first else cells[at_count] + 1.0
-    cells[at_count] = count
+    cells[at_count] = 1.0 if is_first else cells[at_count] + 1.0
     at = groups[g, OFFSETS + SUM_STAT]
     if at >= 0:
         # Not the value itself: a negative zero is not what the first sum gives.
@@ -76,6 +70,21 @@ def add_value(
         if is_first or event_us >= cells[time]:
             cells[start + at] = value
             cells[time] = event_us
+
+
+@compiled
+def add_value(
+    cells: Floats,
+    start: int,
+    g: int,
+    groups: Ints,
+    value: float,
+    event_us: int,
+    is_first: bool,  # noqa: FBT001
+    bits: int,
+) -> None:
+    """Add a value to the tile that begins at ``start``; what stood there is void if it is first."""
+    add_common(cells, start, g, groups, value, event_us, is_first)
     at = groups[g, OFFSETS + FIRST_STAT]
     if at >= 0:
         time = start + groups[g, OFFSETS + FIRST_TIME_STAT]
@@ -85,6 +94,7 @@ def add_value(
     at = groups[g, OFFSETS + MEAN_STAT]
     if at >= 0:
         at_m2 = start + groups[g, OFFSETS + M2_STAT]
+        count = cells[start + groups[g, OFFSETS + N_STAT]]
         mean = 0.0 if is_first else cells[start + at]
         step = value - mean
         mean += step / count
@@ -97,7 +107,7 @@ def add_value(
         set_add(cells, start + at, value, bits)
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled
 def merge_tiles(cells: Floats, into: int, later: int, g: int, groups: Ints, bits: int) -> None:
     """Put what the tile at ``later`` holds to what the one before it, at ``into``, does."""
     at_count = groups[g, OFFSETS + N_STAT]
@@ -135,20 +145,28 @@ def merge_tiles(cells: Floats, into: int, later: int, g: int, groups: Ints, bits
         set_merge(cells, into + at, later + at, bits)
 
 
-@numba.njit(cache=True, error_model="numpy")
+@compiled
 def tile_size(cells: Floats, start: int, g: int, groups: Ints, bits: int) -> int:
     """Doubles that the tile at ``start`` uses; the others of its width mean nothing."""
     at = groups[g, OFFSETS + SET_STAT]
     return groups[g, GROUP_WIDTH] if at < 0 else at + set_size(cells, start + at, bits)
 
 
-@numba.njit(cache=True, error_model="numpy")
-def fold(cells: Floats, count: int, g: int, groups: Ints, bits: int, scratch: Scratch) -> None:
-    """Put together the tiles at the first ``count`` of ``scratch.places``, oldest first.
+@compiled
+def fold(
+    cells: Floats,
+    places: Ints,
+    count: int,
+    g: int,
+    groups: Ints,
+    bits: int,
+    held: Floats,
+    union: Union,
+) -> None:
+    """Put together the tiles at the first ``count`` of ``places``, oldest first.
 
-    ``scratch.held`` gets what they hold, one place a statistic; the last one the distinct count.
+    ``held`` gets what they hold, one place a statistic; that of a set is the number of its values.
     """
-    places, held = scratch.places, scratch.held
     at_count = groups[g, OFFSETS + N_STAT]
     at_sum = groups[g, OFFSETS + SUM_STAT]
     at_min = groups[g, OFFSETS + MIN_STAT]
@@ -180,33 +198,33 @@ def fold(cells: Floats, count: int, g: int, groups: Ints, bits: int, scratch: Sc
                 first = places[i]
         held[FIRST_STAT] = cells[first + at_first]
     if groups[g, OFFSETS + MEAN_STAT] >= 0:
-        _fold_spread(cells, count, g, groups, scratch)
+        _fold_spread(cells, places, count, g, groups, held)
     at_set = groups[g, OFFSETS + SET_STAT]
     if at_set >= 0:
-        held[SET_STAT] = count_union(
-            cells, places[:count], at_set, bits, scratch.hashes, scratch.registers
-        )
+        held[SET_STAT] = count_union(cells, places, count, at_set, bits, union)
 
 
-@numba.njit(cache=True, error_model="numpy")
-def _fold_spread(cells: Floats, count: int, g: int, groups: Ints, scratch: Scratch) -> None:
+@compiled
+def _fold_spread(
+    cells: Floats, places: Ints, count: int, g: int, groups: Ints, held: Floats
+) -> None:
     """Mean and sum of squared differences of several tiles, by the formula of Chan et al."""
     at_count = groups[g, OFFSETS + N_STAT]
     at_mean, at_m2 = groups[g, OFFSETS + MEAN_STAT], groups[g, OFFSETS + M2_STAT]
-    start = scratch.places[0]
+    start = places[0]
     number, mean, m2 = cells[start + at_count], cells[start + at_mean], cells[start + at_m2]
     for i in range(1, count):
-        start = scratch.places[i]
+        start = places[i]
         added = cells[start + at_count]
         together = number + added
         step = cells[start + at_mean] - mean
         mean += step * added / together
         m2 += cells[start + at_m2] + step * step * number * added / together
         number = together
-    scratch.held[MEAN_STAT], scratch.held[M2_STAT] = mean, m2
+    held[MEAN_STAT], held[M2_STAT] = mean, m2
 
 
-@numba.njit(cache=True, error_model="numpy")
+@inlined
 def result(function: int, held: Floats) -> float:
     """What a function gives of what the tiles of its group hold; NaN is null."""
     count = held[N_STAT]

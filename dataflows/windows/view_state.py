@@ -10,12 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts.plan import Aggregate, View
-from dataflows.windows import kernel, kernel_types
+from dataflows.windows import kernel_types
 from dataflows.windows.holding import Holding
 from dataflows.windows.holding import Pending as Pending
 from dataflows.windows.inputs import KeyList, TextList, inputs_of
+from dataflows.windows.layout import make_layout
 from dataflows.windows.names import Faded, Places
 from dataflows.windows.state_rows import StateRows
+from dataflows.windows.turns import NEVER
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -50,8 +52,8 @@ class ViewState:
         self._faded = Faded()
         self._rows = StateRows(view)
         self._held = Holding()
-        self._next_decay_us = kernel.NEVER
-        self._watermark_us = -kernel.NEVER
+        self._next_decay_us = NEVER
+        self._watermark_us = -NEVER
         # How many keys and texts the last ``dump`` or ``changes`` knew.
         self._told_keys = self._told_texts = 0
         # How many keys there were when the rows had room for all of them.
@@ -267,13 +269,18 @@ class ViewState:
         return values
 
 
-def warm_up() -> None:
-    """Compile the kernel (seconds, once on a machine), so that no record has to wait for it."""
+def warm_up(views: Iterable[View] = ()) -> None:
+    """Compile the kernel (a minute, once on a machine), so that no record has to wait for it.
+
+    There are two kernels; the second is only compiled if one of ``views`` needs it.
+    """
     one = np.zeros(1, np.int64)
     aggregate = Aggregate("n", "int64", "x", "count", window_us=2, hop_us=1)
-    view = View("warm_up", "", ("k",), ("string",), (aggregate,), 0, "", exact_tiles_max=4)
-    state = ViewState(view)
-    slots = state.slots([b"k"])
-    state.hold(Pending(slots, one, one, np.ones(1, np.bool_), one, np.ones((1, 1))))
-    state.advance(1, 1)
-    ViewState.load(view, state.dump(), [state.changes()])
+    plain = View("warm_up", "", ("k",), ("string",), (aggregate,), 0, "")
+    has_rare = any(make_layout(view).lists >= 0 for view in views)
+    for view in [plain, replace(plain, exact_tiles_max=4)][: 2 if has_rare else 1]:
+        state = ViewState(view)
+        slots = state.slots([b"k"])
+        state.hold(Pending(slots, one, one, np.ones(1, np.bool_), one, np.ones((1, 1))))
+        state.advance(1, 1)
+        ViewState.load(view, state.dump(), [state.changes()])
