@@ -14,7 +14,11 @@ from dataflows.windows.view_state import Pending, Reads, ViewState
 
 
 class Shard:
-    """Pure logic: inputs of all partitions in, rows and reads out. Not safe for threads."""
+    """Pure logic: inputs of all partitions in, rows and reads out. Not safe for threads.
+
+    Attributes:
+        taken: how many rows came in since it was run last.
+    """
 
     def __init__(self, plan: Plan, number: int, partitions: int) -> None:
         self._number = number
@@ -25,25 +29,32 @@ class Shard:
             for view in plan.views
         }
         self._done_us = NOT_YET
+        self.taken = 0
         # Late rows by view that no output has told of yet.
         self._late: dict[str, int] = {}
 
-    def on_batch(self, inputs: Sequence[ShardInput]) -> ShardOutput | None:
-        """Hold what came in, run what the watermark has passed; None if nothing moved."""
+    def take(self, inputs: Sequence[ShardInput]) -> None:
+        """Hold what came in."""
         late = self._late
         for item in inputs:
             for name, rows in item.updates.items():
                 late[name] = late.get(name, 0) + self._hold(name, rows, updates=1)
+                self.taken += len(rows.ranks)
             for name, rows in item.reads.items():
                 self._hold(name, rows, updates=0)
+                self.taken += len(rows.ranks)
             self._clocks.update(item.clock)
+
+    def run(self) -> ShardOutput | None:
+        """Run what the watermark has passed; None if nothing moved."""
         watermark_us = self._clocks.watermark_us
         is_idle = self._clocks.is_idle
-        has_news = is_idle or any(item.updates or item.reads for item in inputs)
+        has_news = is_idle or self.taken
         if watermark_us == NOT_YET or (watermark_us == self._done_us and not has_news):
             return None
         self._done_us = watermark_us
-        self._late = {}
+        self.taken = 0
+        late, self._late = self._late, {}
         # When all is silent, updates of the very last moment need not wait for a later one.
         updates_before_us = watermark_us + 1 if is_idle else watermark_us
         return self._advance(watermark_us, updates_before_us, late)

@@ -16,6 +16,9 @@ from dataflows.state_files import Handle, StateFiles
 
 ShardHandle = tuple[int, Handle]
 
+# A run costs the same whatever its rows are, and an entity that decays several times in one makes
+# one row, if its view is served only.
+_ROWS_TOGETHER = 4_096
 # Of a shard's entities so many may be silent before a new base is written to let them go.
 _SILENT_SHARE_MAX = 0.25
 
@@ -39,13 +42,19 @@ class ShardLogic(StatefulBatchLogic[ShardInput, ShardOutput, ShardHandle]):
             self._handle = handle
 
     def on_batch(self, values: list[ShardInput]) -> tuple[Iterable[ShardOutput], bool]:
-        """Run the shard; its state is kept for ever."""
+        """Run the shard; its state is kept for ever.
+
+        While there is more to read, and nobody waits for each row, it first lets some gather.
+        """
         if self._shard is None:
             number = values[0].shard
             self._open(number, None)
             self._shard = Shard(self._plan, number, self._partitions)
         self._is_dirty = True
-        output = self._shard.on_batch(values)
+        self._shard.take(values)
+        if self._context.backlog and self._shard.taken < _ROWS_TOGETHER:
+            return (), False
+        output = self._shard.run()
         if output is None:
             return (), False
         self._context.tally.add(late=sum(output.late.values()))
