@@ -29,7 +29,8 @@ from dataflows.definitions.transforms import (
 _EXACT_TILES: Final = 1024
 _EXACT_TILES_BOUNDS: Final = (2, 65_536)
 _DISTINCT_BITS: Final = 8
-_DISTINCT_BITS_BOUNDS: Final = (4, 14)
+# With fewer than 64 registers the error is larger than the formula says.
+_DISTINCT_BITS_BOUNDS: Final = (6, 14)
 _WINDOWS: Final[tuple[Windows, ...]] = ("hopping", "exact")
 _KEY_TYPES: dict[Any, feature_schema.ValueType] = {
     String: "string",

@@ -190,7 +190,7 @@ def test_the_plan_file_keeps_everything(tmp_path: Any) -> None:
         Aggregation("value", "stddev", HOUR, name="f"),
         Float64,
         source=mapped,
-        tags={"headwater.windows": "exact", "headwater.distinct_bits": "5"},
+        tags={"headwater.windows": "exact", "headwater.distinct_bits": "6"},
         udf=lambda rows: rows,
         udf_string="",
     )
@@ -199,5 +199,5 @@ def test_the_plan_file_keeps_everything(tmp_path: Any) -> None:
     write_plan(path, plan, {})
     assert read_plan(path).plan == plan
     (found,) = plan.views
-    assert (found.exact_tiles_max, found.distinct_bits, found.transform) == (1024, 5, "python")
+    assert (found.exact_tiles_max, found.distinct_bits, found.transform) == (1024, 6, "python")
     assert plan.topics[0].field_mapping == (("amount", "value"),)
