@@ -33,6 +33,11 @@ class Shard:
         # Late rows by view that no output has told of yet.
         self._late: dict[str, int] = {}
 
+    def on_batch(self, inputs: Sequence[ShardInput]) -> ShardOutput | None:
+        """``take`` and ``run``."""
+        self.take(inputs)
+        return self.run()
+
     def take(self, inputs: Sequence[ShardInput]) -> None:
         """Hold what came in."""
         late = self._late

@@ -183,11 +183,6 @@ def _stored(shard: Shard, number: int, parts: list[bytes], rng: random.Random) -
     return Shard.load(PLAN, number, len(PARTITIONS), [pickle.loads(part) for part in parts])
 
 
-def _fed(shard: Shard, items: list[ShardInput]) -> ShardOutput | None:
-    shard.take(items)
-    return shard.run()
-
-
 def _collect(output: ShardOutput, rows: Rows, reads: Seen, homes: dict[bytes, set[int]]) -> None:
     for name, new in output.rows.items():
         stamps = new.rows.stamps_us.tolist()
@@ -268,7 +263,7 @@ def test_what_comes_after_silence_takes_effect_after_it() -> None:
         [_batch(0, rows[2:4], 50, 1)],
         [_batch(0, [rows[4], late], 50, 1)],
     ):
-        output = _fed(shard, [router.route(batch)[0][1] for batch in batches])
+        output = shard.on_batch([router.route(batch)[0][1] for batch in batches])
         assert output is not None
         _collect(output, found, {}, {})
     counts = [(stamp, values[0]) for name, _, stamp, values in found if name == "a_user"]
@@ -284,9 +279,9 @@ def test_what_wakes_late_takes_effect_at_the_watermark() -> None:
     router = ShardRouter(PLAN, 1)
     idle = [_batch(i, [], NOT_YET, 1) for i in range(1, 5)]
     first = [_batch(0, [Row(0, 0, 50, 50, "u", None, 1.0)], 60), *idle]
-    assert _fed(shard, [router.route(batch)[0][1] for batch in first]) is not None
+    assert shard.on_batch([router.route(batch)[0][1] for batch in first]) is not None
     woken = [_batch(1, [Row(1, 0, 52, 52, "v", None, 1.0)], 52), _batch(1, [], 52, 1)]
-    output = _fed(shard, [router.route(batch)[0][1] for batch in [*woken, _batch(0, [], 63)]])
+    output = shard.on_batch([router.route(batch)[0][1] for batch in [*woken, _batch(0, [], 63)]])
     assert output is not None
     assert output.rows["a_user"].rows.stamps_us.tolist()[0] == 61
     assert output.late == {"a_user": 1}
@@ -298,7 +293,7 @@ def test_late_rows_are_counted_by_view() -> None:
     shard = Shard(PLAN, 0, len(PARTITIONS))
     idle = [_batch(i, [], NOT_YET, 1) for i in range(1, 5)]
     items = [ShardRouter(PLAN, 1).route(b)[0][1] for b in [_batch(0, rows, 50), *idle]]
-    output = _fed(shard, items)
+    output = shard.on_batch(items)
     assert output is not None
     assert output.late == {"a_user": 1, "a_both": 0, "a_words": 0}
 
@@ -308,12 +303,12 @@ def test_late_rows_of_the_time_before_the_first_watermark_are_counted_too() -> N
     rows = [Row(0, 0, 50, 50, "u", 1, 1.0), Row(0, 1, 40, 50, "u", None, 1.0)]
     shard = Shard(PLAN, 0, len(PARTITIONS))
     (first,) = ShardRouter(PLAN, 1).route(_batch(0, rows, 50))
-    assert _fed(shard, [first[1]]) is None
+    assert shard.on_batch([first[1]]) is None
     idle = [_batch(i, [], NOT_YET, 1) for i in range(1, 5)]
-    output = _fed(shard, [ShardRouter(PLAN, 1).route(b)[0][1] for b in idle])
+    output = shard.on_batch([ShardRouter(PLAN, 1).route(b)[0][1] for b in idle])
     assert output is not None
     assert output.late == {"a_user": 1, "a_both": 0, "a_words": 0}
-    again = _fed(shard, [ShardRouter(PLAN, 1).route(_batch(0, [], 60))[0][1]])
+    again = shard.on_batch([ShardRouter(PLAN, 1).route(_batch(0, [], 60))[0][1]])
     assert again is not None
     assert again.late == {}
 
@@ -338,11 +333,11 @@ def test_keys_are_known_again_whoever_brings_them(
 def _rows_by_name(batches: list[list[Row]], routers: list[ShardRouter], rng: random.Random) -> Rows:
     """All rows of partition 0, each batch routed by any of the routers, all else being idle."""
     shard = Shard(PLAN, 0, len(PARTITIONS))
-    _fed(shard, [routers[0].route(_batch(i, [], NOT_YET, 1))[0][1] for i in range(1, 5)])
+    shard.on_batch([routers[0].route(_batch(i, [], NOT_YET, 1))[0][1] for i in range(1, 5)])
     found: Rows = []
     for rows in [*batches, []]:
         newest_us = rows[-1].event_us if rows else 200
-        output = _fed(shard, [rng.choice(routers).route(_batch(0, rows, newest_us))[0][1]])
+        output = shard.on_batch([rng.choice(routers).route(_batch(0, rows, newest_us))[0][1]])
         if output is not None:
             _collect(output, found, {}, {})
     return sorted(found, key=lambda row: row[:3])
@@ -354,7 +349,7 @@ def test_nothing_new_gives_nothing(shards: int) -> None:
     shard = Shard(PLAN, 0, len(PARTITIONS))
     router = ShardRouter(PLAN, shards)
     item = router.route(_batch(0, [], 50))[0][1]
-    assert _fed(shard, [item]) is None
+    assert shard.on_batch([item]) is None
     first = [router.route(_batch(i, [], 50))[0][1] for i in range(5)]
-    assert _fed(shard, first) is not None
-    assert _fed(shard, first) is None
+    assert shard.on_batch(first) is not None
+    assert shard.on_batch(first) is None
