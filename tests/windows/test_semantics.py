@@ -42,7 +42,8 @@ class Line(NamedTuple):
 def _time_us(text: str) -> int:
     hours, minutes, seconds = [*text.split(":"), "0"][:3]
     whole, _, part = seconds.partition(".")
-    return (int(hours) * 60 + int(minutes)) * 60_000_000 + int(whole) * 1_000_000 + int(part or 0)
+    minute = int(hours) * 60 + int(minutes)
+    return (minute * 60 + int(whole)) * 1_000_000 + int(part.ljust(6, "0"))
 
 
 def _length_us(text: str) -> int:
