@@ -29,9 +29,9 @@ _FUNCTION = "user_defined_function"
 def apply(repo: RepoOption = None) -> None:
     """Compile the repository, tell Feast, and get the stores ready.
 
-    What the dataflow cannot execute is refused by name before anything is changed. Then it does
-    what `feast apply` does, and leaves the compiled plan in DIR/data/headwater.json. Doing it again
-    without a change changes nothing.
+    What the dataflow cannot execute is refused by name before anything is changed; functions of
+    views are called once, without rows. Then it does what `feast apply` does, and leaves the
+    compiled plan in DIR/data/headwater.json. Doing it again without a change changes nothing.
     """
     from contracts.plan_file import plan_path, write_plan
     from contracts.settings import DataflowSettings

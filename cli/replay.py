@@ -13,7 +13,7 @@ def replay(repo: RepoOption = None) -> None:
     """Rebuild stores, examples and models from the log in an empty place, and swap them in.
 
     Until the swap nobody sees anything of it, and one that is interrupted leaves everything as it
-    was. The dataflow must not be running; the scorer may.
+    was. No process of the dataflow may be running; the scorer may. A replay is done by one process.
     """
     from cli.loading import load_quietly
     from cli.run import summary_line

@@ -29,7 +29,7 @@ def run(
     finished and state and stores are saved.
 
     With HEADWATER_ADDRESSES it is one of several processes, number HEADWATER_PROCESS, which begin
-    and end together.
+    and end together: a signal to one ends all, and when one fails the others end with exit 1.
     """
     with _stopping_at_once():
         from cli.loading import load_quietly

@@ -28,6 +28,7 @@ def status(
 ) -> None:
     """Show lag, watermark, freshness and model versions; exit 1 if no dataflow is running.
 
+    Several processes of one dataflow are added up, from wherever their state folder can be read.
     Lag is what the log holds and the dataflow has not read. Freshness is the age of the watermark:
     the online store holds all that happened before it. When a log falls silent it grows old.
     """
