@@ -30,6 +30,7 @@ from dataflows.windows.kernel_types import (
 from dataflows.windows.lists import (
     drop_before,
     find_or_insert,
+    give_back,
     keep_short,
     list_places,
     oldest,
@@ -310,6 +311,7 @@ def advance(state: State, shape: Shape, batch: Batch, watermark_us: int) -> Adva
             stamped_at[slot] = stamp_us
             is_open = True
         settle(state.block_decay_at, state.last_row, slot, decay_at[slot])
+        give_back(lists, slot, sizes.place_width)
         if is_open:
             state.is_dirty[slot] = True
     rows = Output(out.slots[:used], out.stamps_us[:used], out.values[:used])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dataflows.windows.compiled import compiled
+from dataflows.windows.compiled import compiled, inlined
 from dataflows.windows.kernel_types import Bools, Floats, Ints, Lists, Sizes
 from dataflows.windows.tiles import GROUP_LIST, merge_tiles
 
@@ -66,7 +66,10 @@ def _free_block(blocks: Floats, free: Ints, block: int, room: int, place_width: 
 
 @compiled
 def drop_before(lists: Lists, slot: int, number: int, oldest_tile: int, place_width: int) -> None:
-    """Let go of the tiles before ``oldest_tile``."""
+    """Let go of the tiles before ``oldest_tile``.
+
+    A list that is empty then keeps its block until ``give_back``: ``places_needed`` relies on it.
+    """
     table, blocks = lists.table, lists.blocks
     length = table[slot, number, LENGTH]
     if length == 0:
@@ -76,12 +79,24 @@ def drop_before(lists: Lists, slot: int, number: int, oldest_tile: int, place_wi
     while dropped < length and blocks[(place + dropped) * place_width] < oldest_tile:
         dropped += 1
     table[slot, number, FIRST_PLACE] += dropped
-    table[slot, number, LENGTH] = length - dropped
     if dropped == length:
-        block, room = table[slot, number, BLOCK], table[slot, number, ROOM]
-        _free_block(blocks, lists.free, block, room, place_width)
-        table[slot, number, BLOCK] = -1
-        table[slot, number, FIRST_PLACE] = table[slot, number, ROOM] = 0
+        table[slot, number, FIRST_PLACE] = 0
+    table[slot, number, LENGTH] = length - dropped
+
+
+@inlined
+def give_back(lists: Lists | None, slot: int, place_width: int) -> None:
+    """Free the blocks of an entity's lists that are empty, once its turn is over."""
+    if lists is None:
+        return
+    table = lists.table
+    for number in range(table.shape[1]):
+        room = table[slot, number, ROOM]
+        if room > 0 and table[slot, number, LENGTH] == 0:
+            block = table[slot, number, BLOCK]
+            _free_block(lists.blocks, lists.free, block, room, place_width)
+            table[slot, number, BLOCK] = -1
+            table[slot, number, FIRST_PLACE] = table[slot, number, ROOM] = 0
 
 
 @compiled
