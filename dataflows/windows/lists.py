@@ -35,8 +35,9 @@ def places_needed(table: Ints, last_row: Ints, slots: Ints, is_update: Bools) ->
         for number in range(table.shape[1]):
             length = table[slot, number, LENGTH] + added
             if table[slot, number, FIRST_PLACE] + length > table[slot, number, ROOM]:
-                # The last block has less than twice as many, and those before as many together.
-                needed += 4 * max(length, _SMALLEST)
+                # A block of which more than half is in use makes way for one of twice its size: the
+                # last one has less than four times as many, and those before it as many together.
+                needed += 8 * max(length, _SMALLEST)
     return needed
 
 
