@@ -130,7 +130,7 @@ class KeyEncoder:
 
 
 class ShardRouter:
-    """Splits the batches of all topics over the shards."""
+    """Splits the batches of all topics over the shards. Not safe for threads."""
 
     def __init__(self, plan: Plan, shards: int) -> None:
         self._shards = shards

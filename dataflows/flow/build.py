@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
@@ -13,7 +14,7 @@ from bytewax.operators import KeyedStream
 from contracts.model_repository import ModelRepository
 from contracts.plan import ModelPlan, Plan
 from dataflows import tables
-from dataflows.batches import DeadLetter, ModelInput, ShardOutput, SourceBatch
+from dataflows.batches import DeadLetter, ModelInput, ShardInput, ShardOutput, SourceBatch
 from dataflows.definitions.repository import Repository
 from dataflows.flow.dead_letter_sink import DeadLetterSink
 from dataflows.flow.identity import generation
@@ -75,6 +76,28 @@ def build_flow(repository: Repository, log: PlanLog, context: RunContext) -> Dat
     return flow
 
 
+def shard_routing(plan: Plan, shards: int) -> Callable[[SourceBatch], list[tuple[str, ShardInput]]]:
+    """``ShardRouter.route`` for all workers: each thread that calls it has a router of its own.
+
+    Bytewax hands the same function to all workers of a process, and a router remembers keys and
+    texts in steps between which another thread must not come.
+    """
+    # What is compiled for a router is compiled now, and not when the first record has come.
+    spare = [ShardRouter(plan, shards)]
+    own = threading.local()
+
+    def route(batch: SourceBatch) -> list[tuple[str, ShardInput]]:
+        if not hasattr(own, "router"):
+            try:
+                own.router = spare.pop()
+            except IndexError:
+                own.router = ShardRouter(plan, shards)
+        router: ShardRouter = own.router
+        return router.route(batch)
+
+    return route
+
+
 def learner_specs(repository: Repository) -> dict[str, LearnerSpec]:
     """Model name -> what its learner is."""
     return {
@@ -92,8 +115,7 @@ def learner_specs(repository: Repository) -> dict[str, LearnerSpec]:
 def _shards(
     batches: Stream[SourceBatch], plan: Plan, partitions: int, context: RunContext
 ) -> KeyedStream[ShardOutput]:
-    router = ShardRouter(plan, context.settings.shards)
-    routed = op.flat_map("to_shards", batches, router.route)
+    routed = op.flat_map("to_shards", batches, shard_routing(plan, context.settings.shards))
     return op.stateful_batch(
         "shards", routed, lambda handle: ShardLogic(plan, partitions, context, handle)
     )
