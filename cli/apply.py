@@ -40,6 +40,8 @@ def apply(repo: RepoOption = None) -> None:
     folder = require_repository(repo)
     settings = DataflowSettings.for_repo(folder)
     repository = load_repository(folder)
+    for note in repository.notes:
+        typer.echo(f"note: {note}", err=True)
     old = _old_plan(folder)
     changes, services = _feast_apply(folder, repository.plan)
     changes += _model_changes(old, repository.plan)

@@ -75,7 +75,10 @@ def compile_aggregates(
         if one.column in columns:
             known[one.column] = columns[one.column]
         elif view.feature_transformation is None:
-            raise DefinitionError(f"{_place(one, where)}: its topic has no column {one.column!r}")
+            raise DefinitionError(
+                f"{_place(one, where)}: its topic has no column {one.column!r}; it has "
+                f"{', '.join(columns)}"
+            )
         else:
             known[one.column] = _derived_type(one.column, wanted, fields, where)
     for one in wanted:
@@ -109,7 +112,10 @@ def _aggregate(
     if not aggregation.column:
         raise DefinitionError(f"{here} names no column; add column=...")
     if name not in fields:
-        raise DefinitionError(f"{here} is not in the schema; add Field(name={name!r}, ...)")
+        named = "" if aggregation.name else ", or give the Aggregation the name of its Field"
+        raise DefinitionError(
+            f"{here} is not in the schema; add Field(name={name!r}, ...) to it{named}"
+        )
     window_us, hop_us = _window(aggregation, windows, here)
     return Aggregate(
         name,
@@ -145,7 +151,8 @@ def _window(aggregation: Aggregation, windows: Windows, where: str) -> tuple[int
         return window // _MICROSECOND, 1
     if window % hop:
         raise DefinitionError(
-            f"{where}: time_window {window} is not a multiple of slide_interval {hop}"
+            f"{where}: time_window {window} is not a multiple of slide_interval {hop}; take one "
+            f"that divides it, or the tag {tags.WINDOWS}: exact and no slide_interval"
         )
     if window // hop > TILES_MAX:
         raise DefinitionError(
@@ -202,15 +209,21 @@ def _check_types(aggregate: Aggregate, kind: ColumnType, where: str) -> None:
     here = _place(aggregate, where)
     function = aggregate.function
     possible = _results(function, kind)
+    if not possible and function == "latest":
+        raise DefinitionError(
+            f"{here}: no feature holds a {kind}; leave it out of the schema, the store has the "
+            "event time of each row"
+        )
     if not possible:
         raise DefinitionError(
             f"{here}: {function} of column {aggregate.column!r}, which is a {kind}; of those there "
             f"are {', '.join((*_COUNTS, *(('first', 'last') if kind == 'string' else ())))}"
         )
     if aggregate.dtype not in possible:
+        what = "" if function == "latest" else f"{function} of "
         raise DefinitionError(
-            f"{here}: {function} of a {kind} column is declared as {_NAMES[aggregate.dtype]}; use "
-            f"{' or '.join(_NAMES[one] for one in possible)}"
+            f"{here}: {what}column {aggregate.column!r} ({kind}) is declared as "
+            f"{_NAMES[aggregate.dtype]}; use {' or '.join(_NAMES[one] for one in possible)}"
         )
 
 

@@ -49,6 +49,7 @@ class Repository:
         models: the ``Model`` objects, which hold the learners, by name.
         transforms: view name -> the function that is run on the view's rows before all else, in
             the way that ``View.transform`` says; for views that have one.
+        notes: what is not refused, but people should know; a line each.
     """
 
     directory: Path
@@ -56,14 +57,16 @@ class Repository:
     plan: Plan
     models: dict[str, Model]
     transforms: dict[str, TransformFunction]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """The plan of some objects, and the functions of its views (as in ``Repository``)."""
+    """The plan of some objects, the functions of its views, and notes (as in ``Repository``)."""
 
     plan: Plan
     transforms: dict[str, TransformFunction]
+    notes: tuple[str, ...]
 
 
 def load_repository(directory: Path) -> Repository:
@@ -73,7 +76,7 @@ def load_repository(directory: Path) -> Repository:
     objects = list(vars(module).values())
     models = {model.name: model for model in _of_type(objects, Model)}
     compiled = compile_plan(directory, store.project, objects)
-    return Repository(directory, store, compiled.plan, models, compiled.transforms)
+    return Repository(directory, store, compiled.plan, models, compiled.transforms, compiled.notes)
 
 
 def compile_plan(directory: Path, project: str, objects: Iterable[Any]) -> Compiled:
@@ -85,22 +88,26 @@ def compile_plan(directory: Path, project: str, objects: Iterable[Any]) -> Compi
     topics: dict[str, Topic] = {}
     views: dict[str, View] = {}
     transforms: dict[str, TransformFunction] = {}
+    notes: list[str] = []
     for feast_view in _of_type(found, StreamFeatureView):
         source = feast_view.stream_source
         if feast_view.source_views:
             # A view of views has no stream of its own; what is refused is the view that it reads.
             source = feast_view.source_views[0]
-        topic = _same_topic(topics, compile_topic(source, feast_view.name))
+        topic = _same_topic(topics, compile_topic(source, feast_view.name), feast_view.name)
         compiled = compile_view(feast_view, topic, entities, directory)
         view = compiled.view
         _check_new_view(views, view)
         views[view.name] = view
         if compiled.transform is not None:
             transforms[view.name] = compiled.transform
+        if compiled.note:
+            notes.append(compiled.note)
     models = {}
     for model in _of_type(found, Model):
-        spine = _same_topic(topics, compile_topic(model.spine, model.name))
-        label = _same_topic(topics, compile_topic(model.label.source, model.name))
+        spine = _same_topic(topics, compile_topic(model.spine, model.name), model.name)
+        label = compile_topic(model.label.source, model.name)
+        label = _same_topic(topics, label, model.name)
         if model.name in models:
             raise DefinitionError(f"model {model.name!r} is defined twice; rename one")
         models[model.name] = compile_model(model, spine, label, views, services, project)
@@ -112,7 +119,7 @@ def compile_plan(directory: Path, project: str, objects: Iterable[Any]) -> Compi
         views=tuple(views[name] for name in sorted(views)),
         models=tuple(models[name] for name in sorted(models)),
     )
-    return Compiled(plan, transforms)
+    return Compiled(plan, transforms, tuple(notes))
 
 
 def read_store_config(directory: Path) -> StoreConfig:
@@ -179,15 +186,31 @@ def _of_type(objects: Iterable[Any], kind: type) -> list[Any]:
     return found
 
 
-def _same_topic(topics: dict[str, Topic], topic: Topic) -> Topic:
+def _same_topic(topics: dict[str, Topic], topic: Topic, used_by: str) -> Topic:
     known = topics.setdefault(topic.name, topic)
     if known != topic:
         raise DefinitionError(
             f"topic {topic.name!r} is described in two ways; its KafkaSources must agree in "
             "message_format, timestamp_field, field_mapping, watermark_delay_threshold and the "
-            "tags headwater.*"
+            f"tags headwater.*, but that of {used_by!r} differs in {_differences(known, topic)}"
         )
     return known
+
+
+def _differences(one: Topic, other: Topic) -> str:
+    """What of two sources differs, by Feast's names for it."""
+    names = {
+        "format": "message_format",
+        "schema": "message_format",
+        "columns": "message_format",
+        "timestamp_field": "timestamp_field",
+        "field_mapping": "field_mapping",
+        "watermark_delay_us": "watermark_delay_threshold",
+        "key_field": tags.KEY,
+        "framing": tags.FRAMING,
+    }
+    odd = [name for key, name in names.items() if getattr(one, key) != getattr(other, key)]
+    return ", ".join(dict.fromkeys(odd))
 
 
 def _check_objects(objects: list[Any]) -> None:

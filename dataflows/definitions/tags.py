@@ -26,11 +26,16 @@ Tags = Mapping[str, str]
 
 
 def check_tags(tags: Tags | None, known: Sequence[str], where: str) -> None:
-    """Raise DefinitionError if one begins as ours do, but is not known at this place."""
-    for name in tags or {}:
+    """Raise DefinitionError if one begins as ours do, but is not known here, or is no text."""
+    for name, value in (tags or {}).items():
         if name.startswith(PREFIX) and name not in known:
             hint = f"known here are {', '.join(known)}" if known else "none of ours belongs here"
             raise DefinitionError(f"{where}: tag {name!r} is unknown; {hint}")
+        # Feast itself looks at the first tag only.
+        if not isinstance(value, str):
+            raise DefinitionError(
+                f"{where}: tag {name!r} is {value!r}; tags are text, write {str(value).lower()!r}"
+            )
 
 
 def chosen(tags: Tags | None, name: str, choices: Sequence[str], where: str) -> str:

@@ -52,12 +52,15 @@ def compile_topic(source: Any, used_by: str) -> Topic:
     if kinds.get(timestamp_field) != "timestamp":
         raise DefinitionError(
             f"{where}: timestamp_field {source.timestamp_field!r} is not a timestamp of its format"
-            f"{written.hint}"
+            f"{written.hint or _timestamps(written.columns)}"
         )
     wanted = source.tags.get(tags.KEY, written.columns[0].name)
     key_field = _field_called(wanted, mapping)
     if key_field not in kinds:
-        raise DefinitionError(f"{where}: tag {tags.KEY} names {wanted!r}, which is no column")
+        raise DefinitionError(
+            f"{where}: tag {tags.KEY} names {wanted!r}, which is no column; it has "
+            f"{', '.join(kinds)}"
+        )
     return Topic(
         name=options.topic,
         columns=tuple(
@@ -77,6 +80,11 @@ def compile_topic(source: Any, used_by: str) -> Topic:
 def columns_of(topic: Topic) -> dict[str, Column]:
     """A topic's columns by the names that views and models have for them."""
     return {topic.column_name(column.name): column for column in topic.columns}
+
+
+def _timestamps(columns: Iterable[Column]) -> str:
+    times = [column.name for column in columns if column.dtype == "timestamp"]
+    return f"; those are {', '.join(times)}" if times else "; add 'NAME timestamp not null' to it"
 
 
 def _refuse_unsupported(source: KafkaSource, where: str) -> None:
@@ -111,7 +119,10 @@ def _check_mapping(mapping: Mapping[str, str], fields: list[str], where: str) ->
     for old, new in mapping.items():
         here = f"{where}: field_mapping {old!r} -> {new!r}"
         if old not in fields:
-            raise DefinitionError(f"{here}: its format has no column {old!r}")
+            raise DefinitionError(
+                f"{here}: its format has no column {old!r}; the record's name goes first, one of "
+                f"{', '.join(fields)}"
+            )
         if not new.isidentifier():
             raise DefinitionError(f"{here}: a column must be a plain name")
         if [mapping.get(name, name) for name in fields].count(new) > 1:

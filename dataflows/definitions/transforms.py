@@ -71,11 +71,14 @@ def _mode_name(mode: Any) -> str:
     return str(getattr(mode, "value", mode))
 
 
-def try_without_rows(transform: Transform, view: View, topic: Topic, where: str) -> None:
+def try_without_rows(transform: Transform, view: View, topic: Topic, where: str) -> str:
     """Call the function with columns that have no rows; raise DefinitionError if its result is odd.
 
     This finds what gives no batch of columns at all, and misspelt ones. A function need not take an
     empty batch, so one that raises, or gives nothing or just what it got, is left to the real rows.
+
+    Returns:
+        What people should know: that it raised. Empty if there is nothing.
     """
     rows = ListRows(topic) if transform.mode == "python" else FrameRows(topic)
     names = kinds_of(topic)
@@ -85,8 +88,14 @@ def try_without_rows(transform: Transform, view: View, topic: Topic, where: str)
     given: Any = rows.give(nothing, slice(0))
     # If it raises it is as if it had given nothing; what it was given may have changed meanwhile.
     result: Any = type(given)()
-    with suppress(Exception):
+    note = ""
+    try:
         result = transform.function(given)
+    except Exception as error:  # noqa: BLE001 - the function may not take an empty batch
+        note = (
+            f"{where}: called without rows, its function raised {_told(error)}; a record at which "
+            "it raises becomes a dead letter"
+        )
     try:
         found = rows.take(result, 0).keys()
     except BadColumnError as error:
@@ -96,6 +105,7 @@ def try_without_rows(transform: Transform, view: View, topic: Topic, where: str)
         raise DefinitionError(
             f"{where}: its function gave no column {missing[0]!r}, only {', '.join(found)}"
         )
+    return note
 
 
 def make_portable(view: StreamFeatureView, directory: Path) -> None:

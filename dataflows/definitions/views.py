@@ -43,10 +43,14 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class CompiledView:
-    """A view, and the function that is run on its rows before all else (None for none)."""
+    """A view, and the function that is run on its rows before all else (None for none).
+
+    ``note`` is what people should know of the function; empty for nothing.
+    """
 
     view: View
     transform: TransformFunction | None
+    note: str = ""
 
 
 def compile_view(
@@ -82,8 +86,8 @@ def compile_view(
     if transform is None:
         return CompiledView(view, None)
     check_portable(feast_view, directory, where)
-    try_without_rows(transform, view, topic, where)
-    return CompiledView(view, transform.function)
+    note = try_without_rows(transform, view, topic, where)
+    return CompiledView(view, transform.function, note)
 
 
 def _refuse_unsupported(view: StreamFeatureView, topic: Topic, where: str) -> None:
@@ -172,8 +176,11 @@ def _join_keys(
             )
         is_derived = view.feature_transformation is not None and key not in columns
         if not is_derived and (key not in columns or columns[key].dtype != _KEY_TYPES[kind]):
+            found = f"it has {', '.join(columns)}"
+            if key in columns:
+                found = f"there it is {columns[key].dtype}, make the join key's type the same"
             raise DefinitionError(
-                f"{where}: topic {topic.name!r} has no {_KEY_TYPES[kind]} column {key!r}"
+                f"{where}: topic {topic.name!r} has no {_KEY_TYPES[kind]} column {key!r}; {found}"
             )
         keys.append(key)
         types.append(_KEY_TYPES[kind])
@@ -188,7 +195,10 @@ def _offline_path(view: StreamFeatureView, directory: Path, where: str) -> str:
     if not isinstance(source, FileSource) or "://" in source.path:
         raise DefinitionError(f"{where}: batch_source must be a FileSource with a local folder")
     if source.timestamp_field != "event_timestamp":
-        raise DefinitionError(f"{where}: batch_source's timestamp_field must be 'event_timestamp'")
+        raise DefinitionError(
+            f"{where}: batch_source's timestamp_field must be 'event_timestamp', whatever the "
+            "stream's is called; so it stands in the files that Headwater writes"
+        )
     tags.check_tags(source.tags, tags.OF_OTHERS, f"{where}, its batch_source")
     if not isinstance(source.file_format, ParquetFormat | None):
         raise DefinitionError(

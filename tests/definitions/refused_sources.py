@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from feast import BatchFeatureView, Entity, ValueType
 from feast.aggregation import Aggregation
-from feast.data_format import AvroFormat, DeltaFormat
+from feast.data_format import AvroFormat, DeltaFormat, JsonFormat
 from feast.feature_logging import LoggingConfig
 from feast.infra.offline_stores.file_source import FileLoggingDestination
 from feast.types import String
@@ -29,10 +29,13 @@ REFUSED_SOURCES: dict[str, tuple[Callable[[], Objects], str]] = {
     "an entity of 32 bits": (lambda: keyed_by(ValueType.INT32), "must be a String or Int64"),
     "an entity that is a flag": (lambda: keyed_by(ValueType.BOOL), "must be a String or Int64"),
     "an entity of no type": (lambda: keyed_by(ValueType.UNKNOWN), "must be a String or Int64"),
-    "an entity of another type": (lambda: keyed_by(ValueType.INT64), "no int64 column 'card'"),
+    "an entity of another type": (
+        lambda: keyed_by(ValueType.INT64),
+        "no int64 column 'card'; there it is string, make the join key's type the same",
+    ),
     "an entity without column": (
         lambda: keyed_by(ValueType.STRING, "who"),
-        "no string column 'who'",
+        "no string column 'who'; it has card, at",
     ),
     "two entities of one name": (
         lambda: [Entity(name="card", join_keys=["x"], value_type=ValueType.STRING), view()],
@@ -61,11 +64,15 @@ REFUSED_SOURCES: dict[str, tuple[Callable[[], Objects], str]] = {
     ),
     "a key that is no column": (
         lambda: [view(source=source(tags={"headwater.key": "x"}))],
-        "names 'x', which is no column",
+        "names 'x', which is no column; it has card, at",
     ),
     "a time that is no column": (
         lambda: [view(source=source(timestamp_field="x"), timestamp_field="x")],
-        "timestamp_field 'x' is not a timestamp",
+        "timestamp_field 'x' is not a timestamp of its format; those are at, opened",
+    ),
+    "a format without times": (
+        lambda: [view(source=source(message_format=JsonFormat("card string, at string")))],
+        "not a timestamp of its format; add 'NAME timestamp not null' to it",
     ),
     "a schema that cannot be read": (
         lambda: [view(source=source(message_format=AvroFormat("{")))],
@@ -79,10 +86,13 @@ REFUSED_SOURCES: dict[str, tuple[Callable[[], Objects], str]] = {
                 source=source(field_mapping={"shop": "s"}, batch_source=files(path="data/other")),
             ),
         ],
-        "must agree in message_format, timestamp_field, field_mapping",
+        "must agree in message_format, timestamp_field, .*, but that of 'other' differs in field_",
     ),
     # field_mapping.
-    "an unknown field is mapped": (lambda: mapped({"x": "y"}), "its format has no column 'x'"),
+    "an unknown field is mapped": (
+        lambda: mapped({"x": "y"}),
+        "its format has no column 'x'; the record's name goes first, one of card, at",
+    ),
     "two fields become one": (
         lambda: mapped({"amount": "v", "items": "v"}),
         "two fields would be called 'v'",
@@ -104,7 +114,7 @@ REFUSED_SOURCES: dict[str, tuple[Callable[[], Objects], str]] = {
     ),
     "batch: another time": (
         lambda: [view(source=source(batch_source=files(timestamp_field="at")))],
-        "must be 'event_timestamp'",
+        "must be 'event_timestamp', whatever the stream's is called",
     ),
     "batch: far away": (
         lambda: [view(source=source(batch_source=files(path="s3://bucket/cards")))],

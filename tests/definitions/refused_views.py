@@ -129,6 +129,15 @@ REFUSED_VIEWS: dict[str, tuple[Callable[[], Objects], str]] = {
         lambda: [view(tags={"headwater.window": "exact"})],
         r"tag 'headwater.window' is unknown; known here are headwater.offline, headwater.windows",
     ),
+    # Feast sees that the first tag is text, and no further.
+    "a tag that is a number": (
+        lambda: [view(tags={**EXACT, "headwater.exact_tiles": 64})],
+        "'headwater.exact_tiles' is 64; tags are text, write '64'",
+    ),
+    "a tag that is a flag": (
+        lambda: [view(tags={**EXACT, "headwater.offline": False})],
+        "'headwater.offline' is False; tags are text, write 'false'",
+    ),
     "two views of one name": (lambda: two_views("cards"), "view 'cards' is defined twice"),
     "two names but for their case": (lambda: two_views("Cards"), "view 'cards' is defined twice"),
     "a batch view of the same name": (
@@ -183,7 +192,22 @@ REFUSED_VIEWS: dict[str, tuple[Callable[[], Objects], str]] = {
     "a function in capitals": (lambda: one_sum(function="SUM"), "'SUM' cannot be executed"),
     "no function": (lambda: one_sum(function=""), "function '' cannot be executed"),
     "no column": (lambda: one_sum(column=""), "names no column"),
-    "an unknown column": (lambda: one_sum(column="amuont"), "its topic has no column 'amuont'"),
+    "an unknown column": (
+        lambda: one_sum(column="amuont"),
+        "its topic has no column 'amuont'; it has card, at, amount",
+    ),
+    "a time as the latest": (
+        lambda: [view(aggregations=[], schema=[KEY, Field(name="opened", dtype=Int64)])],
+        "feature 'opened': no feature holds a timestamp; leave it out",
+    ),
+    "a string as a number": (
+        lambda: [view(aggregations=[], schema=[KEY, Field(name="shop", dtype=Int64)])],
+        r"feature 'shop': column 'shop' \(string\) is declared as Int64; use String",
+    ),
+    "an aggregation that nobody named": (
+        lambda: [view(aggregations=[Aggregation("amount", "sum")])],
+        "'sum_amount' is not in the schema; .* or give the Aggregation the name of its Field",
+    ),
     "two aggregations of one name": (
         lambda: [view(aggregations=[Aggregation("amount", "sum", name="spent")] * 2)],
         "two features of one name",

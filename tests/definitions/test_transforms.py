@@ -149,6 +149,15 @@ def test_a_function_need_not_take_an_empty_batch(function: Callable[[Any], Any])
     assert _compiled(udf=function).transforms == {"cards": function}
 
 
+def test_what_a_function_raises_without_rows_is_told() -> None:
+    """Most often it is a misspelt column, which each record would find out for itself."""
+    (note,) = _compiled(udf=lambda rows: {**rows, "doubled": rows["amuont"]}).notes
+    assert "'cards'" in note
+    assert "raised KeyError: 'amuont'" in note
+    assert "dead letter" in note
+    assert _compiled(udf=doubled).notes == ()
+
+
 READ = """
 import sys
 import pandas as pd
