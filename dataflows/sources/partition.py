@@ -61,6 +61,7 @@ class PartitionStream:
         self._bad_share_max = bad_share_max
         self._bad_window_records = bad_window_records
         self._recent = np.empty(0, np.bool_)
+        self._last_reason = ""
 
     def batch(self, chunk: Chunk) -> SourceBatch:
         """Decode the records of a chunk, and run the views' functions over them."""
@@ -69,6 +70,8 @@ class PartitionStream:
         decoded, derived = transformed(decoded, chunk, self._transformations)
         is_bad = np.ones(len(offsets), np.bool_)
         is_bad[decoded.index] = False
+        if decoded.bad:
+            self._last_reason = decoded.bad[-1].reason
         self._look_at_share(is_bad)
         event_us = decoded.event_us
         delay_us = self.topic.watermark_delay_us
@@ -125,8 +128,8 @@ class PartitionStream:
             worst = int((counts[window:] - counts[:-window]).max())
             if worst > self._bad_share_max * window:
                 self.failure = TooManyBadRecordsError(
-                    f"{worst} of {window} records of {self.topic.name}/{self.partition} are bad; "
-                    f"see {self.topic.name}.dlq, mend the producer or the format in "
-                    "definitions.py, or raise HEADWATER_BAD_RECORD_SHARE_MAX"
+                    f"{worst} of {window} records of {self.topic.name}/{self.partition} are bad "
+                    f"({self._last_reason}); see {self.topic.name}.dlq, mend the producer, or the "
+                    "format or function in definitions.py, or raise HEADWATER_BAD_RECORD_SHARE_MAX"
                 )
         self._recent = recent[-(window - 1) :] if window > 1 else recent[:0]

@@ -87,7 +87,9 @@ def test_too_many_bad_records_stop_loudly() -> None:
     assert stream.failure is None
     _batch(stream, [1] * 30)
     assert isinstance(stream.failure, TooManyBadRecordsError)
-    assert re.search(r"9 of 10 .*HEADWATER_BAD_RECORD_SHARE_MAX", str(stream.failure))
+    assert re.search(
+        r"9 of 10 .*\(JSON is malformed.*\).*HEADWATER_BAD_RECORD_SHARE_MAX", str(stream.failure)
+    )
 
 
 def test_a_burst_of_bad_records_inside_a_batch_stops_too() -> None:
