@@ -49,6 +49,10 @@ class Pending:
             self.values[index],
         )
 
+    def copy(self) -> Pending:
+        """The same rows in memory of their own."""
+        return self.take(np.arange(len(self.slots)))
+
     def in_order(self) -> Pending:
         """The rows by effective time, reads before updates, then by rank."""
         times = self.effective_us

@@ -162,7 +162,8 @@ class ViewState:
     ) -> ViewState:
         """A state as it was at the last of ``changes``, which followed ``dump`` gave ``base``."""
         state = cls(view)
-        state._faded = Faded(base["faded"])
+        # Arrays that were read lie in the file's content: of one that stays all of it would.
+        state._faded = Faded(base["faded"].copy())
         pending = base["pending"]
         for part in (base, *changes):
             state._keys.extend(part["keys"])
@@ -171,7 +172,7 @@ class ViewState:
             state._rows.unpack(kernel_types.Packed(*part["rows"]))
             pending = part["pending"]
         for held in pending:
-            state._held.add(held)
+            state._held.add(held.copy())
         state._next_decay_us = state._rows.next_decay_us
         state._told_keys, state._told_texts = len(state.keys), len(state.texts)
         state._looked_at = len(state.keys)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -178,3 +180,25 @@ def test_silence_lets_bases_shrink() -> None:
     full, half, none = sizes
     assert full > half > none
     assert full - half > 0.3 * (full - none)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_loaded_state_does_not_hold_the_file_that_it_was_loaded_from(name: str) -> None:
+    """Arrays that are read lie in the file's content, which is as large as all of the state."""
+    view = VIEWS[name]
+    runner = Runner(view)
+    values = tuple("a" if one.column == "s" else 1.0 for one in view.aggregates)
+    columns = len({one.column for one in view.aggregates})
+    runner.hold([Item(b"%d" % at, at, at, at, values[:columns]) for at in range(20)])
+    runner.advance(10)
+    arrays: list[pickle.PickleBuffer] = []
+    body = pickle.dumps(runner.state.dump(), protocol=5, buffer_callback=arrays.append)
+    content = np.frombuffer(bytearray(b"".join(one.raw() for one in arrays)), np.uint8)
+    ends = np.cumsum([one.raw().nbytes for one in arrays]).tolist()
+    parts = [content[end - one.raw().nbytes : end] for one, end in zip(arrays, ends, strict=True)]
+    base = pickle.loads(body, buffers=[part.data for part in parts])
+    is_held = weakref.ref(content)
+    state = ViewState.load(view, base)
+    del content, parts, base
+    assert state.held == 10
+    assert is_held() is None
