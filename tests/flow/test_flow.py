@@ -264,7 +264,7 @@ def test_an_int64_feature_that_need_not_be_whole(
     tmp_path: Path, function: str, column: str, feature: str
 ) -> None:
     """A feature that would be rounded when served is refused, with the type to declare."""
-    with pytest.raises(DefinitionError, match=r"user_orders.*whole; declare .* as Float64"):
+    with pytest.raises(DefinitionError, match=r"user_orders.*is declared as Int64; use Float64"):
         _load_with_int64(tmp_path, function, column, feature)
 
 
