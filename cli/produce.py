@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cli.records import Record
     from contracts.kafka_producer import KafkaLogWriter
     from contracts.log import LogWriter
+    from contracts.plan import Topic
     from contracts.settings import ClientSettings
 
 _TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
@@ -55,7 +56,11 @@ def produce(
         raise typer.BadParameter(f"topic {topic!r}: use letters, digits, dots, - and _")
     folder = require_repository(repo, unless_set="HEADWATER_LOG_URL")
     settings = ClientSettings.for_repo(folder)
-    key_field = _key_field(folder, topic)
+    topics = _topics(folder)
+    key_field = _key_field(topics, topic)
+    if topics and key_field is None:
+        known = ", ".join(topics)
+        sys.stderr.write(f"note: nothing applied here reads {topic}; the topics are {known}\n")
     writer = _writer(settings, topic, key_field)
     try:
         if file is None:
@@ -70,7 +75,7 @@ def produce(
             writer.close()
         raise
     writer.close()
-    sys.stderr.write(f"{count:,} records written to {topic}\n")
+    sys.stderr.write(f"{count:,} {'record' if count == 1 else 'records'} written to {topic}\n")
 
 
 class _Keyless:
@@ -107,17 +112,21 @@ def _writer(settings: ClientSettings, topic: str, key_field: str | None) -> LogW
         raise CommandError(f"cannot write the log in {log.folder}: {error.strerror}") from error
 
 
-def _key_field(folder: Path, topic: str) -> str | None:
-    """The field whose hash chooses the partition; None where nothing was applied for the topic."""
+def _topics(folder: Path) -> dict[str, Topic]:
+    """The topics of what was applied, by name; none if nothing was."""
     from contracts.plan_file import PlanFileError, plan_path, read_plan
 
     path = plan_path(folder)
     if not path.exists():
-        return None
+        return {}
     try:
-        topics = {one.name: one for one in read_plan(path).plan.topics}
+        return {one.name: one for one in read_plan(path).plan.topics}
     except PlanFileError as error:
         raise CommandError(str(error)) from error
+
+
+def _key_field(topics: Mapping[str, Topic], topic: str) -> str | None:
+    """The field whose hash chooses the partition; None where nothing was applied for the topic."""
     if topic not in topics:
         return None
     found = topics[topic]

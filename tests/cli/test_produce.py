@@ -69,6 +69,23 @@ def test_the_key_field_of_the_plan_chooses_the_partition(ran: Rides, tmp_path: P
         assert (log / "rides.done" / f"{number}.ndjson").read_text() == lines(expected)
 
 
+def test_a_topic_that_nothing_reads_is_told(
+    ran: Rides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Records of a misspelt topic are written, since others may read it, and the topics named."""
+    monkeypatch.setenv("HEADWATER_LOG_URL", (tmp_path / "log").as_uri())
+    file = tmp_path / "one.ndjson"
+    file.write_text(lines([done(1)]))
+    for topic, note in (
+        ("rides.dome", "note: nothing applied here reads rides.dome; the topics are rides.asked, "),
+        ("rides.done", ""),
+    ):
+        assert _produce(ran, topic, str(file)) == 0
+        told = capsys.readouterr().err
+        assert told.startswith(note or "1 record written to rides.done")
+        assert f"1 record written to {topic}\n" in told
+
+
 def test_a_slow_pipe_is_not_held_back(rides: Rides) -> None:
     """A record is in the log as soon as it came through the pipe, not only at its end."""
     with rides.started("produce", "slow") as process:
