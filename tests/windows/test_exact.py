@@ -168,21 +168,22 @@ def test_memory_is_bounded_by_the_moments_that_are_told_apart(most: int) -> None
 
 def test_memory_of_moments_that_left_is_used_again() -> None:
     """Entities that fill and empty their windows over and over take what they took at first."""
-    runner = Runner(_view(feature("s", "sum", 100, 1), feature("v", "var", 100, 1)))
+    view = _view(feature("s", "sum", 100, 1), feature("v", "var", 100, 1))
     taken = []
 
-    def fill(part: int) -> None:
+    def fill(runner: Runner, part: int) -> None:
         begin_us = part * 1_000
         items = [Item(b"%d" % (i % 20), begin_us + i // 20, 0, i, (1.0,)) for i in range(1_200)]
         runner.hold([replace(item, effective_us=item.event_us) for item in items])
         runner.advance(begin_us + 500)
 
     # What is compiled now is not counted.
-    fill(0)
+    fill(Runner(view), 0)
+    runner = Runner(view)
     tracemalloc.start()
     try:
-        for part in range(1, 12):
-            fill(part)
+        for part in range(12):
+            fill(runner, part)
             taken.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
