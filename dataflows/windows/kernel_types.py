@@ -126,17 +126,24 @@ class Union(NamedTuple):
     registers: Ints
 
 
+EVER = -(2**62)
+
+
 class Packed(NamedTuple):
     """Rows of ``State``, without what they do not use.
 
     Attributes:
+        since_us: tiles of rings that ended before are left out: whoever puts the rows back has
+            them already. ``EVER`` if nothing is left out.
         slots: int64[n].
         marks: int64[n, marks].
         lengths: int64[n, lists], how many tiles each list holds.
         decay_at, stamped_at: int64[n].
-        cells: float64[...], the tiles that hold anything, entity by entity and group by group.
+        cells: float64[...], the tiles that hold anything, entity by entity and group by group,
+            those of a group from the oldest on.
     """
 
+    since_us: int
     slots: Ints
     marks: Ints
     lengths: Ints

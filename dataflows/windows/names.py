@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import numpy.typing as npt
 
+from dataflows.windows.compiled import compiled
 from dataflows.windows.inputs import KeyList, TextList
 from dataflows.windows.kernel_types import Ints
 
@@ -17,10 +18,15 @@ Name = TypeVar("Name", bytes, str)
 
 _DIGEST_BYTES = 16
 _ROOM_MIN = 64
+_FREE = -1
 
 
 class Places(Generic[Name]):
     """Names and their places in a list. Not safe for threads.
+
+    There are many of them, and a dictionary would take as much memory as the names themselves. So
+    places are found in a table of four bytes each, by the names' hashes: a name's place stands at
+    its hash or, if others stand there, at the first free row behind it.
 
     Attributes:
         names: all of them; it grows at its end. ``replace`` makes a new list: whoever has the old
@@ -33,25 +39,28 @@ class Places(Generic[Name]):
     def replace(self, names: Iterable[Name]) -> None:
         """Have these names, which are distinct, at places from 0 on, and no others."""
         self.names: list[Name] = list(names)
-        self._place_of: dict[Name, int] = {name: place for place, name in enumerate(self.names)}
+        self._make_table()
         # Code -> place (or -1) for the lists that rows came with.
         self._known: WeakKeyDictionary[KeyList | TextList, Ints] = WeakKeyDictionary()
 
     def extend(self, names: Iterable[Name]) -> None:
         """Add names that are new."""
-        for name in names:
-            self._place_of[name] = len(self.names)
-            self.names.append(name)
+        self.names.extend(names)
+        self._make_table()
 
     def of(self, names: Sequence[Name]) -> Ints:
         """The places of these names; new ones get a place."""
-        place_of = self._place_of
+        if 2 * (len(self.names) + len(names)) > len(self._table):
+            self._make_table(len(names))
+        known, table, last = self.names, self._table.data, len(self._table) - 1
         places = np.empty(len(names), np.int64)
         for i, name in enumerate(names):
-            place = place_of.get(name)
-            if place is None:
-                place = place_of[name] = len(self.names)
-                self.names.append(name)
+            row = hash(name) & last
+            while (place := table[row]) >= 0 and known[place] != name:
+                row = (row + 1) & last
+            if place < 0:
+                place = table[row] = len(known)
+                known.append(name)
             places[i] = place
         return places
 
@@ -72,6 +81,36 @@ class Places(Generic[Name]):
             known[new] = self.of([names[code] for code in new.tolist()])
             places = known[codes]
         return places
+
+    def _make_table(self, more: int = 0) -> None:
+        """A table for all names and some more; at most half of its rows are taken."""
+        count = len(self.names)
+        self._table = np.full(1 << (2 * (count + more)).bit_length(), _FREE, np.int32)
+        hashes = np.fromiter(map(hash, self.names), np.int64, count)
+        _fill(self._table, hashes)
+
+
+@compiled
+def _fill(table: npt.NDArray[np.int32], hashes: Ints) -> None:
+    """Put the places of distinct names, whose hashes these are, into an empty table."""
+    last = table.shape[0] - 1
+    for place in range(hashes.shape[0]):
+        row = hashes[place] & last
+        while table[row] >= 0:
+            row = (row + 1) & last
+        table[row] = place
+
+
+def joined(keys: Sequence[bytes]) -> tuple[npt.NDArray[np.uint8], Ints]:
+    """(all keys one behind the other, the end of each): far cheaper to store than as objects."""
+    ends = np.cumsum(np.fromiter(map(len, keys), np.int64, len(keys)))
+    return np.frombuffer(bytearray().join(keys), np.uint8), ends
+
+
+def parted(keys: tuple[npt.NDArray[np.uint8], Ints]) -> list[bytes]:
+    """The keys that were ``joined``."""
+    data, ends = keys[0].tobytes(), keys[1].tolist()
+    return [data[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
 
 class Faded:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dataflows.windows.compiled import compiled
+from dataflows.windows.compiled import compiled, inlined
 from dataflows.windows.kernel_types import Floats, Ints, Lists, Packed, Shape, State
 from dataflows.windows.lists import (
     BLOCK,
@@ -25,19 +25,20 @@ from dataflows.windows.tiles import (
     tile_size,
 )
 
-
-@compiled
-def _is_held(marks: Ints, slot: int, word: int, cell: int) -> bool:
-    return marks[slot, word + (cell >> 6)] >> (cell & 63) & 1 != 0
+# Before it is known how much the entities of a call hold.
+_DOUBLES_PER_ENTITY = 16
 
 
-@compiled
-def _copy_tile(cells: Floats, start: int, g: int, shape: Shape, packed: Floats, used: int) -> int:
-    """Copy one tile; ``packed`` must have room for a whole one. How many doubles are used then."""
-    size = tile_size(cells, start, g, shape.groups, shape.sizes.distinct_bits)
-    for i in range(size):
-        packed[used + i] = cells[start + i]
-    return used + size
+@inlined
+def _is_held(marks: Ints, row: int, word: int, cell: int) -> bool:
+    return marks[row, word + (cell >> 6)] >> (cell & 63) & 1 != 0
+
+
+@inlined
+def _first_tile(head: int, tiles: int, hop_us: int, since_us: int) -> int:
+    """The oldest tile of a ring that may be among packed ones; ``head`` is the newest."""
+    first = head - tiles + 1
+    return first if hop_us == 0 else max(first, since_us // hop_us)
 
 
 @compiled
@@ -49,55 +50,109 @@ def _with_room(packed: Floats, needed: int) -> Floats:
     return grown
 
 
-@compiled
-def _pack_entity(
-    state: State,
-    lists: Lists,
-    shape: Shape,
-    slot: int,
-    lengths: Ints,
+@inlined
+def _pack_ring(
+    cells: Floats,
+    begin: int,
+    marks: Ints,
     row: int,
+    g: int,
+    windows: Ints,
+    groups: Ints,
+    bits: int,
+    since_us: int,
     packed: Floats,
     used: int,
+) -> int:
+    """Copy tiles of the ring that begins at ``begin``; how many doubles are used then.
+
+    ``packed`` must have room for all tiles of the ring.
+    """
+    w, word, width = groups[g, GROUP_WINDOW], groups[g, GROUP_WORD], groups[g, GROUP_WIDTH]
+    tiles, head = windows[w, 0], marks[row, w]
+    first = _first_tile(head, tiles, windows[w, 1], since_us)
+    cell = first % tiles
+    for _ in range(first, head + 1):
+        if _is_held(marks, row, word, cell):
+            start = begin + cell * width
+            size = tile_size(cells, start, g, groups, bits)
+            for i in range(size):
+                packed[used + i] = cells[start + i]
+            used += size
+        cell += 1
+        if cell == tiles:
+            cell = 0
+    return used
+
+
+@compiled
+def _pack_list(
+    lists: Lists, shape: Shape, slot: int, g: int, packed: Floats, used: int
 ) -> tuple[Floats, int]:
-    """Add the tiles of one entity to the first ``used`` doubles of ``packed``."""
+    """Add the tiles of a list to the first ``used`` doubles of ``packed``."""
     groups = shape.groups
-    for g in range(groups.shape[0]):
-        width, number = groups[g, GROUP_WIDTH], groups[g, GROUP_LIST]
-        if number < 0:
-            tiles = shape.windows[groups[g, GROUP_WINDOW], 0]
-            packed = _with_room(packed, used + tiles * width)
-            begin = slot * shape.sizes.width + groups[g, GROUP_BASE]
-            for cell in range(tiles):
-                if _is_held(state.marks, slot, groups[g, GROUP_WORD], cell):
-                    used = _copy_tile(state.cells, begin + cell * width, g, shape, packed, used)
-            continue
-        length = lists.table[slot, number, LENGTH]
-        lengths[row, number] = length
-        packed = _with_room(packed, used + length * (width + 1))
-        start = first_cell(lists, slot, number, shape.sizes.place_width)
-        for _ in range(length):
-            packed[used] = lists.blocks[start - 1]
-            used = _copy_tile(lists.blocks, start, g, shape, packed, used + 1)
-            start += shape.sizes.place_width
+    width, number = groups[g, GROUP_WIDTH], groups[g, GROUP_LIST]
+    length = lists.table[slot, number, LENGTH]
+    packed = _with_room(packed, used + length * (width + 1))
+    start = first_cell(lists, slot, number, shape.sizes.place_width)
+    for _ in range(length):
+        packed[used] = lists.blocks[start - 1]
+        size = tile_size(lists.blocks, start, g, groups, shape.sizes.distinct_bits)
+        for i in range(size):
+            packed[used + 1 + i] = lists.blocks[start + i]
+        used += 1 + size
+        start += shape.sizes.place_width
     return packed, used
 
 
 @compiled
-def pack(state: State, lists: Lists, shape: Shape, slots: Ints) -> Packed:
-    """What the state holds of these entities; ``lists`` are its own, or empty if it has none."""
+def _pack_cells(
+    state: State, lists: Lists, shape: Shape, slots: Ints, marks: Ints, since_us: int
+) -> Floats:
+    """The tiles of these entities, whose marks are given by row."""
+    cells, windows, groups, sizes = state.cells, shape.windows, shape.groups, shape.sizes
+    count, used = slots.shape[0], 0
+    packed = np.empty(_DOUBLES_PER_ENTITY * count + sizes.width)
+    for row in range(count):
+        needed = used + sizes.width
+        if needed > packed.shape[0]:
+            # The others may take what these did, and some more.
+            packed = _with_room(packed, needed + used // (row + 1) * (count - row) * 9 // 8)
+        for g in range(groups.shape[0]):
+            if groups[g, GROUP_LIST] >= 0:
+                packed, used = _pack_list(lists, shape, slots[row], g, packed, used)
+                packed = _with_room(packed, used + sizes.width)
+            else:
+                begin = slots[row] * sizes.width + groups[g, GROUP_BASE]
+                used = _pack_ring(
+                    cells, begin, marks, row, g, windows, groups, sizes.distinct_bits,
+                    since_us, packed, used,
+                )  # fmt: skip
+    return packed[:used]
+
+
+@compiled
+def pack(state: State, lists: Lists, shape: Shape, slots: Ints, since_us: int) -> Packed:
+    """What the state holds of these entities; ``lists`` are its own, or empty if it has none.
+
+    One thing after the other, and not entity by entity: memory is read ahead then.
+    """
     count = slots.shape[0]
     marks = np.empty((count, state.marks.shape[1]), np.int64)
-    lengths = np.zeros((count, lists.table.shape[1]), np.int64)
-    decay_at, stamped_at = np.empty(count, np.int64), np.empty(count, np.int64)
-    packed, used = np.empty(16 * count + 64), 0
     for row in range(count):
-        slot = slots[row]
         for i in range(marks.shape[1]):
-            marks[row, i] = state.marks[slot, i]
-        decay_at[row], stamped_at[row] = state.decay_at[slot], state.stamped_at[slot]
-        packed, used = _pack_entity(state, lists, shape, slot, lengths, row, packed, used)
-    return Packed(slots, marks, lengths, decay_at, stamped_at, packed[:used].copy())
+            marks[row, i] = state.marks[slots[row], i]
+    lengths = np.zeros((count, lists.table.shape[1]), np.int64)
+    for number in range(lengths.shape[1]):
+        for row in range(count):
+            lengths[row, number] = lists.table[slots[row], number, LENGTH]
+    decay_at, stamped_at = np.empty(count, np.int64), np.empty(count, np.int64)
+    for row in range(count):
+        decay_at[row] = state.decay_at[slots[row]]
+    for row in range(count):
+        stamped_at[row] = state.stamped_at[slots[row]]
+    packed = _pack_cells(state, lists, shape, slots, marks, since_us)
+    return Packed(since_us, slots, marks, lengths, decay_at, stamped_at, packed)
 
 
 @compiled
@@ -148,8 +203,13 @@ def unpack(state: State, lists: Lists, shape: Shape, packed: Packed) -> None:
                 used = _unpack_list(lists, shape, slot, g, length, packed.cells, used)
                 continue
             begin = slot * shape.sizes.width + groups[g, GROUP_BASE]
-            for cell in range(shape.windows[groups[g, GROUP_WINDOW], 0]):
-                if _is_held(state.marks, slot, groups[g, GROUP_WORD], cell):
+            w = groups[g, GROUP_WINDOW]
+            tiles, hop_us = shape.windows[w, 0], shape.windows[w, 1]
+            head = packed.marks[row, w]
+            first = _first_tile(head, tiles, hop_us, packed.since_us)
+            for tile in range(first, head + 1):
+                cell = tile % tiles
+                if _is_held(packed.marks, row, groups[g, GROUP_WORD], cell):
                     size = _size_in(packed.cells, used, g, shape)
                     for i in range(size):
                         state.cells[begin + cell * width + i] = packed.cells[used + i]
@@ -159,6 +219,8 @@ def unpack(state: State, lists: Lists, shape: Shape, packed: Packed) -> None:
 @compiled
 def replace_texts(packed: Packed, shape: Shape, is_text: Ints, new_codes: Floats) -> None:
     """Replace the texts' codes in packed tiles: ``new_codes[old]``; those that are -1 get ever new.
+
+    Nothing may have been left out of ``packed``.
 
     ``is_text`` is int64[G, statistics], 1 where a group's tile holds a text. The first free code
     stands in the last place of ``new_codes`` before, and after.

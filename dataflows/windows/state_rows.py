@@ -9,6 +9,7 @@ import numpy as np
 from contracts.plan import View
 from dataflows.windows import kernel, lists, packing
 from dataflows.windows.kernel_types import (
+    EVER,
     Advanced,
     Batch,
     Bools,
@@ -55,6 +56,8 @@ class StateRows:
     def clear(self) -> None:
         """Forget everything, and the room it took."""
         self.size = 0
+        # No event that came since all was stored last is older.
+        self._oldest_us = NEVER
         self._state = self._make(0, None if self.layout.lists < 0 else _no_lists())
 
     def ensure(self, count: int) -> None:
@@ -75,6 +78,9 @@ class StateRows:
     def advance(self, batch: Batch, watermark_us: int) -> Advanced:
         """As ``kernel.advance``."""
         state = self._state
+        if len(batch.event_us):
+            # Reads count as well, which costs little: what they bring is not old.
+            self._oldest_us = min(self._oldest_us, int(batch.event_us.min()))
         if self.layout.lists > 0 and state.lists is not None:
             table, last_row = state.lists.table, state.last_row
             self._have_places(lists.places_needed(table, last_row, batch.slots, batch.is_update))
@@ -85,12 +91,19 @@ class StateRows:
         self._state.stamped_at[slots] = 0
         self._state.is_dirty[slots] = True
 
-    def dirty(self, count: int) -> Ints:
-        """int64[...], those of the first slots that changed since this was asked last."""
-        is_dirty = self._state.is_dirty[:count]
-        found = np.flatnonzero(is_dirty)
-        is_dirty[:] = False
-        return found
+    def pack_changes(self, count: int) -> Packed:
+        """Those of the first slots that changed since this or ``settle`` was asked for.
+
+        Tiles that are older than whatever came since are left out: they are as they were.
+        """
+        slots, since_us = np.flatnonzero(self._state.is_dirty[:count]), self._oldest_us
+        self.settle()
+        return packing.pack(self._state, self._lists, self._shape, slots, since_us)
+
+    def settle(self) -> None:
+        """Take all there is for stored."""
+        self._state.is_dirty[:] = False
+        self._oldest_us = NEVER
 
     def silent(self, count: int, watermark_us: int) -> tuple[Bools, Bools]:
         """(bool[count] slots that nobody need remember, bool[count] those known once)."""
@@ -108,7 +121,7 @@ class StateRows:
 
     def pack(self, slots: Ints) -> Packed:
         """What is held of these slots."""
-        return packing.pack(self._state, self._lists, self._shape, slots)
+        return packing.pack(self._state, self._lists, self._shape, slots, EVER)
 
     def unpack(self, packed: Packed) -> None:
         """Put rows back; ``ensure`` must have made room for them."""

@@ -15,7 +15,7 @@ from dataflows.windows.holding import Holding
 from dataflows.windows.holding import Pending as Pending
 from dataflows.windows.inputs import KeyList, TextList, inputs_of
 from dataflows.windows.layout import make_layout
-from dataflows.windows.names import Faded, Places
+from dataflows.windows.names import Faded, Places, joined, parted
 from dataflows.windows.state_rows import StateRows
 from dataflows.windows.turns import NEVER
 
@@ -139,10 +139,10 @@ class ViewState:
     def dump(self) -> dict[str, Any]:
         """Everything, as plain arrays and lists, after letting go of silent entities."""
         packed = self._sweep()
-        self._rows.dirty(len(self.keys))
+        self._rows.settle()
         self._told_keys, self._told_texts = len(self.keys), len(self.texts)
         return {
-            "keys": self.keys,
+            "keys": joined(self.keys),
             "texts": self.texts,
             "faded": self._faded.digests,
             "rows": tuple(packed),
@@ -151,8 +151,8 @@ class ViewState:
 
     def changes(self) -> dict[str, Any]:
         """What changed since the last ``dump`` or ``changes``; the rows that wait are all in it."""
-        changed = self._rows.pack(self._rows.dirty(len(self.keys)))
-        keys, texts = self.keys[self._told_keys :], self.texts[self._told_texts :]
+        changed = self._rows.pack_changes(len(self.keys))
+        keys, texts = joined(self.keys[self._told_keys :]), self.texts[self._told_texts :]
         self._told_keys, self._told_texts = len(self.keys), len(self.texts)
         return {"keys": keys, "texts": texts, "rows": tuple(changed), "pending": self._held.parts}
 
@@ -166,7 +166,7 @@ class ViewState:
         state._faded = Faded(base["faded"].copy())
         pending = base["pending"]
         for part in (base, *changes):
-            state._keys.extend(part["keys"])
+            state._keys.extend(parted(part["keys"]))
             state._texts.extend(part["texts"])
             state._rows.ensure(len(state.keys))
             state._rows.unpack(kernel_types.Packed(*part["rows"]))
