@@ -11,8 +11,12 @@ from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+import numpy as np
+
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _LOADS = ("LOAD_GLOBAL", "LOAD_NAME")
+_CONTAINERS = (list, tuple, set, frozenset, dict)
+_OF_THEIR_OWN = (FunctionType, MethodType, partial, type, *_CONTAINERS)
 
 
 def code_of(function: Callable[..., Any]) -> str:
@@ -50,6 +54,8 @@ def _described(function: Any, code_text: Callable[[CodeType], str]) -> str:
             uses = {"func": one.func}
         elif isinstance(one, MethodType):
             uses = {"method": one.__func__, "of": one.__self__}
+        elif isinstance(one, _CONTAINERS):
+            uses = _members(one)
         elif isinstance(one, type):
             uses = {name: value for name, value in vars(one).items() if not _is_dunder(name)}
         else:
@@ -64,6 +70,15 @@ def _described(function: Any, code_text: Callable[[CodeType], str]) -> str:
     return "\n".join(found)
 
 
+def _members(container: Any) -> dict[str, Any]:
+    """What a list, tuple, set or dict has, each with a name that is the same in each process."""
+    if isinstance(container, dict):
+        return {_text(key): value for key, value in container.items()}
+    if isinstance(container, set | frozenset):
+        return {_text(value): value for value in container}
+    return {f"{place:08d}": value for place, value in enumerate(container)}
+
+
 def _is_dunder(name: str) -> bool:
     return name.startswith("__") and name != "__call__"
 
@@ -72,6 +87,11 @@ def _is_ours(value: Any, function: Any) -> bool:
     """Whether a value is code from the module of ``function``, or has some in it."""
     if isinstance(value, partial | MethodType):
         return True
+    if isinstance(value, _CONTAINERS):
+        members = value.values() if isinstance(value, dict) else value
+        # Of plain values one of each type is enough to look at; there may be a million.
+        looked_at = {id(m) if isinstance(m, _OF_THEIR_OWN) else type(m): m for m in members}
+        return any(_is_ours(member, function) for member in looked_at.values())
     if isinstance(value, FunctionType):
         return value.__code__.co_filename == _file(function)
     kind = value if isinstance(value, type) else type(value)
@@ -159,6 +179,11 @@ def _text(value: Any) -> str:
         return f"{type(value).__name__}({[_text(one) for one in value]})"
     if isinstance(value, dict):
         return f"dict({[(_text(key), _text(one)) for key, one in value.items()]})"
+    if isinstance(value, np.ndarray):
+        return f"array({value.dtype}, {value.shape}, {_text(value.tolist())})"
+    if hasattr(value, "to_csv"):
+        # A frame or series of pandas, of which ``repr`` leaves most out.
+        return f"{type(value).__name__}({value.to_csv()})"
     if isinstance(value, ModuleType):
         return value.__name__
     if isinstance(value, type | FunctionType):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,57 @@ def test_what_a_function_does_is_told_from_how_it_is_written(
     assert (codes[0][0] != codes[1][0]) == is_other
     if is_other:
         assert codes[0][1] != codes[1][1]
+
+
+HELD = """
+import numpy as np
+import pandas as pd
+
+def plus(amount):
+    return amount + 1
+
+LISTED = [plus]
+NAMED = {"plus": (plus, 1.0)}
+ARRAY = np.arange(5_000)
+FRAME = pd.DataFrame({"a": range(5_000)})
+
+def listed(rows):
+    return [step(amount) for amount in rows["amount"] for step in LISTED]
+
+def named(rows):
+    return [NAMED["plus"][0](amount) for amount in rows["amount"]]
+
+def array(rows):
+    return ARRAY
+
+def frame(rows):
+    return FRAME
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("listed", ("amount + 1", "amount + 2")),
+        ("named", ("amount + 1", "amount + 2")),
+        ("array", ("np.arange(5_000)", "np.arange(5_000) + (np.arange(5_000) == 2_500)")),
+        ("frame", ('"a": range(5_000)', '"a": [*range(2_500), 0, *range(2_501, 5_000)]')),
+    ],
+)
+def test_what_a_function_uses_is_seen_wherever_it_is_held(
+    tmp_path: Path, name: str, change: tuple[str, str]
+) -> None:
+    """Functions in lists and dicts count, and every number of an array or a frame."""
+    codes = []
+    for version, text in (("before", HELD), ("same", HELD), ("after", HELD.replace(*change))):
+        path = tmp_path / version / "definitions.py"
+        path.parent.mkdir()
+        path.write_text(text)
+        module = runpy.run_path(str(path))
+        codes.append((code_of(module[name]), byte_code_of(module[name])))
+    assert codes[0] == codes[1]
+    assert codes[0][0] != codes[2][0]
+    assert codes[0][1] != codes[2][1]
 
 
 def test_a_code_is_the_same_in_every_process(tmp_path: Path) -> None:
