@@ -187,7 +187,7 @@ def test_memory_of_moments_that_left_is_used_again() -> None:
             taken.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    assert taken[-1] <= taken[2] + 50_000
+    assert taken[-1] <= taken[5] + 50_000
 
 
 def test_entities_with_few_and_with_many_moments_live_side_by_side() -> None:
