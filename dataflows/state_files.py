@@ -4,8 +4,9 @@ A piece of state is a *base*, which says everything, and the *changes* since, a 
 is the numbers of these files. A file is written under another name first, has a checksum, and goes
 once no handle that could come back names it.
 
-A file is: ``HWS1``, CRC-32 of all that follows, number of buffers (32 bits), length of each (64
-bits); then the buffers: a pickle, and the arrays in it as they lie in memory.
+A file is: ``HWS2``, CRC-32 of where the file belongs (``shards/0003/0000000017.state``) and of all
+that follows, number of buffers (32 bits), length of each (64 bits); then the buffers: a pickle, and
+the arrays in it as they lie in memory. One that was put in the place of another is no whole file.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ HANDLES_KEPT = 3
 # Below it changes are never too many: a base costs a new file as well.
 _CHANGES_BYTES_MIN = 256 * 1024
 _CHANGES_MAX = 64
-_MAGIC = b"HWS1"
+_MAGIC = b"HWS2"
 _HEAD = struct.Struct("<4sI")
 _COUNT = struct.Struct("<I")
 
@@ -49,7 +50,9 @@ class StateFiles:
         self._base_bytes = self._changes_bytes = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            found = {int(path.stem) for path in folder.glob("*.state")}
+            names = [path.stem for path in folder.glob("*.state")]
+            # What somebody else has put there, a copy say, is none of ours.
+            found = {int(name) for name in names if name.isdecimal()}
             for number in [n for n in found if n > self._last]:
                 self._path(number).unlink()
             self._files = {number for number in found if number <= self._last}
@@ -103,16 +106,17 @@ class StateFiles:
         buffers = [memoryview(body), *(array.raw() for array in arrays)]
         count = len(buffers)
         lengths = struct.pack(f"<I{count}Q", count, *(len(buffer) for buffer in buffers))
-        checksum = crc32(lengths)
+        number = self._last + 1
+        path = self._path(number)
+        checksum = crc32(lengths, _crc_of_place(path))
         for buffer in buffers:
             checksum = crc32(buffer, checksum)
         temporary = self._folder / "writing"
-        number = self._last + 1
         try:
             with temporary.open("wb", buffering=0) as file:
                 for part in (_HEAD.pack(_MAGIC, checksum), lengths, *buffers):
                     _write_all(file, part)
-            temporary.replace(self._path(number))
+            temporary.replace(path)
         except OSError as error:
             raise self._failure(error) from error
         self._last = number
@@ -127,7 +131,7 @@ class StateFiles:
                 complete = file.readinto(content) == len(content)
         except OSError as error:
             raise self._failure(error) from error
-        if not complete or not _is_whole(content):
+        if not complete or not _is_whole(content, _crc_of_place(path)):
             raise StateError(f"{path} is damaged; rebuild the state with `headwater replay`")
         (count,) = _COUNT.unpack_from(content, _HEAD.size)
         lengths_at = _HEAD.size + _COUNT.size
@@ -154,8 +158,14 @@ def _write_all(file: Any, part: Any) -> None:
         left = left[file.write(left) :]
 
 
-def _is_whole(content: bytearray) -> bool:
+def _crc_of_place(path: Path) -> int:
+    """A checksum to begin with. Not of the whole path: state folders may be moved, and are."""
+    return crc32("/".join(path.parts[-3:]).encode())
+
+
+def _is_whole(content: bytearray, crc_of_place: int) -> bool:
     if len(content) < _HEAD.size:
         return False
     magic, checksum = _HEAD.unpack_from(content)
-    return bool(magic == _MAGIC and crc32(memoryview(content)[_HEAD.size :]) == checksum)
+    found = crc32(memoryview(content)[_HEAD.size :], crc_of_place)
+    return bool(magic == _MAGIC and found == checksum)

@@ -90,6 +90,27 @@ def test_a_damaged_file_is_told(tmp_path: Path, at: int) -> None:
             StateFiles(tmp_path, handle).read()
 
 
+def test_a_file_in_the_place_of_another_is_told(tmp_path: Path) -> None:
+    """Two shards' files that were exchanged, or two of one shard, are damage; a move is none."""
+    handles = {}
+    for shard in ("0000", "0001"):
+        files = StateFiles(tmp_path / "shards" / shard, None)
+        files.write_base(shard)
+        handles[shard] = files.write_changes("more")
+    copied = (tmp_path / "shards").rename(tmp_path / "moved").rename(tmp_path / "shards")
+    assert StateFiles(copied / "0001", handles["0001"]).read() == ["0001", "more"]
+    first, second = sorted((copied / "0000").glob("*.state"))
+    others = sorted((copied / "0001").glob("*.state"))
+    whole = first.read_bytes()
+    for one in (others[0], second):
+        first.write_bytes(one.read_bytes())
+        with pytest.raises(StateError, match="is damaged"):
+            StateFiles(copied / "0000", handles["0000"]).read()
+    first.write_bytes(whole)
+    (copied / "0000" / "copy of 1.state").write_bytes(whole)
+    assert StateFiles(copied / "0000", handles["0000"]).read() == ["0000", "more"]
+
+
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     """A handle whose file is gone is an error that names the folder."""
     handle = StateFiles(tmp_path, None).write_base("x")
