@@ -86,8 +86,9 @@ class Transformation:
         except MemoryError:
             # No fault of a record.
             raise
-        except Exception as error:
-            raise BadColumnError(f"{type(error).__name__}: {error}") from error
+        except (Exception, SystemExit) as error:
+            # A function that calls ``exit`` must not end the run, least of all as if all were well.
+            raise BadColumnError(f"{type(error).__name__}: {_said(error)}") from error
         count = end - begin
         found = self._rows.take(result, count)
         taken = {}
@@ -179,6 +180,14 @@ def _kept(columns: Mapping[str, Any], is_kept: npt.NDArray[np.bool_]) -> dict[st
         name: list(compress(values, chosen)) if isinstance(values, list) else values[is_kept]
         for name, values in columns.items()
     }
+
+
+def _said(error: BaseException) -> str:
+    """What an error says of itself; its own code may fail too."""
+    try:
+        return str(error)
+    except Exception as failure:  # noqa: BLE001 - it is the function's, whatever it is
+        return f"a message that cannot be made ({type(failure).__name__})"
 
 
 def _one_line(reason: str) -> str:

@@ -281,6 +281,30 @@ def test_a_reason_is_one_short_line() -> None:
     assert "\n" not in reason
 
 
+class _MuteError(Exception):
+    """An error whose own message fails."""
+
+    def __str__(self) -> str:
+        raise ValueError("no message")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (SystemExit(0), "view v: SystemExit: 0"),
+        (_MuteError(), "view v: _MuteError: a message that cannot be made (ValueError)"),
+    ],
+)
+def test_a_function_cannot_end_the_run(error: BaseException, reason: str) -> None:
+    """Calling ``exit``, and an error that cannot even be told, are faults of the record."""
+
+    def ends(_: Any) -> Any:
+        raise error
+
+    stream = stream_of((view_of("python"), ends))
+    assert dead_of(batches_of(stream, [{"shop": "s"}], 1)) == {0: reason}
+
+
 def test_memory_is_no_fault_of_a_record() -> None:
     """A function that runs out of memory stops the flow instead of emptying the topic."""
 
