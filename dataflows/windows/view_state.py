@@ -77,6 +77,11 @@ class ViewState:
         return len(self._inputs)
 
     @property
+    def list_places(self) -> int:
+        """For how many tiles in lists there is memory."""
+        return self._rows.list_places
+
+    @property
     def held(self) -> int:
         """Number of rows that wait for the watermark."""
         return len(self._held)
@@ -131,10 +136,8 @@ class ViewState:
         return rows, Reads(due.ranks[~due.is_update], self._bounded(read_values))
 
     def silent_share(self) -> float:
-        """Which part of the entities the next ``dump`` would let go, pending rows aside."""
-        if not self.keys:
-            return 0.0
-        return float(self._rows.silent(len(self.keys), self._watermark_us)[0].mean())
+        """Which part of the entities the next ``dump`` would let go."""
+        return float(self._silent()[0].mean()) if self.keys else 0.0
 
     def dump(self) -> dict[str, Any]:
         """Everything, as plain arrays and lists, after letting go of silent entities."""
@@ -202,11 +205,16 @@ class ViewState:
             self._looked_at = len(kept)
         return packed
 
-    def _let_go(self) -> Ints:
-        """Forget the keys of silent entities; the slots (until now) of all others."""
+    def _silent(self) -> tuple[kernel_types.Bools, kernel_types.Bools]:
+        """As ``StateRows.silent``, without those for whom rows wait."""
         leaves, fades = self._rows.silent(len(self.keys), self._watermark_us)
         for part in self._held.parts:
             leaves[part.slots] = False
+        return leaves, fades
+
+    def _let_go(self) -> Ints:
+        """Forget the keys of silent entities; the slots (until now) of all others."""
+        leaves, fades = self._silent()
         if not leaves.any():
             return np.arange(len(self.keys))
         keys = self.keys
@@ -262,11 +270,16 @@ class ViewState:
         return Rows(slots, stamps_us, self._bounded(values))
 
     def _bounded(self, values: Floats) -> Floats:
-        """Null where an integer feature has outgrown 64 bits: no store could hold it."""
+        """Null where a feature has outgrown doubles, or an integer one 64 bits.
+
+        No store could hold the latter; models take infinity for missing when they learn, and so
+        must those who score.
+        """
+        is_too_large = np.isinf(values)
         if self._whole:
-            too_large = np.abs(values[:, self._whole]) >= 2.0**63
-            if too_large.any():
-                values[:, self._whole] = np.where(too_large, np.nan, values[:, self._whole])
+            is_too_large[:, self._whole] = np.abs(values[:, self._whole]) >= 2.0**63
+        if is_too_large.any():
+            values[is_too_large] = np.nan
         return values
 
 

@@ -50,6 +50,23 @@ def test_each_function_by_hand(function: AggregateFunction, wanted: list[float |
     assert found == near
 
 
+@pytest.mark.parametrize(
+    ("function", "values"),
+    [("sum", [1e308, 1e308]), ("mean", [-1e308, -1e308]), ("var", [1e308, -1e308]),
+     ("std", [1e308, -1e308]), ("var", [1e200, 0.0])],
+)  # fmt: skip
+def test_what_outgrows_doubles_is_null(function: AggregateFunction, values: list[float]) -> None:
+    """Never infinite, nor a variance below zero, and forgotten with the tiles that brought it."""
+    view = view_of(feature("f", function, 20, 10))
+    items = [Item(b"a", i + 1, i + 1, i, (value,)) for i, value in enumerate(values)]
+    items += [Item(b"a", 4, 4, 2, None), Item(b"a", 40, 40, 3, (3.0,))]
+    output = run(view, items, 45)
+    assert output.reads[2] == [None]
+    assert [row for stamp, _, row in output.rows if stamp in (3, 41)] == [
+        [None], [0.0 if function in ("var", "std") else 3.0]
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("function", NUMERIC)
 def test_a_window_that_emptied_is_as_if_never_filled(function: AggregateFunction) -> None:
     """After the last tile has left, counts are 0 and all others null again."""
