@@ -135,6 +135,11 @@ class StateRows:
         packing.replace_texts(packed, self._shape, self.layout.texts, new_codes)
 
     @property
+    def list_places(self) -> int:
+        """For how many tiles in lists there is memory."""
+        return len(self._lists.blocks) // max(self.layout.place_width, 1)
+
+    @property
     def next_decay_us(self) -> int:
         """No row decays before."""
         return int(self._state.decay_at.min(initial=NEVER))
