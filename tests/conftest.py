@@ -12,7 +12,9 @@ import pytest
 from hypothesis import settings
 from kafka import KafkaAdminClient
 
+from contracts.plan import Aggregate, View
 from contracts.settings import PREFIX, PROCESSES
+from dataflows.windows.view_state import warm_up
 from tests.services.kafka import KafkaBroker
 from tests.services.outside import OutsideKafka, OutsideRedis
 from tests.services.provision import MissingServiceError, java_program, kafka_jars, redis_program
@@ -30,6 +32,15 @@ _PROMETHEUS_FIRST = prometheus_client
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compile the window kernel once before several processes would all begin to."""
+    if session.config.getoption("numprocesses", None) and not hasattr(
+        session.config, "workerinput"
+    ):
+        exact = Aggregate("n", "int64", "x", "count", window_us=2, hop_us=1)
+        warm_up([View("all", "", ("k",), ("string",), (exact,), 0, "", exact_tiles_max=4)])
 
 
 @pytest.fixture(autouse=True)
