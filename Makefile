@@ -23,7 +23,7 @@ CHECKS := check-format check-lint check-types check-stubs check-house check-comp
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install demo test services services-get services-down check $(CHECKS) bench stubs \
-	bench-peers lock clean
+	bench-windows lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.* ## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,10 +78,10 @@ bench-%: install ## one benchmark; writes build/bench/NAME.json
 	$(BIN)/python -m benchmarks.$* --output build/bench/$*.json
 
 # Has Python packages, jars of Flink and some 15 minutes of its own, so it is not part of `bench`.
-bench-peers: install $(PEERS)/.installed ## Headwater and what people would pick instead
+bench-windows: install $(PEERS)/.installed ## Headwater and what people would pick instead
 	@mkdir -p build/bench
 	$(BIN)/python -m benchmarks.peers --peers-python $(PEERS)/bin/python $(PEERS_ARGS) \
-		--output build/bench/peers.json
+		--output build/bench/windows.json
 
 stubs: install ## the Python stubs, anew from proto/
 	$(call compile_protos,.)

@@ -30,7 +30,7 @@ import numpy.typing as npt
 
 from benchmarks._environment import describe, load_average, write
 from benchmarks._table import load_line, show
-from benchmarks.windows import (
+from benchmarks.kernel import (
     BEGIN_US,
     FUNCTIONS,
     WINDOWS,

@@ -1,4 +1,4 @@
-"""Headwater and what people would pick instead, given the same work: ``make bench-peers``.
+"""Headwater and what people would pick instead, given the same work: ``make bench-windows``.
 
 Every engine is a process of its own (``measure`` says what it must do). It runs once to have all
 its results compared with a computation from scratch, of its own semantics (``check``); if one is
@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--peers-python", type=Path, default=Path("build/peers-venv/bin/python"))
     parser.add_argument("--only", nargs="+", default=[], help="modules; all without")
     parser.add_argument("--share", type=float, default=1.0, help="of the events, to try it out")
-    parser.add_argument("--output", type=Path, default=Path("build/bench/peers.json"))
+    parser.add_argument("--output", type=Path, default=Path("build/bench/windows.json"))
     options = parser.parse_args()
     engines = [one for one in ENGINES if not options.only or one.module in options.only]
     load = load_average()

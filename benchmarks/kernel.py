@@ -248,7 +248,7 @@ def main() -> None:
     parser.add_argument("--keys", type=int, default=100_000)
     parser.add_argument("--shards", type=int, default=16)
     parser.add_argument("--batch-events", type=int, nargs="+", default=[10_000, 1_000])
-    parser.add_argument("--output", type=Path, default=Path("build/bench/windows.json"))
+    parser.add_argument("--output", type=Path, default=Path("build/bench/kernel.json"))
     options = parser.parse_args()
     load = load_average()
     figures = measure(options)
