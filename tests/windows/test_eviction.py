@@ -203,3 +203,15 @@ def test_the_silent_cost_next_to_nothing(ttl_us: int, bytes_max: int) -> None:
     assert runner.state.keys == []
     assert before > 5_000
     assert after <= 2_000 + 10_000 * bytes_max
+
+
+def test_entities_for_whom_rows_wait_are_not_taken_for_silent() -> None:
+    """Nobody would be let go, so no base need be written to do so, however many are new."""
+    runner = Runner(view_of(feature("n", "count", 40, 10)))
+    runner.hold([Item(b"%d" % i, 50, 50, i, (1.0,)) for i in range(9)])
+    runner.advance(10)
+    assert runner.state.silent_share() == 0.0
+    runner.state.slots([b"never heard of"])
+    assert runner.state.silent_share() == 0.1
+    runner.store("dump")
+    assert len(runner.state.keys) == 9
