@@ -125,6 +125,8 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
         if self._is_idle:
             return self._look(now)
         if not self._alignment.may_read(self._stream.newest_us):
+            # Others are not to wait for what is not read now.
+            self._context.backlog.discard(self._stream.number)
             return []
         chunk = self._reader.read(self._context.settings.batch_bytes, self._until)
         if chunk is None:
@@ -190,11 +192,11 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
 
     def _nothing_new(self, now: float) -> Iterable[SourceBatch]:
         self._tell_silence(now)
+        self._context.backlog.discard(self._stream.number)
         if not self._reader.is_at_end(self._until):
             # Nothing has come, but nobody has said that there is nothing.
             self._silent_since = None
             return []
-        self._context.backlog.discard(self._stream.number)
         if self._until is None and self._reader.has_withheld():
             # Somebody is writing: what it is will be told when the transaction ends.
             self._silent_since = None

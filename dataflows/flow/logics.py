@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 
 from bytewax.operators import StatefulBatchLogic
 
@@ -19,6 +20,8 @@ ShardHandle = tuple[int, Handle]
 # A run costs the same whatever its rows are, and an entity that decays several times in one makes
 # one row, if its view is served only.
 _ROWS_TOGETHER = 4_096
+# A partition may have a backlog and yet not be read: it is far ahead, or its broker is gone.
+_GATHERING_MAX = timedelta(seconds=0.25)
 # Of a shard's entities so many may be silent before a new base is written to let them go.
 _SILENT_SHARE_MAX = 0.25
 
@@ -35,6 +38,7 @@ class ShardLogic(StatefulBatchLogic[ShardInput, ShardOutput, ShardHandle]):
         self._shard: Shard | None = None
         self._is_dirty = False
         self._epochs = 0
+        self._run_at: datetime | None = None
         if handle is not None:
             number, files = handle
             self._open(number, files)
@@ -53,10 +57,24 @@ class ShardLogic(StatefulBatchLogic[ShardInput, ShardOutput, ShardHandle]):
         self._is_dirty = True
         self._shard.take(values)
         if self._context.backlog and self._shard.taken < _ROWS_TOGETHER:
+            self._run_at = self._run_at or datetime.now(UTC) + _GATHERING_MAX
             return (), False
-        output = self._shard.run()
+        return self._run(self._shard)
+
+    def notify_at(self) -> datetime | None:
+        """When to run what has gathered, whether more comes or not."""
+        return self._run_at
+
+    def on_notify(self) -> tuple[Iterable[ShardOutput], bool]:
+        """Run what has gathered."""
+        return ((), False) if self._shard is None else self._run(self._shard)
+
+    def _run(self, shard: Shard) -> tuple[Iterable[ShardOutput], bool]:
+        self._run_at = None
+        output = shard.run()
         if output is None:
             return (), False
+        self._is_dirty = True
         self._context.tally.add(late=sum(output.late.values()))
         return (output,), False
 
