@@ -44,6 +44,9 @@ def progress_line(state: Path) -> str | None:
     events = sum(process.events for process in processes)
     seconds = max(process.seconds for process in processes)
     rate = events / seconds if seconds > 0 else 0.0
+    waits = "; ".join(dict.fromkeys(p.waiting_for for p in processes if p.waiting_for))
+    if waits:
+        return f"{events:,} events, waits for {waits}"
     return (
         f"{events:,} events, {rate:,.0f} events/s, event time "
         f"{_shown(online_watermark_us(workers))}"

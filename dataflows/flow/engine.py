@@ -119,7 +119,7 @@ def _run_seat(
             _make_folder(places.state)
             tell = begin_progress(context)
         with closing(_open_log(repository, context, tell)) as log:
-            warm_up(repository.plan.views)
+            _compile(repository, context, tell)
             terms = _terms(repository, log, settings, until_end=until_end)
             if seat.number == 0:
                 session.gather(terms, lambda who: _tell_waiting(context, who, tell))
@@ -140,6 +140,15 @@ def _run_seat(
                     keep_place,
                 )
             return _summary(log, context)
+
+
+def _compile(repository: Repository, context: RunContext, tell: Callable[[], None]) -> None:
+    """Have the kernel ready; that takes its time on a machine where it never ran."""
+    context.waiting["kernel"] = "the windows to be compiled (once, up to a minute)"
+    tell()
+    warm_up(repository.plan.views)
+    context.waiting.pop("kernel")
+    tell()
 
 
 def _prepare(
