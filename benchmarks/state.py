@@ -45,7 +45,11 @@ from benchmarks._card_shards import (
 )
 from benchmarks._environment import describe, load_average, write
 from benchmarks._table import load_line, show
+<<<<<<< HEAD
 from benchmarks.kernel import BEGIN_US, MINUTE_US, SAMPLE_KEYS
+=======
+from benchmarks.windows import BEGIN_US, MINUTE_US, SAMPLE_KEYS
+>>>>>>> 48f68de (Benchmark of state)
 from dataflows.batches import SourceBatch
 from dataflows.routing import ShardRouter
 from dataflows.watermark import PartitionClock
