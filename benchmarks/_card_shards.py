@@ -17,11 +17,7 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-<<<<<<< HEAD
 from benchmarks.kernel import FUNCTIONS, WINDOWS, brute_force, card_view
-=======
-from benchmarks.windows import FUNCTIONS, WINDOWS, brute_force, card_view
->>>>>>> 48f68de (Benchmark of state)
 from contracts.feast_bytes import entity_key
 from contracts.online_store import SqliteConfig
 from contracts.plan import Column, Plan, Topic
