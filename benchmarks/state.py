@@ -63,6 +63,7 @@ _DAY_US = 24 * _HOUR_US
 # All windows end here.
 _NOW_US = (BEGIN_US // _DAY_US + 1) * _DAY_US
 _CHUNK = 50_000
+_FEW = 1_000
 _EPOCH_US = MINUTE_US // (EPOCHS + 1)
 _FOUND = "found.pickle"
 
@@ -105,10 +106,10 @@ def grow(kind: str, count: int, folder: Path) -> dict[str, Any]:
     generator = np.random.default_rng(2013)
     sample = Sample(generator.choice(count, min(SAMPLE_KEYS, count), replace=False))
     cards = Cards(count)
+    # What the kernel and numpy take when they are used first is not the state's.
+    _filled(folder / "first", Cards(_FEW), "full", Sample(sample.cards), generator)
     before = resident_bytes()
-    shards = Shards(folder, [None] * SHARDS)
-    for numbers, times_us, amounts in fill(kind, count, sample, generator):
-        shards.run(cards.inputs(numbers, times_us, amounts, int(times_us[-1]) + 1))
+    shards = _filled(folder, cards, kind, sample, generator)
     # The shards keep keys of their own; what they know of these lists goes with them.
     cards = Cards(count)
     memory = resident_bytes() - before
@@ -141,6 +142,15 @@ def grow(kind: str, count: int, folder: Path) -> dict[str, Any]:
         "pause_cpu_ms": _percentiles(cpu_seconds * 1e3),
         "hop": {"changed": decayed, "ms": at_hop[0] * 1e3, "cpu_ms": at_hop[1] * 1e3},
     }
+
+
+def _filled(
+    folder: Path, cards: Cards, kind: str, sample: Sample, generator: np.random.Generator
+) -> Shards:
+    shards = Shards(folder, [None] * SHARDS)
+    for numbers, times_us, amounts in fill(kind, cards.count, sample, generator):
+        shards.run(cards.inputs(numbers, times_us, amounts, int(times_us[-1]) + 1))
+    return shards
 
 
 def resume(count: int, folder: Path) -> dict[str, Any]:
@@ -202,7 +212,8 @@ def flat(count: int, folder: Path) -> dict[str, Any]:
         for size in FLAT_BATCHES:
             taken = 0.0
             for _ in range(FLAT_EVENTS // size):
-                numbers = generator.integers(0, count, size)
+                # Each card once, or fewer entities would run where there are few.
+                numbers = generator.choice(count, size, replace=False, shuffle=False)
                 batch = _batch(numbers, now_us + step_us * np.arange(size))
                 now_us += step_us * size
                 taken += _timed(partial(_through, router, shards, batch))[1]
