@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import select
 import signal
 import sys
 import time
@@ -177,35 +179,36 @@ def _read_until_signal(stream: BinaryIO) -> Iterator[Read]:
 
     Only between two reads or in one: what was read is written first. A second signal ends at once.
     """
-    # A pipe gives what it has, so that a slow producer's records are in the log at once.
-    give = getattr(stream, "read1", stream.read)
-    asked = reading = False
+    asked = False
 
     def on_signal(number: int, frame: object) -> None:
         nonlocal asked
-        if reading:
-            raise _StoppedError
         if asked:
             raise KeyboardInterrupt
         asked = True
 
+    # A signal that comes just before a read would not end the read; a byte in a pipe does.
+    source = stream.fileno()
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+
     def read(size: int) -> bytes:
-        nonlocal reading
-        reading = True
-        try:
-            if asked:
-                raise _StoppedError
-            data: bytes = give(size)
-        finally:
-            reading = False
-        return data
+        ready, _, _ = select.select([source, woken], [], [])
+        if asked or woken in ready:
+            raise _StoppedError
+        # A pipe gives what it has, so that a slow producer's records are in the log at once.
+        return os.read(source, size)
 
     before = {one: signal.signal(one, on_signal) for one in (signal.SIGINT, signal.SIGTERM)}
+    woke_before = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     try:
         yield read
     finally:
+        signal.set_wakeup_fd(woke_before)
         for one, handler in before.items():
             signal.signal(one, handler)
+        os.close(woken)
+        os.close(wake)
 
 
 @contextmanager
