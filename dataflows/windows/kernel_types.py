@@ -40,7 +40,7 @@ class State(NamedTuple):
         decay_at: int64[n], next hop boundary at which a tile that holds something leaves.
         stamped_at: int64[n], stamp of the newest row; -1 for an entity never updated.
         block_decay_at: int64[ceil(n / 64)], no decay of these 64 entities comes before.
-        last_row: int64[n], all -1 between two calls.
+        last_row: int64[at least n], all -1 between two calls. Other states may use it then.
         is_dirty: bool[n], whether the entity changed since it was set to False.
     """
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import mmap
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from contracts.plan import View
 from dataflows.windows import kernel, lists, packing
@@ -25,6 +29,9 @@ from dataflows.windows.layout import Layout, make_layout
 from dataflows.windows.turns import NEVER, block_decays
 
 _ENTITIES_MIN = 64
+# Smaller arrays are not worth a mapping of their own.
+_MAPPED_BYTES_MIN = 1024 * 1024
+_OF_THREAD = threading.local()
 
 
 class StateRows:
@@ -66,7 +73,7 @@ class StateRows:
             return
         old, used = self._state, self.size
         # What is not touched takes no memory, so there may be much of it.
-        self.size = max(_ENTITIES_MIN, count + count // 2)
+        self.size = max(_ENTITIES_MIN, count + count // 4)
         new = self._state = self._make(self.size, old.lists)
         new.cells[: len(old.cells)] = old.cells
         if new.lists is not None and old.lists is not None:
@@ -77,7 +84,7 @@ class StateRows:
 
     def advance(self, batch: Batch, watermark_us: int) -> Advanced:
         """As ``kernel.advance``."""
-        state = self._state
+        state = self._state = self._state._replace(last_row=_last_rows(self.size))
         if len(batch.event_us):
             # Reads count as well, which costs little: what they bring is not old.
             self._oldest_us = min(self._oldest_us, int(batch.event_us.min()))
@@ -168,15 +175,35 @@ class StateRows:
         layout = self.layout
         decay_at = np.full(size, NEVER, np.int64)
         return State(
-            cells=np.zeros(size * layout.width),
-            marks=np.zeros((size, layout.marks), np.int64),
+            cells=_zeros(size * layout.width, np.float64),
+            marks=_zeros(size * layout.marks, np.int64).reshape(size, layout.marks),
             lists=None if old is None else old._replace(table=_table(size, layout.lists)),
             decay_at=decay_at,
             stamped_at=np.full(size, -1, np.int64),
             block_decay_at=block_decays(decay_at),
-            last_row=np.full(size, -1, np.int64),
+            last_row=np.empty(0, np.int64),
             is_dirty=np.zeros(size, np.bool_),
         )
+
+
+def _zeros(count: int, kind: type[np.generic]) -> npt.NDArray[Any]:
+    """Zeros of which those that are not touched take no memory.
+
+    numpy's own have that only as long as the allocator has nothing at hand that was used before.
+    """
+    size_bytes = count * np.dtype(kind).itemsize
+    if size_bytes < _MAPPED_BYTES_MIN:
+        return np.zeros(count, kind)
+    mapped = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(mapped, kind)
+
+
+def _last_rows(size: int) -> Ints:
+    """``State.last_row`` for a call: one for all states that this thread runs, one by one."""
+    found: Ints | None = getattr(_OF_THREAD, "last_rows", None)
+    if found is None or len(found) < size:
+        found = _OF_THREAD.last_rows = np.full(size, -1, np.int64)
+    return found
 
 
 def _table(size: int, count: int) -> Ints:
