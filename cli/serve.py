@@ -21,7 +21,7 @@ def serve(repo: RepoOption = None) -> None:
     # gRPC's core writes lines of its own; what matters of them is in our errors.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-    from contracts.settings import ScorerSettings
+    from contracts.scorer_settings import ScorerSettings
     from scorer.logs import configure_logs
     from scorer.server import serve as serve_scores
 

@@ -109,14 +109,14 @@ _LogUrlText = Annotated[
     AfterValidator(_checked_log_url),
     Field(description="file:///DIR (three slashes, absolute) or kafka://host:port[,host:port]"),
 ]
-_Folder = Annotated[Path, Field(description="a folder")]
-_Address = Annotated[str, AfterValidator(_checked_address), Field(description="host:port")]
-_AddressOrNone = Annotated[
+Folder = Annotated[Path, Field(description="a folder")]
+Address = Annotated[str, AfterValidator(_checked_address), Field(description="host:port")]
+AddressOrNone = Annotated[
     str, AfterValidator(_checked_address), Field(description="host:port, or empty for none")
 ]
 
 
-_AddressesOrNone = Annotated[
+AddressesOrNone = Annotated[
     str,
     AfterValidator(_checked_addresses),
     Field(
@@ -124,7 +124,7 @@ _AddressesOrNone = Annotated[
         "for a single process"
     ),
 ]
-_HttpUrlOrNone = Annotated[
+HttpUrlOrNone = Annotated[
     str,
     AfterValidator(_checked_http_url),
     # It may name a user and a password.
@@ -148,15 +148,18 @@ _TopicOrNone = Annotated[
 ]
 
 
-def _count(default: int, *, at_most: int) -> Any:
+def count(default: int, *, at_most: int) -> Any:
+    """A field for a whole number from 1 on."""
     return Field(default, ge=1, le=at_most, description=f"a whole number from 1 to {at_most}")
 
 
-def _seconds(default: float, *, at_most: float) -> Any:
+def seconds(default: float, *, at_most: float) -> Any:
+    """A field for seconds, 0 among them."""
     return Field(default, ge=0, le=at_most, description=f"seconds from 0 to {at_most:g}")
 
 
-def _positive_seconds(default: float, *, at_most: float) -> Any:
+def positive_seconds(default: float, *, at_most: float) -> Any:
+    """A field for seconds above 0."""
     return Field(default, gt=0, le=at_most, description=f"seconds above 0, up to {at_most:g}")
 
 
@@ -191,7 +194,7 @@ class Settings(BaseSettings):
     kafka_ssl_cert_file: str = ""
     kafka_ssl_key_file: str = ""
     kafka_ssl_key_password: SecretStr = SecretStr("")
-    kafka_timeout_seconds: float = _positive_seconds(30.0, at_most=3_600)
+    kafka_timeout_seconds: float = positive_seconds(30.0, at_most=3_600)
     prediction_topic: _TopicOrNone = "predictions"
 
     @classmethod
@@ -271,61 +274,32 @@ class DataflowSettings(Settings):
             then every framed record is taken to have the schema of its definition.
     """
 
-    state_dir: _Folder = Path("state")
-    model_repository: _Folder = Path("models")
-    examples_dir: _Folder = Path("examples")
-    metrics_address: _AddressOrNone = ""
-    idle_timeout_seconds: float = _seconds(1.0, at_most=86_400)
-    epoch_seconds: float = _seconds(1.0, at_most=3_600)
-    shards: int = _count(16, at_most=4_096)
-    workers: int = _count(1, at_most=256)
-    addresses: _AddressesOrNone = ""
+    state_dir: Folder = Path("state")
+    model_repository: Folder = Path("models")
+    examples_dir: Folder = Path("examples")
+    metrics_address: AddressOrNone = ""
+    idle_timeout_seconds: float = seconds(1.0, at_most=86_400)
+    epoch_seconds: float = seconds(1.0, at_most=3_600)
+    shards: int = count(16, at_most=4_096)
+    workers: int = count(1, at_most=256)
+    addresses: AddressesOrNone = ""
     process: int = Field(0, ge=0, le=255, description="a whole number from 0 to 255")
-    gather_seconds: float = _positive_seconds(120.0, at_most=86_400)
-    batch_bytes: int = _count(2 * 1024 * 1024, at_most=1024 * 1024 * 1024)
-    epoch_bytes_max: int = _count(64 * 1024 * 1024, at_most=16 * 1024 * 1024 * 1024)
-    offline_publish_seconds: float = _seconds(60.0, at_most=86_400)
-    alignment_seconds: float = _positive_seconds(86_400.0, at_most=3_155_760_000)
-    bad_record_window: int = _count(1_000, at_most=1_000_000)
+    gather_seconds: float = positive_seconds(120.0, at_most=86_400)
+    batch_bytes: int = count(2 * 1024 * 1024, at_most=1024 * 1024 * 1024)
+    epoch_bytes_max: int = count(64 * 1024 * 1024, at_most=16 * 1024 * 1024 * 1024)
+    offline_publish_seconds: float = seconds(60.0, at_most=86_400)
+    alignment_seconds: float = positive_seconds(86_400.0, at_most=3_155_760_000)
+    bad_record_window: int = count(1_000, at_most=1_000_000)
     bad_record_share_max: float = Field(0.5, ge=0, le=1, description="a number from 0 to 1")
-    outage_seconds: float = _seconds(600.0, at_most=31_536_000)
+    outage_seconds: float = seconds(600.0, at_most=31_536_000)
     kafka_group: str = ""
-    kafka_fetch_bytes: int = _count(2 * 1024 * 1024, at_most=256 * 1024 * 1024)
-    schema_registry_url: _HttpUrlOrNone = ""
+    kafka_fetch_bytes: int = count(2 * 1024 * 1024, at_most=256 * 1024 * 1024)
+    schema_registry_url: HttpUrlOrNone = ""
 
     @property
     def process_addresses(self) -> tuple[str, ...]:
         """An address for each process; none for a single process."""
         return tuple(self.addresses.split(",")) if self.addresses else ()
-
-
-class ScorerSettings(Settings):
-    """The scorer (``headwater serve``).
-
-    Attributes:
-        scorer_address: where it listens.
-        model_repository: root folder of the model repository.
-        metrics_address: where Prometheus may scrape; empty for nowhere.
-        model_poll_seconds: time between two looks for a new model version.
-        in_flight_max: requests accepted at one time; more are refused.
-        rows_per_request_max: rows in one request.
-        request_bytes_max: size of one request.
-        default_deadline_seconds: for requests that come without a deadline.
-        grace_seconds: time for requests under way to finish after SIGTERM.
-        prediction_buffer_max: scored requests that wait to be written to the prediction log;
-            past it they are dropped, and counted.
-    """
-
-    scorer_address: _Address = "127.0.0.1:50051"
-    model_repository: _Folder = Path("models")
-    metrics_address: _AddressOrNone = ""
-    model_poll_seconds: float = _positive_seconds(0.2, at_most=3_600)
-    in_flight_max: int = _count(1_000, at_most=1_000_000)
-    rows_per_request_max: int = _count(10_000, at_most=1_000_000)
-    request_bytes_max: int = _count(4 * 1024 * 1024, at_most=1024 * 1024 * 1024)
-    default_deadline_seconds: float = _positive_seconds(1.0, at_most=3_600)
-    grace_seconds: float = _seconds(5.0, at_most=3_600)
-    prediction_buffer_max: int = _count(10_000, at_most=10_000_000)
 
 
 class ClientSettings(Settings):
@@ -334,12 +308,20 @@ class ClientSettings(Settings):
     Attributes:
         scorer_address: the scorer that is called.
         model_repository: root folder of the model repository.
-        client_deadline_seconds: longest wait for an answer.
+        client_deadline_seconds: longest wait for an answer, retries included.
+        scorer_tls: whether the scorer is called with TLS; a file below says so too.
+        scorer_ca_file: certificates (PEM) of those who sign the scorer's; empty for the system's
+            own.
+        scorer_cert_file: our certificate (PEM), for a scorer that wants one; empty for none.
+        scorer_key_file: its private key (PEM).
+        scorer_token: bearer token (JWT) that goes with each call; empty for none.
     """
 
-    scorer_address: _Address = "127.0.0.1:50051"
-    model_repository: _Folder = Path("models")
-    client_deadline_seconds: float = _positive_seconds(5.0, at_most=3_600)
-
-
-PROCESSES: tuple[type[Settings], ...] = (DataflowSettings, ScorerSettings, ClientSettings)
+    scorer_address: Address = "127.0.0.1:50051"
+    model_repository: Folder = Path("models")
+    client_deadline_seconds: float = positive_seconds(5.0, at_most=3_600)
+    scorer_tls: Annotated[bool, Field(description="true or false")] = False
+    scorer_ca_file: str = ""
+    scorer_cert_file: str = ""
+    scorer_key_file: str = ""
+    scorer_token: SecretStr = SecretStr("")

@@ -6,7 +6,8 @@ import asyncio
 import sys
 from pathlib import Path
 
-from contracts.settings import ScorerSettings, SettingsError
+from contracts.scorer_settings import ScorerSettings
+from contracts.settings import SettingsError
 from scorer.errors import ConfigurationError
 from scorer.logs import configure_logs
 from scorer.server import serve

@@ -2,7 +2,10 @@
 
 ScorerError
 ├── InvalidRequestError        the caller must change the request
+├── UnauthenticatedError       the call does not say who calls, or not so that we believe it
+├── ForbiddenError             the caller may not use this model
 ├── UnknownModelError          no such model, or no such version of it
+├── UnknownFeatureError        no such feature service, view or feature
 ├── ModelNotReadyError         the model is known, but the version wanted cannot be served
 ├── StoreUnavailableError      the online store did not answer
 ├── OverloadedError            too many requests in flight
@@ -24,6 +27,18 @@ class ScorerError(Exception):
 
 class InvalidRequestError(ScorerError):
     """The request is wrong in itself; the text names the input and the reason."""
+
+
+class UnauthenticatedError(ScorerError):
+    """A token is asked for, and there is none that holds; the text never repeats it."""
+
+
+class ForbiddenError(ScorerError):
+    """The caller is known and may not do this."""
+
+
+class UnknownFeatureError(ScorerError):
+    """What was applied has no such feature service, view or feature."""
 
 
 class UnknownModelError(ScorerError):

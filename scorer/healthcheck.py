@@ -8,7 +8,8 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2
 
-from contracts.settings import ScorerSettings, SettingsError
+from contracts.scorer_settings import ScorerSettings
+from contracts.settings import SettingsError
 
 TIMEOUT_SECONDS = 3.0
 

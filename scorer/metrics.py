@@ -74,6 +74,12 @@ class ScorerMetrics:
             registry=self.registry,
         )
 
+    def handled(self, method: str, code: str, seconds: float) -> None:
+        """Count a finished call of ``service/method``."""
+        name = method.rpartition("/")[2]
+        self.requests.labels(name, code).inc()
+        self.request_seconds.labels(name).observe(seconds)
+
     def swapped(self, model: str, result: str, seconds: float) -> None:
         """Count an attempt to swap; ``result`` is ``swapped`` or ``refused``."""
         self.swaps.labels(model, result).inc()

@@ -20,7 +20,7 @@ from contracts.log import LogError, LogWriter, RecordTooLargeError
 from contracts.manifest import Manifest
 from contracts.prediction_record import PredictionRecord
 from contracts.prediction_record import ScoredRow as RecordRow
-from contracts.settings import ScorerSettings
+from contracts.scorer_settings import ScorerSettings
 from scorer.batcher import ScoredRow
 from scorer.metrics import ScorerMetrics
 from scorer.vector import Scalar

@@ -15,7 +15,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from contracts.model_repository import ModelRepository
-from contracts.settings import ScorerSettings, split_address
+from contracts.scorer_settings import ScorerSettings
+from contracts.settings import split_address
 from scorer.batcher import Batcher
 from scorer.errors import ConfigurationError
 from scorer.metrics import ScorerMetrics

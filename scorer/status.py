@@ -6,6 +6,7 @@ import grpc
 
 from scorer.errors import (
     DeadlineError,
+    ForbiddenError,
     InvalidRequestError,
     ModelFaultError,
     ModelNotReadyError,
@@ -13,11 +14,16 @@ from scorer.errors import (
     ScorerError,
     StoppingError,
     StoreUnavailableError,
+    UnauthenticatedError,
+    UnknownFeatureError,
     UnknownModelError,
 )
 
 STATUS: dict[type[ScorerError], grpc.StatusCode] = {
     InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
+    UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+    ForbiddenError: grpc.StatusCode.PERMISSION_DENIED,
+    UnknownFeatureError: grpc.StatusCode.NOT_FOUND,
     UnknownModelError: grpc.StatusCode.NOT_FOUND,
     # Not UNAVAILABLE: clients retry that by themselves, and only learning or an operator helps.
     ModelNotReadyError: grpc.StatusCode.FAILED_PRECONDITION,

@@ -13,7 +13,8 @@ from hypothesis import settings
 from kafka import KafkaAdminClient
 
 from contracts.plan import Aggregate, View
-from contracts.settings import PREFIX, PROCESSES
+from contracts.processes import PROCESSES
+from contracts.settings import PREFIX
 from dataflows.windows.view_state import warm_up
 from tests.services.kafka import KafkaBroker
 from tests.services.outside import OutsideKafka, OutsideRedis

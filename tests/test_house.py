@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from contracts.settings import PREFIX, PROCESSES
+from contracts.processes import PROCESSES
+from contracts.settings import PREFIX
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULE_LINES_MAX = 400

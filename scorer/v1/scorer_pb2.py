@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16scorer/v1/scorer.proto\x12\tscorer.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xaa\x01\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x1c\n\x04rows\x18\x02 \x03(\x0b\x32\x0e.scorer.v1.Row\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12.\n\nevent_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10include_features\x18\x06 \x01(\x08\"r\n\x03Row\x12*\n\x06inputs\x18\x01 \x03(\x0b\x32\x1a.scorer.v1.Row.InputsEntry\x1a?\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.scorer.v1.Value:\x02\x38\x01\"\x9e\x01\n\x05Value\x12\x16\n\x0c\x64ouble_value\x18\x01 \x01(\x01H\x00\x12\x15\n\x0bint64_value\x18\x02 \x01(\x03H\x00\x12\x16\n\x0cstring_value\x18\x03 \x01(\tH\x00\x12\x14\n\nbool_value\x18\x04 \x01(\x08H\x00\x12\x30\n\nnull_value\x18\x05 \x01(\x0e\x32\x1a.google.protobuf.NullValueH\x00\x42\x06\n\x04kind\"\x7f\n\rScoreResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12#\n\x06scores\x18\x04 \x03(\x0b\x32\x13.scorer.v1.RowScore\x12\x15\n\rfeature_names\x18\x05 \x03(\t\"\xae\x01\n\x08RowScore\x12\r\n\x05score\x18\x01 \x01(\x01\x12\x0f\n\x07missing\x18\x02 \x03(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x03(\x01\x12\x37\n\x13oldest_feature_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\x13newest_feature_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x13\n\x11ListModelsRequest\"=\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.scorer.v1.ModelSummary\".\n\x0cModelSummary\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"1\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\xc6\x02\n\x10GetModelResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12%\n\x06inputs\x18\x03 \x03(\x0b\x32\x15.scorer.v1.ModelInput\x12\x15\n\rfeature_names\x18\x04 \x03(\t\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\x12\x0f\n\x07learner\x18\x06 \x01(\t\x12\x31\n\rtrained_until\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x65xamples\x18\x08 \x01(\x03\x12\x39\n\x07metrics\x18\t \x03(\x0b\x32(.scorer.v1.GetModelResponse.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"<\n\nModelInput\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x12\n\nentity_key\x18\x03 \x01(\x08\x32\xdb\x01\n\rScorerService\x12:\n\x05Score\x12\x17.scorer.v1.ScoreRequest\x1a\x18.scorer.v1.ScoreResponse\x12I\n\nListModels\x12\x1c.scorer.v1.ListModelsRequest\x1a\x1d.scorer.v1.ListModelsResponse\x12\x43\n\x08GetModel\x12\x1a.scorer.v1.GetModelRequest\x1a\x1b.scorer.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16scorer/v1/scorer.proto\x12\tscorer.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\x01\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x1c\n\x04rows\x18\x02 \x03(\x0b\x32\x0e.scorer.v1.Row\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12.\n\nevent_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10include_features\x18\x06 \x01(\x08\x12\x0f\n\x07\x63hannel\x18\x07 \x01(\t\"r\n\x03Row\x12*\n\x06inputs\x18\x01 \x03(\x0b\x32\x1a.scorer.v1.Row.InputsEntry\x1a?\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.scorer.v1.Value:\x02\x38\x01\"\x9e\x01\n\x05Value\x12\x16\n\x0c\x64ouble_value\x18\x01 \x01(\x01H\x00\x12\x15\n\x0bint64_value\x18\x02 \x01(\x03H\x00\x12\x16\n\x0cstring_value\x18\x03 \x01(\tH\x00\x12\x14\n\nbool_value\x18\x04 \x01(\x08H\x00\x12\x30\n\nnull_value\x18\x05 \x01(\x0e\x32\x1a.google.protobuf.NullValueH\x00\x42\x06\n\x04kind\"\x7f\n\rScoreResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12#\n\x06scores\x18\x04 \x03(\x0b\x32\x13.scorer.v1.RowScore\x12\x15\n\rfeature_names\x18\x05 \x03(\t\"\xe5\x02\n\x08RowScore\x12\r\n\x05score\x18\x01 \x01(\x01\x12\x0f\n\x07missing\x18\x02 \x03(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x03(\x01\x12\x37\n\x13oldest_feature_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\x13newest_feature_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\tstand_ins\x18\x06 \x03(\x0b\x32\x12.scorer.v1.StandIn\x12\'\n\x1aoldest_feature_age_seconds\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\'\n\x1anewest_feature_age_seconds\x18\x08 \x01(\x01H\x01\x88\x01\x01\x42\x1d\n\x1b_oldest_feature_age_secondsB\x1d\n\x1b_newest_feature_age_seconds\"P\n\x07StandIn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x06reason\x18\x02 \x01(\x0e\x32\x18.scorer.v1.MissingReason\x12\r\n\x05value\x18\x03 \x01(\x01\"\x89\x01\n\x13ScoreStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12,\n\x08response\x18\x02 \x01(\x0b\x32\x18.scorer.v1.ScoreResponseH\x00\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x12.scorer.v1.FailureH\x00\x42\t\n\x07outcome\"(\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xd9\x01\n\x12GetFeaturesRequest\x12\x19\n\x0f\x66\x65\x61ture_service\x18\x01 \x01(\tH\x00\x12\x0f\n\x05model\x18\x02 \x01(\tH\x00\x12+\n\x08\x66\x65\x61tures\x18\x03 \x01(\x0b\x32\x17.scorer.v1.FeatureNamesH\x00\x12\x1c\n\x04rows\x18\x04 \x03(\x0b\x32\x0e.scorer.v1.Row\x12.\n\nevent_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrequest_id\x18\x06 \x01(\tB\x08\n\x06source\"\x1d\n\x0c\x46\x65\x61tureNames\x12\r\n\x05names\x18\x01 \x03(\t\"]\n\x13GetFeaturesResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\x12#\n\x04rows\x18\x03 \x03(\x0b\x32\x15.scorer.v1.FeatureRow\"5\n\nFeatureRow\x12\'\n\x06values\x18\x01 \x03(\x0b\x32\x17.scorer.v1.FeatureValue\"\xb4\x01\n\x0c\x46\x65\x61tureValue\x12\x1f\n\x05value\x18\x01 \x01(\x0b\x32\x10.scorer.v1.Value\x12)\n\x07missing\x18\x02 \x01(\x0e\x32\x18.scorer.v1.MissingReason\x12.\n\nevent_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x0b\x61ge_seconds\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x0e\n\x0c_age_seconds\"\xad\x02\n\x0e\x45xplainRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x1b\n\x03row\x18\x02 \x01(\x0b\x32\x0e.scorer.v1.Row\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x05 \x01(\t\x12.\n\nevent_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x08\x62\x61seline\x18\x07 \x03(\x0b\x32\'.scorer.v1.ExplainRequest.BaselineEntry\x12\x0f\n\x07samples\x18\x08 \x01(\x05\x12\x0c\n\x04seed\x18\t \x01(\x04\x1a/\n\rBaselineEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xdf\x02\n\x0f\x45xplainResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\r\n\x05score\x18\x04 \x01(\x01\x12\x16\n\x0e\x62\x61seline_score\x18\x05 \x01(\x01\x12$\n\x04link\x18\x06 \x01(\x0e\x32\x16.scorer.v1.ExplainLink\x12\x0e\n\x06output\x18\x07 \x01(\x01\x12\x17\n\x0f\x62\x61seline_output\x18\x08 \x01(\x01\x12.\n\rcontributions\x18\t \x03(\x0b\x32\x17.scorer.v1.Contribution\x12(\n\x06method\x18\n \x01(\x0e\x32\x18.scorer.v1.ExplainMethod\x12\x0f\n\x07samples\x18\x0b \x01(\x05\x12\x10\n\x08residual\x18\x0c \x01(\x01\x12%\n\tstand_ins\x18\r \x03(\x0b\x32\x12.scorer.v1.StandIn\"k\n\x0c\x43ontribution\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x10\n\x08\x62\x61seline\x18\x03 \x01(\x01\x12\x14\n\x0c\x63ontribution\x18\x04 \x01(\x01\x12\x16\n\x0estandard_error\x18\x05 \x01(\x01\"\x13\n\x11ListModelsRequest\"=\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.scorer.v1.ModelSummary\"\x98\x01\n\x0cModelSummary\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x37\n\x08\x63hannels\x18\x03 \x03(\x0b\x32%.scorer.v1.ModelSummary.ChannelsEntry\x1a/\n\rChannelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"B\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x03 \x01(\t\"\xc6\x02\n\x10GetModelResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12%\n\x06inputs\x18\x03 \x03(\x0b\x32\x15.scorer.v1.ModelInput\x12\x15\n\rfeature_names\x18\x04 \x03(\t\x12\x13\n\x0b\x66ingerprint\x18\x05 \x01(\t\x12\x0f\n\x07learner\x18\x06 \x01(\t\x12\x31\n\rtrained_until\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x65xamples\x18\x08 \x01(\x03\x12\x39\n\x07metrics\x18\t \x03(\x0b\x32(.scorer.v1.GetModelResponse.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"<\n\nModelInput\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x12\n\nentity_key\x18\x03 \x01(\x08*\xa4\x01\n\rMissingReason\x12\x1e\n\x1aMISSING_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19MISSING_REASON_NULL_INPUT\x10\x01\x12\x19\n\x15MISSING_REASON_NO_ROW\x10\x02\x12\x1a\n\x16MISSING_REASON_EXPIRED\x10\x03\x12\x1d\n\x19MISSING_REASON_NULL_VALUE\x10\x04*n\n\rExplainMethod\x12\x1e\n\x1a\x45XPLAIN_METHOD_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45XPLAIN_METHOD_LINEAR\x10\x01\x12\"\n\x1e\x45XPLAIN_METHOD_SAMPLED_SHAPLEY\x10\x02*a\n\x0b\x45xplainLink\x12\x1c\n\x18\x45XPLAIN_LINK_UNSPECIFIED\x10\x00\x12\x19\n\x15\x45XPLAIN_LINK_IDENTITY\x10\x01\x12\x19\n\x15\x45XPLAIN_LINK_LOG_ODDS\x10\x02\x32\xb7\x03\n\rScorerService\x12:\n\x05Score\x12\x17.scorer.v1.ScoreRequest\x1a\x18.scorer.v1.ScoreResponse\x12J\n\x0bScoreStream\x12\x17.scorer.v1.ScoreRequest\x1a\x1e.scorer.v1.ScoreStreamResponse(\x01\x30\x01\x12L\n\x0bGetFeatures\x12\x1d.scorer.v1.GetFeaturesRequest\x1a\x1e.scorer.v1.GetFeaturesResponse\x12@\n\x07\x45xplain\x12\x19.scorer.v1.ExplainRequest\x1a\x1a.scorer.v1.ExplainResponse\x12I\n\nListModels\x12\x1c.scorer.v1.ListModelsRequest\x1a\x1d.scorer.v1.ListModelsResponse\x12\x43\n\x08GetModel\x12\x1a.scorer.v1.GetModelRequest\x1a\x1b.scorer.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,34 +35,70 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ROW_INPUTSENTRY']._loaded_options = None
   _globals['_ROW_INPUTSENTRY']._serialized_options = b'8\001'
+  _globals['_EXPLAINREQUEST_BASELINEENTRY']._loaded_options = None
+  _globals['_EXPLAINREQUEST_BASELINEENTRY']._serialized_options = b'8\001'
+  _globals['_MODELSUMMARY_CHANNELSENTRY']._loaded_options = None
+  _globals['_MODELSUMMARY_CHANNELSENTRY']._serialized_options = b'8\001'
   _globals['_GETMODELRESPONSE_METRICSENTRY']._loaded_options = None
   _globals['_GETMODELRESPONSE_METRICSENTRY']._serialized_options = b'8\001'
+  _globals['_MISSINGREASON']._serialized_start=3370
+  _globals['_MISSINGREASON']._serialized_end=3534
+  _globals['_EXPLAINMETHOD']._serialized_start=3536
+  _globals['_EXPLAINMETHOD']._serialized_end=3646
+  _globals['_EXPLAINLINK']._serialized_start=3648
+  _globals['_EXPLAINLINK']._serialized_end=3745
   _globals['_SCOREREQUEST']._serialized_start=101
-  _globals['_SCOREREQUEST']._serialized_end=271
-  _globals['_ROW']._serialized_start=273
-  _globals['_ROW']._serialized_end=387
-  _globals['_ROW_INPUTSENTRY']._serialized_start=324
-  _globals['_ROW_INPUTSENTRY']._serialized_end=387
-  _globals['_VALUE']._serialized_start=390
-  _globals['_VALUE']._serialized_end=548
-  _globals['_SCORERESPONSE']._serialized_start=550
-  _globals['_SCORERESPONSE']._serialized_end=677
-  _globals['_ROWSCORE']._serialized_start=680
-  _globals['_ROWSCORE']._serialized_end=854
-  _globals['_LISTMODELSREQUEST']._serialized_start=856
-  _globals['_LISTMODELSREQUEST']._serialized_end=875
-  _globals['_LISTMODELSRESPONSE']._serialized_start=877
-  _globals['_LISTMODELSRESPONSE']._serialized_end=938
-  _globals['_MODELSUMMARY']._serialized_start=940
-  _globals['_MODELSUMMARY']._serialized_end=986
-  _globals['_GETMODELREQUEST']._serialized_start=988
-  _globals['_GETMODELREQUEST']._serialized_end=1037
-  _globals['_GETMODELRESPONSE']._serialized_start=1040
-  _globals['_GETMODELRESPONSE']._serialized_end=1366
-  _globals['_GETMODELRESPONSE_METRICSENTRY']._serialized_start=1320
-  _globals['_GETMODELRESPONSE_METRICSENTRY']._serialized_end=1366
-  _globals['_MODELINPUT']._serialized_start=1368
-  _globals['_MODELINPUT']._serialized_end=1428
-  _globals['_SCORERSERVICE']._serialized_start=1431
-  _globals['_SCORERSERVICE']._serialized_end=1650
+  _globals['_SCOREREQUEST']._serialized_end=288
+  _globals['_ROW']._serialized_start=290
+  _globals['_ROW']._serialized_end=404
+  _globals['_ROW_INPUTSENTRY']._serialized_start=341
+  _globals['_ROW_INPUTSENTRY']._serialized_end=404
+  _globals['_VALUE']._serialized_start=407
+  _globals['_VALUE']._serialized_end=565
+  _globals['_SCORERESPONSE']._serialized_start=567
+  _globals['_SCORERESPONSE']._serialized_end=694
+  _globals['_ROWSCORE']._serialized_start=697
+  _globals['_ROWSCORE']._serialized_end=1054
+  _globals['_STANDIN']._serialized_start=1056
+  _globals['_STANDIN']._serialized_end=1136
+  _globals['_SCORESTREAMRESPONSE']._serialized_start=1139
+  _globals['_SCORESTREAMRESPONSE']._serialized_end=1276
+  _globals['_FAILURE']._serialized_start=1278
+  _globals['_FAILURE']._serialized_end=1318
+  _globals['_GETFEATURESREQUEST']._serialized_start=1321
+  _globals['_GETFEATURESREQUEST']._serialized_end=1538
+  _globals['_FEATURENAMES']._serialized_start=1540
+  _globals['_FEATURENAMES']._serialized_end=1569
+  _globals['_GETFEATURESRESPONSE']._serialized_start=1571
+  _globals['_GETFEATURESRESPONSE']._serialized_end=1664
+  _globals['_FEATUREROW']._serialized_start=1666
+  _globals['_FEATUREROW']._serialized_end=1719
+  _globals['_FEATUREVALUE']._serialized_start=1722
+  _globals['_FEATUREVALUE']._serialized_end=1902
+  _globals['_EXPLAINREQUEST']._serialized_start=1905
+  _globals['_EXPLAINREQUEST']._serialized_end=2206
+  _globals['_EXPLAINREQUEST_BASELINEENTRY']._serialized_start=2159
+  _globals['_EXPLAINREQUEST_BASELINEENTRY']._serialized_end=2206
+  _globals['_EXPLAINRESPONSE']._serialized_start=2209
+  _globals['_EXPLAINRESPONSE']._serialized_end=2560
+  _globals['_CONTRIBUTION']._serialized_start=2562
+  _globals['_CONTRIBUTION']._serialized_end=2669
+  _globals['_LISTMODELSREQUEST']._serialized_start=2671
+  _globals['_LISTMODELSREQUEST']._serialized_end=2690
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2692
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2753
+  _globals['_MODELSUMMARY']._serialized_start=2756
+  _globals['_MODELSUMMARY']._serialized_end=2908
+  _globals['_MODELSUMMARY_CHANNELSENTRY']._serialized_start=2861
+  _globals['_MODELSUMMARY_CHANNELSENTRY']._serialized_end=2908
+  _globals['_GETMODELREQUEST']._serialized_start=2910
+  _globals['_GETMODELREQUEST']._serialized_end=2976
+  _globals['_GETMODELRESPONSE']._serialized_start=2979
+  _globals['_GETMODELRESPONSE']._serialized_end=3305
+  _globals['_GETMODELRESPONSE_METRICSENTRY']._serialized_start=3259
+  _globals['_GETMODELRESPONSE_METRICSENTRY']._serialized_end=3305
+  _globals['_MODELINPUT']._serialized_start=3307
+  _globals['_MODELINPUT']._serialized_end=3367
+  _globals['_SCORERSERVICE']._serialized_start=3748
+  _globals['_SCORERSERVICE']._serialized_end=4187
 # @@protoc_insertion_point(module_scope)

@@ -7,10 +7,13 @@ The caller names the inputs of a model, never its features: the scorer reads tho
 store. All errors are gRPC status codes with a text that names what is wrong:
 
   INVALID_ARGUMENT     no rows, too many rows, an input that is missing, unknown, of the wrong type,
-                       NaN or infinite, or values so large that the model cannot compute a score
-  NOT_FOUND            no such model, or no such version of it
-  FAILED_PRECONDITION  the model is known, but it has no champion yet, or the version asked for is
-                       corrupt
+                       NaN or infinite, or values so large that the model cannot compute a score;
+                       an unknown channel, or both a version and a channel
+  UNAUTHENTICATED      the scorer asks for a token, and this call has none that holds
+  PERMISSION_DENIED    the caller's token does not cover this model
+  NOT_FOUND            no such model, no such version of it, no such feature service or feature
+  FAILED_PRECONDITION  the model is known, but the channel has no version yet, or the version asked
+                       for is corrupt
   RESOURCE_EXHAUSTED   too many requests in flight, or a message over the size limit; try later
   UNAVAILABLE          the online store did not answer, or the scorer is stopping; try again
   DEADLINE_EXCEEDED    the call's deadline, or the scorer's own, passed
@@ -23,6 +26,7 @@ from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -34,6 +38,80 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _MissingReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MissingReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MissingReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MISSING_REASON_UNSPECIFIED: _MissingReason.ValueType  # 0
+    MISSING_REASON_NULL_INPUT: _MissingReason.ValueType  # 1
+    """The request field, or the entity key, was null in the request."""
+    MISSING_REASON_NO_ROW: _MissingReason.ValueType  # 2
+    """The store has no row of that entity in that view."""
+    MISSING_REASON_EXPIRED: _MissingReason.ValueType  # 3
+    """The entity's row is older than the view's ttl."""
+    MISSING_REASON_NULL_VALUE: _MissingReason.ValueType  # 4
+    """The entity has a row, and the value in it is null: an empty window, for example."""
+
+class MissingReason(_MissingReason, metaclass=_MissingReasonEnumTypeWrapper):
+    """Why a value was not there."""
+
+MISSING_REASON_UNSPECIFIED: MissingReason.ValueType  # 0
+MISSING_REASON_NULL_INPUT: MissingReason.ValueType  # 1
+"""The request field, or the entity key, was null in the request."""
+MISSING_REASON_NO_ROW: MissingReason.ValueType  # 2
+"""The store has no row of that entity in that view."""
+MISSING_REASON_EXPIRED: MissingReason.ValueType  # 3
+"""The entity's row is older than the view's ttl."""
+MISSING_REASON_NULL_VALUE: MissingReason.ValueType  # 4
+"""The entity has a row, and the value in it is null: an empty window, for example."""
+Global___MissingReason: _TypeAlias = MissingReason  # noqa: Y015
+
+class _ExplainMethod:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExplainMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExplainMethod.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXPLAIN_METHOD_UNSPECIFIED: _ExplainMethod.ValueType  # 0
+    EXPLAIN_METHOD_LINEAR: _ExplainMethod.ValueType  # 1
+    """The model is linear in its fields, on the scale of `link`: contributions are exact."""
+    EXPLAIN_METHOD_SAMPLED_SHAPLEY: _ExplainMethod.ValueType  # 2
+    """Shapley values by sampling orders of the fields, each order also backwards."""
+
+class ExplainMethod(_ExplainMethod, metaclass=_ExplainMethodEnumTypeWrapper):
+    """How contributions were found."""
+
+EXPLAIN_METHOD_UNSPECIFIED: ExplainMethod.ValueType  # 0
+EXPLAIN_METHOD_LINEAR: ExplainMethod.ValueType  # 1
+"""The model is linear in its fields, on the scale of `link`: contributions are exact."""
+EXPLAIN_METHOD_SAMPLED_SHAPLEY: ExplainMethod.ValueType  # 2
+"""Shapley values by sampling orders of the fields, each order also backwards."""
+Global___ExplainMethod: _TypeAlias = ExplainMethod  # noqa: Y015
+
+class _ExplainLink:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExplainLinkEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExplainLink.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXPLAIN_LINK_UNSPECIFIED: _ExplainLink.ValueType  # 0
+    EXPLAIN_LINK_IDENTITY: _ExplainLink.ValueType  # 1
+    """The score itself."""
+    EXPLAIN_LINK_LOG_ODDS: _ExplainLink.ValueType  # 2
+    """Log-odds of the score: log(score / (1 - score))."""
+
+class ExplainLink(_ExplainLink, metaclass=_ExplainLinkEnumTypeWrapper):
+    """The scale on which contributions add up."""
+
+EXPLAIN_LINK_UNSPECIFIED: ExplainLink.ValueType  # 0
+EXPLAIN_LINK_IDENTITY: ExplainLink.ValueType  # 1
+"""The score itself."""
+EXPLAIN_LINK_LOG_ODDS: ExplainLink.ValueType  # 2
+"""Log-odds of the score: log(score / (1 - score))."""
+Global___ExplainLink: _TypeAlias = ExplainLink  # noqa: Y015
+
 @_typing.final
 class ScoreRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -44,14 +122,19 @@ class ScoreRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     EVENT_TIME_FIELD_NUMBER: _builtins.int
     INCLUDE_FEATURES_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model. Required."""
     request_id: _builtins.str
     """Chosen by the caller to find the request again; returned as it is. May be empty."""
     version: _builtins.str
-    """A version as decimal digits, such as "12". Empty: the champion at this moment."""
+    """A version as decimal digits, such as "12". Empty: the one of the channel."""
     include_features: _builtins.bool
     """Whether to return the vector of each row as it was scored, and the names of its fields."""
+    channel: _builtins.str
+    """"champion", "challenger" or "shadow": the version that this channel has at this moment. Empty:
+    the champion. Not together with a version.
+    """
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___Row]:
         """The rows to score: at least one, at most the server's limit (by default 1,000)."""
@@ -71,10 +154,11 @@ class ScoreRequest(_message.Message):
         version: _builtins.str = ...,
         event_time: _timestamp_pb2.Timestamp | None = ...,
         include_features: _builtins.bool = ...,
+        channel: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "include_features", b"include_features", "model", b"model", "request_id", b"request_id", "rows", b"rows", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "event_time", b"event_time", "include_features", b"include_features", "model", b"model", "request_id", b"request_id", "rows", b"rows", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -221,8 +305,17 @@ class RowScore(_message.Message):
     FEATURES_FIELD_NUMBER: _builtins.int
     OLDEST_FEATURE_TIME_FIELD_NUMBER: _builtins.int
     NEWEST_FEATURE_TIME_FIELD_NUMBER: _builtins.int
+    STAND_INS_FIELD_NUMBER: _builtins.int
+    OLDEST_FEATURE_AGE_SECONDS_FIELD_NUMBER: _builtins.int
+    NEWEST_FEATURE_AGE_SECONDS_FIELD_NUMBER: _builtins.int
     score: _builtins.float
     """Probability of the positive class, 0 to 1."""
+    oldest_feature_age_seconds: _builtins.float
+    """Age of the oldest row used at the moment of prediction, seconds; absent if none was used. It is
+    negative where the row is newer than that moment.
+    """
+    newest_feature_age_seconds: _builtins.float
+    """Age of the newest row used at the moment of prediction, seconds; absent if none was used."""
     @_builtins.property
     def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the vector's fields for which the model's default stood in, in the vector's order: null in
@@ -241,6 +334,10 @@ class RowScore(_message.Message):
     def newest_feature_time(self) -> _timestamp_pb2.Timestamp:
         """Event time of the newest row read from the store for this score; absent if none was used."""
 
+    @_builtins.property
+    def stand_ins(self) -> _containers.RepeatedCompositeFieldContainer[Global___StandIn]:
+        """For each name in `missing`, in that order: why, and what stood in."""
+
     def __init__(
         self,
         *,
@@ -249,14 +346,481 @@ class RowScore(_message.Message):
         features: _abc.Iterable[_builtins.float] | None = ...,
         oldest_feature_time: _timestamp_pb2.Timestamp | None = ...,
         newest_feature_time: _timestamp_pb2.Timestamp | None = ...,
+        stand_ins: _abc.Iterable[Global___StandIn] | None = ...,
+        oldest_feature_age_seconds: _builtins.float | None = ...,
+        newest_feature_age_seconds: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["newest_feature_time", b"newest_feature_time", "oldest_feature_time", b"oldest_feature_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_newest_feature_age_seconds", b"_newest_feature_age_seconds", "_oldest_feature_age_seconds", b"_oldest_feature_age_seconds", "newest_feature_age_seconds", b"newest_feature_age_seconds", "newest_feature_time", b"newest_feature_time", "oldest_feature_age_seconds", b"oldest_feature_age_seconds", "oldest_feature_time", b"oldest_feature_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "missing", b"missing", "newest_feature_time", b"newest_feature_time", "oldest_feature_time", b"oldest_feature_time", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_newest_feature_age_seconds", b"_newest_feature_age_seconds", "_oldest_feature_age_seconds", b"_oldest_feature_age_seconds", "features", b"features", "missing", b"missing", "newest_feature_age_seconds", b"newest_feature_age_seconds", "newest_feature_time", b"newest_feature_time", "oldest_feature_age_seconds", b"oldest_feature_age_seconds", "oldest_feature_time", b"oldest_feature_time", "score", b"score", "stand_ins", b"stand_ins"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__newest_feature_age_seconds: _TypeAlias = _typing.Literal["newest_feature_age_seconds"]  # noqa: Y015
+    _WhichOneofArgType__newest_feature_age_seconds: _TypeAlias = _typing.Literal["_newest_feature_age_seconds", b"_newest_feature_age_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__oldest_feature_age_seconds: _TypeAlias = _typing.Literal["oldest_feature_age_seconds"]  # noqa: Y015
+    _WhichOneofArgType__oldest_feature_age_seconds: _TypeAlias = _typing.Literal["_oldest_feature_age_seconds", b"_oldest_feature_age_seconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__newest_feature_age_seconds) -> _WhichOneofReturnType__newest_feature_age_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__oldest_feature_age_seconds) -> _WhichOneofReturnType__oldest_feature_age_seconds | None: ...
+
+Global___RowScore: _TypeAlias = RowScore  # noqa: Y015
+
+@_typing.final
+class StandIn(_message.Message):
+    """What the model saw in the place of a value that was not there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the vector's field."""
+    reason: Global___MissingReason.ValueType
+    """Why the value was not there."""
+    value: _builtins.float
+    """The model's default, in the unit of the field."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: Global___MissingReason.ValueType = ...,
+        value: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RowScore: _TypeAlias = RowScore  # noqa: Y015
+Global___StandIn: _TypeAlias = StandIn  # noqa: Y015
+
+@_typing.final
+class ScoreStreamResponse(_message.Message):
+    """The answer to one request of a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """As in the request."""
+    @_builtins.property
+    def response(self) -> Global___ScoreResponse:
+        """What Score would have returned."""
+
+    @_builtins.property
+    def failure(self) -> Global___Failure:
+        """What Score would have failed with."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        response: Global___ScoreResponse | None = ...,
+        failure: Global___Failure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "outcome", b"outcome", "response", b"response"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "outcome", b"outcome", "request_id", b"request_id", "response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["response", "failure"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___ScoreStreamResponse: _TypeAlias = ScoreStreamResponse  # noqa: Y015
+
+@_typing.final
+class Failure(_message.Message):
+    """An error that does not end a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    code: _builtins.int
+    """Number of the gRPC status code, such as 3 for INVALID_ARGUMENT."""
+    message: _builtins.str
+    """What is wrong, and what to do."""
+    def __init__(
+        self,
+        *,
+        code: _builtins.int = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Failure: _TypeAlias = Failure  # noqa: Y015
+
+@_typing.final
+class GetFeaturesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEATURE_SERVICE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    EVENT_TIME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    feature_service: _builtins.str
+    """All of a feature service of the Feast repository."""
+    model: _builtins.str
+    """Those that the champion of this model reads."""
+    request_id: _builtins.str
+    """Returned as it is. May be empty."""
+    @_builtins.property
+    def features(self) -> Global___FeatureNames:
+        """By name, each as "view:feature"."""
+
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___Row]:
+        """Entity keys of each row, by name: all join keys of the features' views and no other. Request fields
+        have no place here. At least one row, at most the server's limit.
+        """
+
+    @_builtins.property
+    def event_time(self) -> _timestamp_pb2.Timestamp:
+        """The moment of the read, in event time: it decides what is too old. Absent: the server's clock."""
+
+    def __init__(
+        self,
+        *,
+        feature_service: _builtins.str = ...,
+        model: _builtins.str = ...,
+        features: Global___FeatureNames | None = ...,
+        rows: _abc.Iterable[Global___Row] | None = ...,
+        event_time: _timestamp_pb2.Timestamp | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "feature_service", b"feature_service", "features", b"features", "model", b"model", "source", b"source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "feature_service", b"feature_service", "features", b"features", "model", b"model", "request_id", b"request_id", "rows", b"rows", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["feature_service", "model", "features"]  # noqa: Y015
+    _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
+
+Global___GetFeaturesRequest: _TypeAlias = GetFeaturesRequest  # noqa: Y015
+
+@_typing.final
+class FeatureNames(_message.Message):
+    """Features by name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Each "view:feature". At least one, none twice."""
+
+    def __init__(
+        self,
+        *,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeatureNames: _TypeAlias = FeatureNames  # noqa: Y015
+
+@_typing.final
+class GetFeaturesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """As in the request."""
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """"view:feature" of each column, in order."""
+
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureRow]:
+        """One for each row of the request, in that order."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+        rows: _abc.Iterable[Global___FeatureRow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["names", b"names", "request_id", b"request_id", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetFeaturesResponse: _TypeAlias = GetFeaturesResponse  # noqa: Y015
+
+@_typing.final
+class FeatureRow(_message.Message):
+    """Features of one row."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureValue]:
+        """One for each name, in that order."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[Global___FeatureValue] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeatureRow: _TypeAlias = FeatureRow  # noqa: Y015
+
+@_typing.final
+class FeatureValue(_message.Message):
+    """A stored value."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    EVENT_TIME_FIELD_NUMBER: _builtins.int
+    AGE_SECONDS_FIELD_NUMBER: _builtins.int
+    missing: Global___MissingReason.ValueType
+    """MISSING_REASON_UNSPECIFIED where there is a value. An expired value is not shown."""
+    age_seconds: _builtins.float
+    """Age of the row at the moment of the read, seconds; absent if there is no row."""
+    @_builtins.property
+    def value(self) -> Global___Value:
+        """Set, or null_value where `missing` says why there is none."""
+
+    @_builtins.property
+    def event_time(self) -> _timestamp_pb2.Timestamp:
+        """Event time of the row; absent if there is no row."""
+
+    def __init__(
+        self,
+        *,
+        value: Global___Value | None = ...,
+        missing: Global___MissingReason.ValueType = ...,
+        event_time: _timestamp_pb2.Timestamp | None = ...,
+        age_seconds: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_age_seconds", b"_age_seconds", "age_seconds", b"age_seconds", "event_time", b"event_time", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_age_seconds", b"_age_seconds", "age_seconds", b"age_seconds", "event_time", b"event_time", "missing", b"missing", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__age_seconds: _TypeAlias = _typing.Literal["age_seconds"]  # noqa: Y015
+    _WhichOneofArgType__age_seconds: _TypeAlias = _typing.Literal["_age_seconds", b"_age_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__age_seconds) -> _WhichOneofReturnType__age_seconds | None: ...
+
+Global___FeatureValue: _TypeAlias = FeatureValue  # noqa: Y015
+
+@_typing.final
+class ExplainRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class BaselineEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ROW_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    EVENT_TIME_FIELD_NUMBER: _builtins.int
+    BASELINE_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the model. Required."""
+    request_id: _builtins.str
+    """Returned as it is. May be empty."""
+    version: _builtins.str
+    """As in ScoreRequest."""
+    channel: _builtins.str
+    """As in ScoreRequest."""
+    samples: _builtins.int
+    """How many orders of the fields are sampled where the model is not linear; 0 is the server's default
+    (200), and more than its limit is refused. More makes the error smaller: it falls with the square
+    root.
+    """
+    seed: _builtins.int
+    """The same seed gives the same samples."""
+    @_builtins.property
+    def row(self) -> Global___Row:
+        """The row to explain. Required."""
+
+    @_builtins.property
+    def event_time(self) -> _timestamp_pb2.Timestamp:
+        """As in ScoreRequest."""
+
+    @_builtins.property
+    def baseline(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """What to compare with: values of the vector's fields by name. What is not named has the model's
+        default, so that an empty map is the row of which nothing is known.
+        """
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        row: Global___Row | None = ...,
+        request_id: _builtins.str = ...,
+        version: _builtins.str = ...,
+        channel: _builtins.str = ...,
+        event_time: _timestamp_pb2.Timestamp | None = ...,
+        baseline: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        samples: _builtins.int = ...,
+        seed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "row", b"row"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "channel", b"channel", "event_time", b"event_time", "model", b"model", "request_id", b"request_id", "row", b"row", "samples", b"samples", "seed", b"seed", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    BASELINE_SCORE_FIELD_NUMBER: _builtins.int
+    LINK_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    BASELINE_OUTPUT_FIELD_NUMBER: _builtins.int
+    CONTRIBUTIONS_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    RESIDUAL_FIELD_NUMBER: _builtins.int
+    STAND_INS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the model, as asked."""
+    version: _builtins.str
+    """The version that is explained."""
+    request_id: _builtins.str
+    """As in the request."""
+    score: _builtins.float
+    """Score of the row, exactly as Score gives it."""
+    baseline_score: _builtins.float
+    """Score of the baseline."""
+    link: Global___ExplainLink.ValueType
+    """The scale of all numbers below."""
+    output: _builtins.float
+    """Score of the row on that scale."""
+    baseline_output: _builtins.float
+    """Score of the baseline on that scale."""
+    method: Global___ExplainMethod.ValueType
+    """How they were found."""
+    samples: _builtins.int
+    """Orders that were sampled, those backwards included; 0 for linear models."""
+    residual: _builtins.float
+    """output - baseline_output - sum of contributions: nothing but rounding. The scorer refuses to answer
+    (INTERNAL) if it is more than 1e-9 of the largest number in the sum.
+    """
+    @_builtins.property
+    def contributions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contribution]:
+        """One for each field of the vector, in its order."""
+
+    @_builtins.property
+    def stand_ins(self) -> _containers.RepeatedCompositeFieldContainer[Global___StandIn]:
+        """As in RowScore."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        version: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        score: _builtins.float = ...,
+        baseline_score: _builtins.float = ...,
+        link: Global___ExplainLink.ValueType = ...,
+        output: _builtins.float = ...,
+        baseline_output: _builtins.float = ...,
+        contributions: _abc.Iterable[Global___Contribution] | None = ...,
+        method: Global___ExplainMethod.ValueType = ...,
+        samples: _builtins.int = ...,
+        residual: _builtins.float = ...,
+        stand_ins: _abc.Iterable[Global___StandIn] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_output", b"baseline_output", "baseline_score", b"baseline_score", "contributions", b"contributions", "link", b"link", "method", b"method", "model", b"model", "output", b"output", "request_id", b"request_id", "residual", b"residual", "samples", b"samples", "score", b"score", "stand_ins", b"stand_ins", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
+class Contribution(_message.Message):
+    """What one field did to the output."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    BASELINE_FIELD_NUMBER: _builtins.int
+    CONTRIBUTION_FIELD_NUMBER: _builtins.int
+    STANDARD_ERROR_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the vector's field."""
+    value: _builtins.float
+    """Its value in the row, the default where it was missing."""
+    baseline: _builtins.float
+    """Its value in the baseline."""
+    contribution: _builtins.float
+    """How much it moved the output; 0 where value and baseline are the same."""
+    standard_error: _builtins.float
+    """Standard error of the contribution from sampling; 0 where it is exact."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.float = ...,
+        baseline: _builtins.float = ...,
+        contribution: _builtins.float = ...,
+        standard_error: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "contribution", b"contribution", "name", b"name", "standard_error", b"standard_error", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Contribution: _TypeAlias = Contribution  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):
@@ -297,21 +861,47 @@ Global___ListModelsResponse: _TypeAlias = ListModelsResponse  # noqa: Y015
 class ModelSummary(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ChannelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     MODEL_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    CHANNELS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model."""
     version: _builtins.str
     """The version that scores requests without a version; empty if none can yet."""
+    @_builtins.property
+    def channels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The version of each channel that has one: "champion", "challenger", "shadow"."""
+
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         version: _builtins.str = ...,
+        channels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "model", b"model", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -323,19 +913,23 @@ class GetModelRequest(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model. Required."""
     version: _builtins.str
+    """As in ScoreRequest."""
+    channel: _builtins.str
     """As in ScoreRequest."""
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         version: _builtins.str = ...,
+        channel: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "model", b"model", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

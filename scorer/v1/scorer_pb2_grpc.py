@@ -39,6 +39,21 @@ class ScorerServiceStub:
                 request_serializer=scorer_dot_v1_dot_scorer__pb2.ScoreRequest.SerializeToString,
                 response_deserializer=scorer_dot_v1_dot_scorer__pb2.ScoreResponse.FromString,
                 _registered_method=True)
+        self.ScoreStream = channel.stream_stream(
+                '/scorer.v1.ScorerService/ScoreStream',
+                request_serializer=scorer_dot_v1_dot_scorer__pb2.ScoreRequest.SerializeToString,
+                response_deserializer=scorer_dot_v1_dot_scorer__pb2.ScoreStreamResponse.FromString,
+                _registered_method=True)
+        self.GetFeatures = channel.unary_unary(
+                '/scorer.v1.ScorerService/GetFeatures',
+                request_serializer=scorer_dot_v1_dot_scorer__pb2.GetFeaturesRequest.SerializeToString,
+                response_deserializer=scorer_dot_v1_dot_scorer__pb2.GetFeaturesResponse.FromString,
+                _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/scorer.v1.ScorerService/Explain',
+                request_serializer=scorer_dot_v1_dot_scorer__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=scorer_dot_v1_dot_scorer__pb2.ExplainResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/scorer.v1.ScorerService/ListModels',
                 request_serializer=scorer_dot_v1_dot_scorer__pb2.ListModelsRequest.SerializeToString,
@@ -56,6 +71,30 @@ class ScorerServiceServicer:
 
     def Score(self, request, context):
         """Scores one or many rows with one version of one model. All rows are scored, or none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ScoreStream(self, request_iterator, context):
+        """Scores requests as they come, over one call. Each gets one answer, in the order in which they
+        came; an error of one is its answer and does not end the call. The scorer reads on while up to
+        its limit (by default 64) are not answered yet. A deadline holds for the whole call, and each
+        request has the scorer's default deadline of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetFeatures(self, request, context):
+        """Reads stored features of entities, as they would be read for a score now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Explain(self, request, context):
+        """Tells how much each field of the vector moved the score of a row away from a baseline's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -82,6 +121,21 @@ def add_ScorerServiceServicer_to_server(servicer, server):
                     servicer.Score,
                     request_deserializer=scorer_dot_v1_dot_scorer__pb2.ScoreRequest.FromString,
                     response_serializer=scorer_dot_v1_dot_scorer__pb2.ScoreResponse.SerializeToString,
+            ),
+            'ScoreStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.ScoreStream,
+                    request_deserializer=scorer_dot_v1_dot_scorer__pb2.ScoreRequest.FromString,
+                    response_serializer=scorer_dot_v1_dot_scorer__pb2.ScoreStreamResponse.SerializeToString,
+            ),
+            'GetFeatures': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFeatures,
+                    request_deserializer=scorer_dot_v1_dot_scorer__pb2.GetFeaturesRequest.FromString,
+                    response_serializer=scorer_dot_v1_dot_scorer__pb2.GetFeaturesResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=scorer_dot_v1_dot_scorer__pb2.ExplainRequest.FromString,
+                    response_serializer=scorer_dot_v1_dot_scorer__pb2.ExplainResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -121,6 +175,87 @@ class ScorerService:
             '/scorer.v1.ScorerService/Score',
             scorer_dot_v1_dot_scorer__pb2.ScoreRequest.SerializeToString,
             scorer_dot_v1_dot_scorer__pb2.ScoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScoreStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/scorer.v1.ScorerService/ScoreStream',
+            scorer_dot_v1_dot_scorer__pb2.ScoreRequest.SerializeToString,
+            scorer_dot_v1_dot_scorer__pb2.ScoreStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFeatures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/scorer.v1.ScorerService/GetFeatures',
+            scorer_dot_v1_dot_scorer__pb2.GetFeaturesRequest.SerializeToString,
+            scorer_dot_v1_dot_scorer__pb2.GetFeaturesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/scorer.v1.ScorerService/Explain',
+            scorer_dot_v1_dot_scorer__pb2.ExplainRequest.SerializeToString,
+            scorer_dot_v1_dot_scorer__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

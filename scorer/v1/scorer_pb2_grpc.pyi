@@ -7,10 +7,13 @@ The caller names the inputs of a model, never its features: the scorer reads tho
 store. All errors are gRPC status codes with a text that names what is wrong:
 
   INVALID_ARGUMENT     no rows, too many rows, an input that is missing, unknown, of the wrong type,
-                       NaN or infinite, or values so large that the model cannot compute a score
-  NOT_FOUND            no such model, or no such version of it
-  FAILED_PRECONDITION  the model is known, but it has no champion yet, or the version asked for is
-                       corrupt
+                       NaN or infinite, or values so large that the model cannot compute a score;
+                       an unknown channel, or both a version and a channel
+  UNAUTHENTICATED      the scorer asks for a token, and this call has none that holds
+  PERMISSION_DENIED    the caller's token does not cover this model
+  NOT_FOUND            no such model, no such version of it, no such feature service or feature
+  FAILED_PRECONDITION  the model is known, but the channel has no version yet, or the version asked
+                       for is corrupt
   RESOURCE_EXHAUSTED   too many requests in flight, or a message over the size limit; try later
   UNAVAILABLE          the online store did not answer, or the scorer is stopping; try again
   DEADLINE_EXCEEDED    the call's deadline, or the scorer's own, passed
@@ -47,6 +50,16 @@ class ScorerServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ScorerServiceAsyncStub: ...
     Score: _grpc.UnaryUnaryMultiCallable[_scorer_pb2.ScoreRequest, _scorer_pb2.ScoreResponse]
     """Scores one or many rows with one version of one model. All rows are scored, or none."""
+    ScoreStream: _grpc.StreamStreamMultiCallable[_scorer_pb2.ScoreRequest, _scorer_pb2.ScoreStreamResponse]
+    """Scores requests as they come, over one call. Each gets one answer, in the order in which they
+    came; an error of one is its answer and does not end the call. The scorer reads on while up to
+    its limit (by default 64) are not answered yet. A deadline holds for the whole call, and each
+    request has the scorer's default deadline of its own.
+    """
+    GetFeatures: _grpc.UnaryUnaryMultiCallable[_scorer_pb2.GetFeaturesRequest, _scorer_pb2.GetFeaturesResponse]
+    """Reads stored features of entities, as they would be read for a score now."""
+    Explain: _grpc.UnaryUnaryMultiCallable[_scorer_pb2.ExplainRequest, _scorer_pb2.ExplainResponse]
+    """Tells how much each field of the vector moved the score of a row away from a baseline's."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_scorer_pb2.ListModelsRequest, _scorer_pb2.ListModelsResponse]
     """Lists the models of the repository, sorted by name, with the versions that serve."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_scorer_pb2.GetModelRequest, _scorer_pb2.GetModelResponse]
@@ -57,6 +70,16 @@ class ScorerServiceAsyncStub(ScorerServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Score: _aio.UnaryUnaryMultiCallable[_scorer_pb2.ScoreRequest, _scorer_pb2.ScoreResponse]  # type: ignore[assignment]
     """Scores one or many rows with one version of one model. All rows are scored, or none."""
+    ScoreStream: _aio.StreamStreamMultiCallable[_scorer_pb2.ScoreRequest, _scorer_pb2.ScoreStreamResponse]  # type: ignore[assignment]
+    """Scores requests as they come, over one call. Each gets one answer, in the order in which they
+    came; an error of one is its answer and does not end the call. The scorer reads on while up to
+    its limit (by default 64) are not answered yet. A deadline holds for the whole call, and each
+    request has the scorer's default deadline of its own.
+    """
+    GetFeatures: _aio.UnaryUnaryMultiCallable[_scorer_pb2.GetFeaturesRequest, _scorer_pb2.GetFeaturesResponse]  # type: ignore[assignment]
+    """Reads stored features of entities, as they would be read for a score now."""
+    Explain: _aio.UnaryUnaryMultiCallable[_scorer_pb2.ExplainRequest, _scorer_pb2.ExplainResponse]  # type: ignore[assignment]
+    """Tells how much each field of the vector moved the score of a row away from a baseline's."""
     ListModels: _aio.UnaryUnaryMultiCallable[_scorer_pb2.ListModelsRequest, _scorer_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models of the repository, sorted by name, with the versions that serve."""
     GetModel: _aio.UnaryUnaryMultiCallable[_scorer_pb2.GetModelRequest, _scorer_pb2.GetModelResponse]  # type: ignore[assignment]
@@ -70,6 +93,34 @@ class ScorerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_scorer_pb2.ScoreResponse, _abc.Awaitable[_scorer_pb2.ScoreResponse]]:
         """Scores one or many rows with one version of one model. All rows are scored, or none."""
+
+    @_abc_1.abstractmethod
+    def ScoreStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_scorer_pb2.ScoreRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_scorer_pb2.ScoreStreamResponse], _abc.AsyncIterator[_scorer_pb2.ScoreStreamResponse]]:
+        """Scores requests as they come, over one call. Each gets one answer, in the order in which they
+        came; an error of one is its answer and does not end the call. The scorer reads on while up to
+        its limit (by default 64) are not answered yet. A deadline holds for the whole call, and each
+        request has the scorer's default deadline of its own.
+        """
+
+    @_abc_1.abstractmethod
+    def GetFeatures(
+        self,
+        request: _scorer_pb2.GetFeaturesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scorer_pb2.GetFeaturesResponse, _abc.Awaitable[_scorer_pb2.GetFeaturesResponse]]:
+        """Reads stored features of entities, as they would be read for a score now."""
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _scorer_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scorer_pb2.ExplainResponse, _abc.Awaitable[_scorer_pb2.ExplainResponse]]:
+        """Tells how much each field of the vector moved the score of a row away from a baseline's."""
 
     @_abc_1.abstractmethod
     def ListModels(

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from contracts.processes import PROCESSES
+from contracts.scorer_settings import ScorerSettings
 from contracts.settings import (
-    PROCESSES,
     ClientSettings,
     DataflowSettings,
     LogUrl,
-    ScorerSettings,
     Settings,
     SettingsError,
     split_address,

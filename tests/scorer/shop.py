@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from contracts.feature_schema import FeatureSchema, VectorField
 from contracts.manifest import Manifest, sha256_hex
 from contracts.model_repository import ModelRepository
-from contracts.settings import ScorerSettings
+from contracts.scorer_settings import ScorerSettings
 from scorer.client import AsyncScorerClient
 from scorer.server import running
 from scorer.vector import Scalar

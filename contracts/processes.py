@@ -1,0 +1,8 @@
+"""The settings of every kind of process."""
+
+from __future__ import annotations
+
+from contracts.scorer_settings import ScorerSettings
+from contracts.settings import ClientSettings, DataflowSettings, Settings
+
+PROCESSES: tuple[type[Settings], ...] = (DataflowSettings, ScorerSettings, ClientSettings)

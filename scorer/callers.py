@@ -1,0 +1,52 @@
+"""Who calls, and which models they may use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from scorer.errors import ForbiddenError
+
+Metadata = Sequence[tuple[str, str | bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever made a call.
+
+    Attributes:
+        name: for logs; empty where nobody is asked.
+        models: models that the caller may use; None for all.
+    """
+
+    name: str
+    models: frozenset[str] | None
+
+    def check(self, model: str) -> None:
+        """Raise ForbiddenError if the caller may not use that model."""
+        if self.models is not None and model not in self.models:
+            raise ForbiddenError(f"you may not use model {model!r:.120}; ask for it in your token")
+
+
+class Callers(Protocol):
+    """Finds out who calls."""
+
+    def identify(self, metadata: Metadata) -> Caller:
+        """The caller, by what came with the call.
+
+        Raises:
+            UnauthenticatedError: it is nobody whom we know.
+        """
+        ...
+
+
+ANYBODY = Caller("", None)
+
+
+class OpenDoor:
+    """``Callers`` where nobody is asked."""
+
+    def identify(self, metadata: Metadata) -> Caller:
+        """Anybody, who may use everything."""
+        return ANYBODY

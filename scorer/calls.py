@@ -1,0 +1,167 @@
+"""What every call has in common: who calls, the deadline, the status, and what is told of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import grpc
+import structlog
+
+from scorer.callers import ANYBODY, Caller, Callers
+from scorer.errors import DeadlineError, ScorerError, StoppingError
+from scorer.metrics import ScorerMetrics
+from scorer.status import status_of
+
+Context = grpc.aio.ServicerContext[object, object]
+_log = structlog.get_logger()
+_Request = TypeVar("_Request")
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(slots=True)
+class Call:
+    """One call, or one request of a stream; the work fills in what it learns.
+
+    Attributes:
+        method: service and method, such as ``scorer.v1.ScorerService/Score``.
+        started: ``time.perf_counter()`` when it came, seconds.
+        caller: who calls.
+        request_id: the caller's; may be empty.
+        model: that was asked for; empty if none was.
+        version: that answered; empty if none did.
+        rows: that were asked for.
+        missing: values for which a default stood in.
+        oldest_age_seconds: age of the oldest stored row used; None if none was.
+        code: how it ended.
+        seconds: how long it took.
+    """
+
+    method: str
+    started: float
+    caller: Caller = ANYBODY
+    request_id: str = ""
+    model: str = ""
+    version: str = ""
+    rows: int = 0
+    missing: int = 0
+    oldest_age_seconds: float | None = None
+    code: grpc.StatusCode = grpc.StatusCode.CANCELLED
+    seconds: float = 0.0
+
+
+class Witness(Protocol):
+    """Is told of calls: for the log, for traces. Must not raise, and not take long."""
+
+    def begun(self, call: Call, context: Context) -> None:
+        """A call has come."""
+        ...
+
+    def ended(self, call: Call) -> None:
+        """It is over, and all that is known of it stands in ``call``."""
+        ...
+
+
+class Calls:
+    """Runs the work of calls of all services, and counts them."""
+
+    def __init__(
+        self,
+        metrics: ScorerMetrics,
+        callers: Callers,
+        default_deadline_seconds: float,
+        witnesses: tuple[Witness, ...] = (),
+    ) -> None:
+        """``default_deadline_seconds`` is for calls that come without a deadline."""
+        self._metrics = metrics
+        self._callers = callers
+        self._default_deadline_seconds = default_deadline_seconds
+        self._witnesses = witnesses
+        self._refusing = False
+        self._arrived = 0
+        self._under_way = 0
+
+    def refuse(self) -> None:
+        """Answer every call from now on with UNAVAILABLE; those under way go on."""
+        self._refusing = True
+
+    async def quiet(self, quiet_seconds: float, timeout_seconds: float) -> None:
+        """Wait until no call is under way and none has come for a while, or time is up."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout_seconds
+        while (left := end - loop.time()) > 0:
+            arrived = self._arrived
+            await asyncio.sleep(min(quiet_seconds, left))
+            if not self._under_way and arrived == self._arrived:
+                return
+
+    async def answer(
+        self,
+        method: str,
+        work: Callable[[_Request, Call], Awaitable[_Answer]],
+        request: _Request,
+        context: Context,
+    ) -> _Answer:
+        """The result of ``work``; errors and the deadline become the call's status here."""
+        call = Call(method, time.perf_counter())
+        text = ""
+        self._begin(call, context)
+        try:
+            answer, text = await self._outcome(call, work, request, context)
+        finally:
+            self._end(call)
+        if call.code is grpc.StatusCode.OK:
+            assert answer is not None
+            return answer
+        await context.abort(call.code, text)
+        raise AssertionError("abort always raises")
+
+    async def _outcome(
+        self,
+        call: Call,
+        work: Callable[[_Request, Call], Awaitable[_Answer]],
+        request: _Request,
+        context: Context,
+    ) -> tuple[_Answer | None, str]:
+        """The answer, or None and what to tell the caller; the code stands in ``call``."""
+        remaining = _seconds_left(context)
+        limit = self._default_deadline_seconds if remaining is None else remaining
+        try:
+            if self._refusing:
+                raise StoppingError("the scorer is stopping; try again")
+            call.caller = self._callers.identify(tuple(context.invocation_metadata() or ()))
+            try:
+                async with asyncio.timeout(limit):
+                    answer = await work(request, call)
+            except TimeoutError:
+                raise DeadlineError("the answer was not ready within the deadline") from None
+        except ScorerError as error:
+            call.code = status_of(error)
+            return None, str(error)
+        except Exception:  # noqa: BLE001 - a call ends in a status whatever happens
+            call.code = grpc.StatusCode.INTERNAL
+            _log.exception("request_failed", method=call.method)
+            return None, "internal error; the scorer's log has the cause"
+        call.code = grpc.StatusCode.OK
+        return answer, ""
+
+    def _begin(self, call: Call, context: Context) -> None:
+        self._arrived += 1
+        self._under_way += 1
+        for witness in self._witnesses:
+            witness.begun(call, context)
+
+    def _end(self, call: Call) -> None:
+        self._under_way -= 1
+        call.seconds = time.perf_counter() - call.started
+        self._metrics.handled(call.method, call.code.name, call.seconds)
+        for witness in self._witnesses:
+            witness.ended(call)
+
+
+def _seconds_left(context: Context) -> float | None:
+    """Until the caller's deadline; None without one, which the type stubs do not know."""
+    return context.time_remaining()
