@@ -136,4 +136,6 @@ mkdir -p $(1) && $(BIN)/python -m grpc_tools.protoc -Iproto \
 	--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	--python_out=$(1) --grpc_python_out=$(1) \
 	--mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)
+sed -i.bak 's/^from google\.protobuf import descriptor_pool /from scorer.foreign import pool /' \
+	$(1)/scorer/foreign/*_pb2.py && rm $(1)/scorer/foreign/*.bak
 endef
