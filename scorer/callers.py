@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from scorer.errors import ForbiddenError
 
 Metadata = Sequence[tuple[str, str | bytes]]
+# What the transport knows about the other end: of TLS, the names in its certificate. Asked for
+# only where it is needed, because it costs.
+Peer = Callable[[], Mapping[str, Iterable[bytes]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +35,8 @@ class Caller:
 class Callers(Protocol):
     """Finds out who calls."""
 
-    def identify(self, metadata: Metadata) -> Caller:
-        """The caller, by what came with the call.
+    def identify(self, metadata: Metadata, peer: Peer) -> Caller:
+        """The caller, by what came with the call and by what the transport knows.
 
         Raises:
             UnauthenticatedError: it is nobody whom we know.
@@ -47,6 +50,6 @@ ANYBODY = Caller("", None)
 class OpenDoor:
     """``Callers`` where nobody is asked."""
 
-    def identify(self, metadata: Metadata) -> Caller:
+    def identify(self, metadata: Metadata, peer: Peer) -> Caller:
         """Anybody, who may use everything."""
         return ANYBODY

@@ -132,7 +132,8 @@ class Calls:
         try:
             if self._refusing:
                 raise StoppingError("the scorer is stopping; try again")
-            call.caller = self._callers.identify(tuple(context.invocation_metadata() or ()))
+            metadata = tuple(context.invocation_metadata() or ())
+            call.caller = self._callers.identify(metadata, context.auth_context)
             try:
                 async with asyncio.timeout(limit):
                     answer = await work(request, call)
