@@ -36,6 +36,8 @@ class Call:
         rows: that were asked for.
         missing: values for which a default stood in.
         oldest_age_seconds: age of the oldest stored row used; None if none was.
+        read_at: when its read of the store began and ended, as ``started``; None without one.
+        run_at: when the model's run began and ended, as ``started``; None without one.
         code: how it ended.
         seconds: how long it took.
     """
@@ -49,6 +51,8 @@ class Call:
     rows: int = 0
     missing: int = 0
     oldest_age_seconds: float | None = None
+    read_at: tuple[float, float] | None = None
+    run_at: tuple[float, float] | None = None
     code: grpc.StatusCode = grpc.StatusCode.CANCELLED
     seconds: float = 0.0
 
