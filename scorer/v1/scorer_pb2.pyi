@@ -79,6 +79,10 @@ class _ExplainMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Explain
     """The model is linear in its fields, on the scale of `link`: contributions are exact."""
     EXPLAIN_METHOD_SAMPLED_SHAPLEY: _ExplainMethod.ValueType  # 2
     """Shapley values by sampling orders of the fields, each order also backwards."""
+    EXPLAIN_METHOD_EXACT_SHAPLEY: _ExplainMethod.ValueType  # 3
+    """Shapley values from all mixtures of row and baseline: exact. Chosen where so few fields differ
+    that sampling would score as many mixtures or more.
+    """
 
 class ExplainMethod(_ExplainMethod, metaclass=_ExplainMethodEnumTypeWrapper):
     """How contributions were found."""
@@ -88,6 +92,10 @@ EXPLAIN_METHOD_LINEAR: ExplainMethod.ValueType  # 1
 """The model is linear in its fields, on the scale of `link`: contributions are exact."""
 EXPLAIN_METHOD_SAMPLED_SHAPLEY: ExplainMethod.ValueType  # 2
 """Shapley values by sampling orders of the fields, each order also backwards."""
+EXPLAIN_METHOD_EXACT_SHAPLEY: ExplainMethod.ValueType  # 3
+"""Shapley values from all mixtures of row and baseline: exact. Chosen where so few fields differ
+that sampling would score as many mixtures or more.
+"""
 Global___ExplainMethod: _TypeAlias = ExplainMethod  # noqa: Y015
 
 class _ExplainLink:
@@ -671,7 +679,8 @@ class ExplainRequest(_message.Message):
     samples: _builtins.int
     """How many orders of the fields are sampled where the model is not linear; 0 is the server's default
     (200), and more than its limit is refused. More makes the error smaller: it falls with the square
-    root.
+    root. Taken as even, as each order is also gone backwards, and as at least 4. Samples times
+    fields that differ are limited too: to a million.
     """
     seed: _builtins.int
     """The same seed gives the same samples."""
@@ -740,13 +749,15 @@ class ExplainResponse(_message.Message):
     link: Global___ExplainLink.ValueType
     """The scale of all numbers below."""
     output: _builtins.float
-    """Score of the row on that scale."""
+    """Score of the row on that scale. Where a model cuts its score off (as log-odds beyond 30 become
+    exactly 0 or 1), this is what it was before.
+    """
     baseline_output: _builtins.float
     """Score of the baseline on that scale."""
     method: Global___ExplainMethod.ValueType
     """How they were found."""
     samples: _builtins.int
-    """Orders that were sampled, those backwards included; 0 for linear models."""
+    """Orders that were sampled, those backwards included; 0 where contributions are exact."""
     residual: _builtins.float
     """output - baseline_output - sum of contributions: nothing but rounding. The scorer refuses to answer
     (INTERNAL) if it is more than 1e-9 of the largest number in the sum.
