@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_args
 
-from contracts.feature_schema import FeatureSchema, FieldKind, ValueType
+from contracts.feature_schema import FeatureSchema, FieldKind, ValueType, VectorField
+from contracts.on_demand import SchemaError, check_on_demand
 
 MODEL_NAME = re.compile(r"[a-z0-9_]{1,100}")
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
@@ -125,22 +126,32 @@ def _schema(data: Any) -> FeatureSchema:
         raise ManifestError(f"manifest schema is malformed: {error!r}") from error
     if not _is_text(schema.project) or not schema.fields:
         raise ManifestError("manifest schema needs a project and at least one field")
-    for one in schema.fields:
-        good = (
-            all(_is_text(text) for text in (one.name, one.view, one.feature, *one.join_keys))
-            and one.kind in get_args(FieldKind)
-            and all(kind in get_args(ValueType) for kind in (one.dtype, *one.join_key_types))
-            and _is_number(one.default)
-            and _is_number(one.ttl_seconds)
-            and one.ttl_seconds >= 0
-            and len(one.join_keys) == len(one.join_key_types)
-            and (one.kind == "request" or bool(one.view and one.feature and one.join_keys))
-        )
-        if not good:
+    for one in schema.places:
+        if not _is_good_field(one):
             raise ManifestError(f"manifest schema field {one.name!r} is malformed: {one!r:.300}")
-    if len(set(schema.names)) != len(schema.names):
+    names = [one.name for one in schema.places]
+    if len(set(names)) != len(names):
         raise ManifestError("manifest schema names a field twice")
+    try:
+        check_on_demand(schema)
+    except SchemaError as error:
+        raise ManifestError(f"manifest schema: {error}") from error
     return schema
+
+
+def _is_good_field(one: VectorField) -> bool:
+    is_request, is_derived = one.kind == "request", one.kind == "derived"
+    return (
+        all(_is_text(text) for text in (one.name, one.view, one.feature, *one.join_keys))
+        and one.kind in get_args(FieldKind)
+        and all(kind in get_args(ValueType) for kind in (one.dtype, *one.join_key_types))
+        and _is_number(one.default)
+        and _is_number(one.ttl_seconds)
+        and one.ttl_seconds >= 0
+        and len(one.join_keys) == len(one.join_key_types)
+        and (is_request or bool(one.view and one.feature))
+        and (is_request or is_derived or bool(one.join_keys))
+    )
 
 
 def _is_text(value: Any) -> bool:
