@@ -14,9 +14,8 @@ from cli.inputs import as_type, parse_inputs
 from cli.repository_option import RepoOption, repository_folder
 
 if TYPE_CHECKING:
-    import grpc
-
-    from scorer.client import Scored
+    from contracts.settings import ClientSettings
+    from scorer.client import Scored, ScorerCallError, ScorerClient
 
 
 def score(
@@ -43,22 +42,20 @@ def score(
     # gRPC's core writes lines of its own; what matters of them is in our errors.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
-    import grpc
-
     from contracts.settings import ClientSettings
-    from scorer.client import ScoreOptions, ScorerClient
+    from scorer.client import ScoreOptions, ScorerCallError
 
     given = parse_inputs(inputs or [])
     at_us = _microseconds(event_time) if event_time else None
     settings = ClientSettings.for_repo(repository_folder(repo))
-    with ScorerClient(settings.scorer_address, settings.client_deadline_seconds) as client:
+    with _client(settings) as client:
         try:
             about = client.model(model, version)
             types = {one.name: one.type for one in about.inputs}
             row = {name: as_type(value, types.get(name)) for name, value in given.items()}
             options = ScoreOptions(version=version, event_time_us=at_us, include_features=True)
             answer = client.score(model, [row], options)
-        except grpc.RpcError as error:
+        except ScorerCallError as error:
             raise CommandError(_refusal(error, settings.scorer_address)) from error
     typer.echo(json.dumps(as_json(model, answer), indent=2))
 
@@ -74,15 +71,21 @@ def as_json(model: str, answer: Scored) -> dict[str, Any]:
     }
 
 
-def _refusal(error: grpc.RpcError, address: str) -> str:
-    import grpc
+def _client(settings: ClientSettings) -> ScorerClient:
+    from scorer.client import ScorerClient
 
-    assert isinstance(error, grpc.Call)
-    code = error.code()
-    text = f"{code.name}: {error.details()}"
-    if code is grpc.StatusCode.UNAVAILABLE and "connect" in (error.details() or ""):
+    try:
+        return ScorerClient.from_settings(settings)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+
+
+def _refusal(error: ScorerCallError, address: str) -> str:
+    from scorer.client import UnavailableError
+
+    if isinstance(error, UnavailableError) and "connect" in error.message:
         return f"UNAVAILABLE: no scorer answers at {address}; start one with `headwater serve`"
-    return text
+    return str(error)
 
 
 def _microseconds(text: str) -> int:

@@ -1,87 +1,176 @@
-"""A small typed client, blocking and asyncio, for commands and the demo."""
+"""The client: typed, blocking or with asyncio, with retries, TLS and tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
 import grpc
-from google.protobuf.struct_pb2 import NULL_VALUE
 
-from scorer.v1 import scorer_pb2, scorer_pb2_grpc
-from scorer.vector import Scalar
+from scorer.client_async import AsyncScorerClient
+from scorer.client_base import DEADLINE_SECONDS, ClientBase
+from scorer.client_calls import (
+    Answer,
+    Ask,
+    Outgoing,
+    ask_channels,
+    ask_explain,
+    ask_features,
+    ask_model,
+    ask_models,
+    ask_score,
+    outcome,
+)
+from scorer.client_errors import (
+    NotAllowedError,
+    NotFoundError,
+    NotReadyError,
+    OutOfTimeError,
+    ScorerCallError,
+    UnavailableError,
+    WrongRequestError,
+)
+from scorer.client_options import CLIENT_DEFAULTS, ClientOptions, Metadata, Tls, bearer
+from scorer.client_requests import (
+    EXPLAIN_DEFAULTS,
+    SCORE_DEFAULTS,
+    ExplainOptions,
+    FeaturesOf,
+    Row,
+    Rows,
+    Scalar,
+    ScoreItem,
+    ScoreOptions,
+    score_request,
+)
+from scorer.client_results import (
+    Contribution,
+    Explanation,
+    Features,
+    ModelInfo,
+    ModelInput,
+    Scored,
+    StandIn,
+)
+from scorer.client_retries import ONE_TRY, Retries, Tries, call_error
+from scorer.v1 import scorer_pb2_grpc
 
-Rows = Sequence[Mapping[str, Scalar]]
+__all__ = [
+    "ONE_TRY",
+    "AsyncScorerClient",
+    "ClientOptions",
+    "Contribution",
+    "ExplainOptions",
+    "Explanation",
+    "Features",
+    "FeaturesOf",
+    "ModelInfo",
+    "ModelInput",
+    "NotAllowedError",
+    "NotFoundError",
+    "NotReadyError",
+    "OutOfTimeError",
+    "Retries",
+    "Row",
+    "Rows",
+    "Scalar",
+    "ScoreItem",
+    "ScoreOptions",
+    "Scored",
+    "ScorerCallError",
+    "ScorerClient",
+    "StandIn",
+    "Tls",
+    "UnavailableError",
+    "WrongRequestError",
+    "score_request",
+]
 
 
-@dataclass(frozen=True)
-class Scored:
-    """An answer; lists have one entry for each row.
+class ScorerClient(ClientBase):
+    """Blocking calls to a scorer; threads may share it. All methods raise ScorerCallError."""
 
-    Attributes:
-        version: the version that scored.
-        scores: probabilities of the positive class.
-        missing: names of the fields for which the default stood in.
-        features: the vectors as scored; empty lists unless asked for.
-        feature_names: names of the vector's fields; empty unless asked for.
-        oldest_us: event time of the oldest row used, microseconds; None if none was.
-        newest_us: event time of the newest row used, microseconds; None if none was.
-    """
-
-    version: str
-    scores: list[float]
-    missing: list[list[str]]
-    features: list[list[float]]
-    feature_names: list[str]
-    oldest_us: list[int | None]
-    newest_us: list[int | None]
-
-
-@dataclass(frozen=True)
-class ScoreOptions:
-    """What a request may say beside model and rows; see the proto for each.
-
-    ``event_time_us`` None is the server's clock, ``version`` empty the champion.
-    """
-
-    version: str = ""
-    request_id: str = ""
-    event_time_us: int | None = None
-    include_features: bool = False
-
-
-_DEFAULTS = ScoreOptions()
-
-
-class ScorerClient:
-    """Blocking calls to a scorer. All methods raise ``grpc.RpcError`` with the scorer's status."""
-
-    def __init__(self, address: str, deadline_seconds: float = 5.0) -> None:
-        """Connects at the first call; ``deadline_seconds`` holds for each call."""
-        self._channel = grpc.insecure_channel(address)
+    def __init__(
+        self,
+        address: str,
+        deadline_seconds: float = DEADLINE_SECONDS,
+        *,
+        options: ClientOptions = CLIENT_DEFAULTS,
+    ) -> None:
+        """As ``ClientBase``."""
+        super().__init__(address, deadline_seconds, options=options)
+        credentials, told = options.credentials(), options.channel_options()
+        if credentials is None:
+            self._channel = grpc.insecure_channel(address, told)
+        else:
+            self._channel = grpc.secure_channel(address, credentials, told)
         self._stub = scorer_pb2_grpc.ScorerServiceStub(self._channel)
-        self._deadline_seconds = deadline_seconds
 
-    def score(self, model: str, rows: Rows, options: ScoreOptions = _DEFAULTS) -> Scored:
-        """Score rows; TypeError for an input that is no number, text, bool or None."""
-        request = score_request(model, rows, options)
-        return scored(self._stub.Score(request, timeout=self._deadline_seconds))
+    def score(self, model: str, rows: Row | Rows, options: ScoreOptions = SCORE_DEFAULTS) -> Scored:
+        """Score one row or several; TypeError, ValueError for inputs that cannot be sent."""
+        return self._answer(ask_score(model, rows, options))
+
+    def score_stream(
+        self, items: Iterable[ScoreItem], deadline_seconds: float | None = None
+    ) -> Iterator[Scored | ScorerCallError]:
+        """Score requests over one call, as they come; one answer for each, in their order.
+
+        An error of one request is its answer. Items are taken by a thread of gRPC's. Nothing is
+        tried again. The deadline is for the whole call; None for none.
+
+        Raises:
+            ScorerCallError: the call as a whole failed.
+            Exception: what ``items`` raised, or TypeError and ValueError for inputs that cannot be
+                sent; after the answers to those before.
+        """
+        self._check_process()
+        outgoing = Outgoing()
+        call = self._stub.ScoreStream(
+            outgoing.messages(items), timeout=deadline_seconds, metadata=self._metadata()
+        )
+        try:
+            for response in call:
+                yield outcome(response)
+        except grpc.RpcError as error:
+            raise call_error(error) from error
+        finally:
+            call.cancel()
+        if outgoing.error is not None:
+            raise outgoing.error
+
+    def features(
+        self,
+        source: FeaturesOf,
+        rows: Row | Rows,
+        *,
+        event_time_us: int | None = None,
+        request_id: str = "",
+    ) -> Features:
+        """Stored features of the entities with these keys; None is the scorer's clock."""
+        return self._answer(ask_features(source, rows, event_time_us, request_id))
+
+    def explain(
+        self, model: str, row: Row, options: ExplainOptions = EXPLAIN_DEFAULTS
+    ) -> Explanation:
+        """How much each field moved the score of a row away from a baseline's."""
+        return self._answer(ask_explain(model, row, options))
 
     def models(self) -> dict[str, str]:
         """Model -> version that serves (empty if none does yet)."""
-        request = scorer_pb2.ListModelsRequest()
-        answer = self._stub.ListModels(request, timeout=self._deadline_seconds)
-        return {one.model: one.version for one in answer.models}
+        return self._answer(ask_models())
 
-    def model(self, model: str, version: str = "") -> scorer_pb2.GetModelResponse:
+    def channels(self) -> dict[str, dict[str, str]]:
+        """Model -> channel -> version."""
+        return self._answer(ask_channels())
+
+    def model(self, model: str, version: str = "", channel: str = "") -> ModelInfo:
         """What a model needs, and what is known about that version."""
-        request = scorer_pb2.GetModelRequest(model=model, version=version)
-        return self._stub.GetModel(request, timeout=self._deadline_seconds)
+        return self._answer(ask_model(model, version, channel))
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; calls under way end."""
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -97,92 +186,25 @@ class ScorerClient:
         """Close the connection."""
         self.close()
 
+    def _answer(self, ask: Ask[Answer]) -> Answer:
+        self._check_process()
+        method = getattr(self._stub, ask.method)
+        tries = Tries(self._options.retries, self._deadline_seconds)
+        while True:
+            metadata = self._metadata()
+            try:
+                response = method(ask.request, timeout=tries.left_seconds(), metadata=metadata)
+            except grpc.RpcError as error:
+                pause_seconds = tries.failed(error)
+            else:
+                return ask.read(response)
+            time.sleep(pause_seconds)
 
-class AsyncScorerClient:
-    """The same with asyncio, for many calls at once. Made and used inside one event loop."""
-
-    def __init__(self, address: str, deadline_seconds: float = 5.0) -> None:
-        """Connects at the first call; ``deadline_seconds`` holds for each call."""
-        self._channel = grpc.aio.insecure_channel(address)
-        self._stub = scorer_pb2_grpc.ScorerServiceStub(self._channel)
-        self._deadline_seconds = deadline_seconds
-
-    async def score(self, model: str, rows: Rows, options: ScoreOptions = _DEFAULTS) -> Scored:
-        """As ``ScorerClient.score``."""
-        request = score_request(model, rows, options)
-        return scored(await self._stub.Score(request, timeout=self._deadline_seconds))
-
-    async def close(self) -> None:
-        """Close the connection."""
-        await self._channel.close()
-
-    async def __aenter__(self) -> Self:
-        """For ``async with``."""
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the connection."""
-        await self.close()
-
-
-def score_request(
-    model: str, rows: Rows, options: ScoreOptions = _DEFAULTS
-) -> scorer_pb2.ScoreRequest:
-    """The message for these rows; TypeError for an input of another type."""
-    request = scorer_pb2.ScoreRequest(
-        model=model,
-        version=options.version,
-        request_id=options.request_id,
-        include_features=options.include_features,
-    )
-    if options.event_time_us is not None:
-        request.event_time.FromMicroseconds(options.event_time_us)
-    for row in rows:
-        inputs = request.rows.add().inputs
-        for name, value in row.items():
-            _set(inputs[name], name, value)
-    return request
-
-
-def scored(response: scorer_pb2.ScoreResponse) -> Scored:
-    """The answer as plain Python."""
-    rows = response.scores
-    return Scored(
-        version=response.version,
-        scores=[row.score for row in rows],
-        missing=[list(row.missing) for row in rows],
-        features=[list(row.features) for row in rows],
-        feature_names=list(response.feature_names),
-        oldest_us=[
-            row.oldest_feature_time.ToMicroseconds()
-            if row.HasField("oldest_feature_time")
-            else None
-            for row in rows
-        ],
-        newest_us=[
-            row.newest_feature_time.ToMicroseconds()
-            if row.HasField("newest_feature_time")
-            else None
-            for row in rows
-        ],
-    )
-
-
-def _set(message: scorer_pb2.Value, name: str, value: Scalar) -> None:
-    if value is None:
-        message.null_value = NULL_VALUE
-    elif isinstance(value, bool):
-        message.bool_value = value
-    elif isinstance(value, int):
-        message.int64_value = value
-    elif isinstance(value, float):
-        message.double_value = value
-    elif isinstance(value, str):
-        message.string_value = value
-    else:
-        raise TypeError(f"input {name!r} is a {type(value).__name__}: give a number, text or None")
+    def _metadata(self) -> Metadata:
+        token = self._options.token
+        if token is None:
+            return ()
+        given = token if isinstance(token, str) else token()
+        if not isinstance(given, str):
+            raise TypeError("the token's function gives no text: only asyncio's client can wait")
+        return bearer(given)

@@ -25,7 +25,7 @@ from cli.demo.processes import Process, free_address, wait_until
 from contracts.model_repository import ModelRepository
 from contracts.settings import DataflowSettings
 from dataflows.flow.progress import read_progress
-from scorer.client import ScorerClient
+from scorer.client import ScorerCallError, ScorerClient
 
 MODEL = "late_arrival"
 STATIC = "late_arrival_static"
@@ -101,7 +101,7 @@ class Stage:
         try:
             with ScorerClient(self.address, deadline_seconds=1.0) as client:
                 return bool(client.models().get(MODEL))
-        except OSError:
+        except ScorerCallError:
             return False
 
 
