@@ -1,0 +1,135 @@
+"""``GetFeatures`` of ``scorer.v1.ScorerService``: messages in, messages out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from google.protobuf.struct_pb2 import NULL_VALUE
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from scorer.calls import Call
+from scorer.catalogue import FeatureSet
+from scorer.errors import InvalidRequestError
+from scorer.features import Features, StoredRows, stored_value, why_missing
+from scorer.v1 import scorer_pb2
+from scorer.vector import MissingReason
+from scorer.vector_plan import Scalar
+
+# Other calls get their turn after so many rows of a long answer.
+_ROWS_PER_TURN = 128
+
+
+class FeatureCalls:
+    """The work of ``GetFeatures``."""
+
+    def __init__(self, features: Features, clock_us: Callable[[], int]) -> None:
+        """``clock_us`` tells the moment of requests that have none, microseconds since 1970 UTC."""
+        self._features = features
+        self._clock_us = clock_us
+
+    async def get(
+        self, request: scorer_pb2.GetFeaturesRequest, call: Call
+    ) -> scorer_pb2.GetFeaturesResponse:
+        """The answer; ``call`` learns what was asked for.
+
+        Raises:
+            ScorerError: as ``Features`` does; the proto lists which.
+        """
+        call.request_id = request.request_id
+        call.rows = len(request.rows)
+        features = await self._asked(request, call)
+        at_us = _to_us(request.event_time) if request.HasField("event_time") else self._clock_us()
+        rows = [_keys(number, row.inputs) for number, row in enumerate(request.rows)]
+        stored = await self._features.read(features, rows, at_us)
+        response = scorer_pb2.GetFeaturesResponse(
+            request_id=request.request_id, names=[one.name for one in features.columns]
+        )
+        for number in range(len(rows)):
+            if number % _ROWS_PER_TURN == _ROWS_PER_TURN - 1:
+                await asyncio.sleep(0)
+            _fill(response.rows.add(), stored, number)
+        call.oldest_age_seconds = _oldest_age_seconds(stored)
+        return response
+
+    async def _asked(self, request: scorer_pb2.GetFeaturesRequest, call: Call) -> FeatureSet:
+        caller = call.caller
+        source = request.WhichOneof("source")
+        if source == "feature_service":
+            return await self._features.of_service(caller, request.feature_service)
+        if source == "features":
+            return await self._features.of_names(caller, request.features.names)
+        if source == "model":
+            call.model = request.model
+            model, features = self._features.of_model(caller, request.model)
+            call.version = model.manifest.version
+            return features
+        raise InvalidRequestError(
+            "no source of features: set `feature_service`, `model` or `features`"
+        )
+
+
+def _fill(message: scorer_pb2.FeatureRow, stored: StoredRows, row: int) -> None:
+    """The values of one row, in the order of the columns."""
+    features, at_us = stored.features, stored.at_us
+    values = [message.values.add() for _ in features.columns]
+    for read, column in zip(features.reads, stored.found, strict=True):
+        cells = column[row]
+        reason = why_missing(read, cells, at_us)
+        for place, position in enumerate(read.positions):
+            value = values[position]
+            if cells is not None and cells.event_time_us is not None:
+                value.event_time.FromMicroseconds(cells.event_time_us)
+                value.age_seconds = (at_us - cells.event_time_us) / 1e6
+            found = None
+            if cells is not None and reason is None:
+                found = stored_value(features.columns[position], cells.values[place])
+            if found is None:
+                value.missing = (reason or MissingReason.NULL_VALUE).value  # type: ignore[assignment]
+            _set(value.value, found)
+
+
+def _set(message: scorer_pb2.Value, value: Scalar) -> None:
+    # bool before int: every bool is an int.
+    if value is None:
+        message.null_value = NULL_VALUE
+    elif isinstance(value, bool):
+        message.bool_value = value
+    elif isinstance(value, int):
+        message.int64_value = value
+    elif isinstance(value, float):
+        message.double_value = value
+    else:
+        message.string_value = value
+
+
+def _oldest_age_seconds(stored: StoredRows) -> float | None:
+    """Age of the oldest row whose values count; None if there is none."""
+    times = [
+        cells.event_time_us
+        for read, column in zip(stored.features.reads, stored.found, strict=True)
+        for cells in column
+        if cells is not None
+        and cells.event_time_us is not None
+        and why_missing(read, cells, stored.at_us) is None
+    ]
+    return (stored.at_us - min(times)) / 1e6 if times else None
+
+
+def _to_us(time: Timestamp) -> int:
+    if not 0 <= time.nanos < 1_000_000_000 or not -62135596800 <= time.seconds <= 253402300799:
+        raise InvalidRequestError("event_time is not a valid Timestamp (years 1 to 9999)")
+    return time.seconds * 1_000_000 + time.nanos // 1000
+
+
+def _keys(number: int, inputs: Mapping[str, scorer_pb2.Value]) -> dict[str, Scalar]:
+    keys: dict[str, Scalar] = {}
+    for name, value in inputs.items():
+        kind = value.WhichOneof("kind")
+        if kind is None:
+            raise InvalidRequestError(
+                f"rows[{number}]: entity key {name!r:.100} has no value; set null_value if it is"
+                " unknown"
+            )
+        keys[name] = None if kind == "null_value" else getattr(value, kind)
+    return keys
