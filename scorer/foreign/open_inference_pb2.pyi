@@ -8,8 +8,8 @@ docs/scorer/open-inference.md. Errors are gRPC status codes, the same as in scor
 
   INVALID_ARGUMENT     a tensor, parameter or requested output that is missing, unknown, given twice
                        or of the wrong type; a shape that is not what its data or the model has; both
-                       typed and raw contents; a value that is NaN (but for request fields) or
-                       infinite; no rows or too many
+                       typed and raw contents; a value that is infinite, or NaN in a vector; no rows
+                       or too many
   UNAUTHENTICATED, PERMISSION_DENIED, NOT_FOUND, FAILED_PRECONDITION, RESOURCE_EXHAUSTED,
   UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL: as in scorer.v1.
 """
@@ -167,7 +167,7 @@ class ServerMetadataResponse(_message.Message):
     name: _builtins.str
     """"headwater"."""
     version: _builtins.str
-    """Version of the program."""
+    """Version of the program; empty if it is not installed as a package."""
     @_builtins.property
     def extensions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Extensions of the protocol that it has; none."""
@@ -354,7 +354,7 @@ class ModelInferRequest(_message.Message):
 
         @_builtins.property
         def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]:
-            """None is known; any is refused."""
+            """Mere hints of clients ("content_type", "binary_data_size") are passed over; others are refused."""
 
         @_builtins.property
         def contents(self) -> Global___InferTensorContents:
@@ -406,7 +406,7 @@ class ModelInferRequest(_message.Message):
         """Name of the output."""
         @_builtins.property
         def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]:
-            """None is known; any is refused."""
+            """Mere hints of clients ("content_type", "binary_data_size") are passed over; others are refused."""
 
         def __init__(
             self,
@@ -457,7 +457,7 @@ class ModelInferRequest(_message.Message):
     @_builtins.property
     def parameters(self) -> _containers.MessageMap[_builtins.str, Global___InferParameter]:
         """"channel" (string): as in scorer.v1.ScoreRequest. "event_time_us" (int64): the moment of
-        prediction, microseconds since 1970 UTC. Others are refused.
+        prediction, microseconds since 1970 UTC. Hints as above are passed over; any other is refused.
         """
 
     @_builtins.property

@@ -8,8 +8,8 @@ docs/scorer/open-inference.md. Errors are gRPC status codes, the same as in scor
 
   INVALID_ARGUMENT     a tensor, parameter or requested output that is missing, unknown, given twice
                        or of the wrong type; a shape that is not what its data or the model has; both
-                       typed and raw contents; a value that is NaN (but for request fields) or
-                       infinite; no rows or too many
+                       typed and raw contents; a value that is infinite, or NaN in a vector; no rows
+                       or too many
   UNAUTHENTICATED, PERMISSION_DENIED, NOT_FOUND, FAILED_PRECONDITION, RESOURCE_EXHAUSTED,
   UNAVAILABLE, DEADLINE_EXCEEDED, INTERNAL: as in scorer.v1.
 """
@@ -43,9 +43,9 @@ class GRPCInferenceServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> GRPCInferenceServiceAsyncStub: ...
     ServerLive: _grpc.UnaryUnaryMultiCallable[_open_inference_pb2.ServerLiveRequest, _open_inference_pb2.ServerLiveResponse]
-    """Whether the process answers. Needs no token."""
+    """Whether the process answers."""
     ServerReady: _grpc.UnaryUnaryMultiCallable[_open_inference_pb2.ServerReadyRequest, _open_inference_pb2.ServerReadyResponse]
-    """Whether every model that is known has a version that can score. Needs no token."""
+    """Whether every model that is known has a champion that can score."""
     ModelReady: _grpc.UnaryUnaryMultiCallable[_open_inference_pb2.ModelReadyRequest, _open_inference_pb2.ModelReadyResponse]
     """Whether a model, or one version of it, can score. An unknown one cannot."""
     ServerMetadata: _grpc.UnaryUnaryMultiCallable[_open_inference_pb2.ServerMetadataRequest, _open_inference_pb2.ServerMetadataResponse]
@@ -61,9 +61,9 @@ class GRPCInferenceServiceStub:
 class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ServerLive: _aio.UnaryUnaryMultiCallable[_open_inference_pb2.ServerLiveRequest, _open_inference_pb2.ServerLiveResponse]  # type: ignore[assignment]
-    """Whether the process answers. Needs no token."""
+    """Whether the process answers."""
     ServerReady: _aio.UnaryUnaryMultiCallable[_open_inference_pb2.ServerReadyRequest, _open_inference_pb2.ServerReadyResponse]  # type: ignore[assignment]
-    """Whether every model that is known has a version that can score. Needs no token."""
+    """Whether every model that is known has a champion that can score."""
     ModelReady: _aio.UnaryUnaryMultiCallable[_open_inference_pb2.ModelReadyRequest, _open_inference_pb2.ModelReadyResponse]  # type: ignore[assignment]
     """Whether a model, or one version of it, can score. An unknown one cannot."""
     ServerMetadata: _aio.UnaryUnaryMultiCallable[_open_inference_pb2.ServerMetadataRequest, _open_inference_pb2.ServerMetadataResponse]  # type: ignore[assignment]
@@ -82,7 +82,7 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _open_inference_pb2.ServerLiveRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_open_inference_pb2.ServerLiveResponse, _abc.Awaitable[_open_inference_pb2.ServerLiveResponse]]:
-        """Whether the process answers. Needs no token."""
+        """Whether the process answers."""
 
     @_abc_1.abstractmethod
     def ServerReady(
@@ -90,7 +90,7 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _open_inference_pb2.ServerReadyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_open_inference_pb2.ServerReadyResponse, _abc.Awaitable[_open_inference_pb2.ServerReadyResponse]]:
-        """Whether every model that is known has a version that can score. Needs no token."""
+        """Whether every model that is known has a champion that can score."""
 
     @_abc_1.abstractmethod
     def ModelReady(

@@ -1,0 +1,213 @@
+"""The servicer of the Open Inference Protocol: from its messages to the domain and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+
+from scorer.calls import Call, Calls, Context
+from scorer.errors import InvalidRequestError, ModelNotReadyError, UnknownModelError
+from scorer.foreign import open_inference_pb2 as wire
+from scorer.foreign import open_inference_pb2_grpc as wire_grpc
+from scorer.inference_inputs import DATATYPES, rows_of, vectors_of
+from scorer.inference_tensors import (
+    add_raw_output,
+    add_typed_output,
+    check_hints,
+    encoded_tensors,
+)
+from scorer.model import OUTPUT, LoadedModel
+from scorer.scoring import Scored, Scoring
+
+SERVICE = wire.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+MISSING = "missing"
+_CHANNEL, _EVENT_TIME = "channel", "event_time_us"
+# Years 1 to 9999, as in a google.protobuf.Timestamp.
+_TIME_US_MIN, _TIME_US_MAX = -62135596800_000_000, 253402300799_999_999
+
+
+class InferenceService(wire_grpc.GRPCInferenceServiceServicer):
+    """Answers the calls of the protocol."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        scoring: Scoring,
+        serving: Callable[[], Sequence[tuple[str, str]]],
+        rows_max: int,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            calls: runs the work of each call.
+            scoring: scores.
+            serving: gives (model, version of its champion) of all known models; the version is
+                empty where none can serve.
+            rows_max: rows in one request.
+        """
+        self._calls = calls
+        self._scoring = scoring
+        self._serving = serving
+        self._rows_max = rows_max
+
+    async def ServerLive(  # noqa: N802 - gRPC names it
+        self, request: wire.ServerLiveRequest, context: Context
+    ) -> wire.ServerLiveResponse:
+        """See the proto."""
+        return await self._calls.answer(f"{SERVICE}/ServerLive", _live, request, context)
+
+    async def ServerReady(  # noqa: N802 - gRPC names it
+        self, request: wire.ServerReadyRequest, context: Context
+    ) -> wire.ServerReadyResponse:
+        """See the proto."""
+        return await self._calls.answer(f"{SERVICE}/ServerReady", self._ready, request, context)
+
+    async def ModelReady(  # noqa: N802 - gRPC names it
+        self, request: wire.ModelReadyRequest, context: Context
+    ) -> wire.ModelReadyResponse:
+        """See the proto."""
+        return await self._calls.answer(
+            f"{SERVICE}/ModelReady", self._model_ready, request, context
+        )
+
+    async def ServerMetadata(  # noqa: N802 - gRPC names it
+        self, request: wire.ServerMetadataRequest, context: Context
+    ) -> wire.ServerMetadataResponse:
+        """See the proto."""
+        return await self._calls.answer(f"{SERVICE}/ServerMetadata", _metadata, request, context)
+
+    async def ModelMetadata(  # noqa: N802 - gRPC names it
+        self, request: wire.ModelMetadataRequest, context: Context
+    ) -> wire.ModelMetadataResponse:
+        """See the proto."""
+        return await self._calls.answer(
+            f"{SERVICE}/ModelMetadata", self._model_metadata, request, context
+        )
+
+    async def ModelInfer(  # noqa: N802 - gRPC names it
+        self, request: wire.ModelInferRequest, context: Context
+    ) -> wire.ModelInferResponse:
+        """See the proto."""
+        return await self._calls.answer(f"{SERVICE}/ModelInfer", self._infer, request, context)
+
+    async def _ready(
+        self, request: wire.ServerReadyRequest, call: Call
+    ) -> wire.ServerReadyResponse:
+        return wire.ServerReadyResponse(ready=all(champion for _, champion in self._serving()))
+
+    async def _model_ready(
+        self, request: wire.ModelReadyRequest, call: Call
+    ) -> wire.ModelReadyResponse:
+        try:
+            await self._scoring.model(call, request.name, request.version)
+        except (UnknownModelError, ModelNotReadyError):
+            return wire.ModelReadyResponse(ready=False)
+        return wire.ModelReadyResponse(ready=True)
+
+    async def _model_metadata(
+        self, request: wire.ModelMetadataRequest, call: Call
+    ) -> wire.ModelMetadataResponse:
+        model = await self._scoring.model(call, request.name, request.version)
+        manifest, plan = model.manifest, model.plan
+        tensor = wire.ModelMetadataResponse.TensorMetadata
+        return wire.ModelMetadataResponse(
+            name=manifest.model,
+            versions=[manifest.version],
+            platform="onnxruntime_onnx",
+            inputs=[
+                tensor(name=name, datatype=DATATYPES[kinds[0]], shape=[-1])
+                for name, kinds in sorted(plan.input_types.items())
+            ],
+            outputs=[
+                tensor(name=OUTPUT, datatype="FP64", shape=[-1]),
+                tensor(name=MISSING, datatype="BYTES", shape=[-1]),
+            ],
+            properties={
+                "features": json.dumps(manifest.schema.names),
+                "fingerprint": manifest.fingerprint,
+                "learner": manifest.learner,
+            },
+        )
+
+    async def _infer(self, request: wire.ModelInferRequest, call: Call) -> wire.ModelInferResponse:
+        call.request_id = request.id
+        channel, at_us = _parameters(request)
+        model = await self._scoring.model(call, request.model_name, request.model_version, channel)
+        wanted = _wanted_outputs(request)
+        tensors = encoded_tensors(request)
+        vectors = vectors_of(model.plan, tensors, self._rows_max)
+        scored: Scored | None = None
+        if vectors is None:
+            rows = rows_of(model.plan, tensors, self._rows_max)
+            scored = await self._scoring.score(call, model, rows, at_us)
+            scores = scored.scores
+        else:
+            scores = await self._scoring.score_vectors(call, model, vectors)
+        response = wire.ModelInferResponse(
+            model_name=request.model_name, model_version=model.manifest.version, id=request.id
+        )
+        add = add_raw_output if request.raw_input_contents else add_typed_output
+        for name in wanted:
+            if name == OUTPUT:
+                add(response, name, np.array(scores))
+            else:
+                add(response, name, _missing(model, scored) if scored else [b"{}"] * len(scores))
+        return response
+
+
+async def _live(request: wire.ServerLiveRequest, call: Call) -> wire.ServerLiveResponse:
+    return wire.ServerLiveResponse(live=True)
+
+
+async def _metadata(request: wire.ServerMetadataRequest, call: Call) -> wire.ServerMetadataResponse:
+    try:
+        ours = version("headwater")
+    except PackageNotFoundError:
+        ours = ""
+    return wire.ServerMetadataResponse(name="headwater", version=ours)
+
+
+def _parameters(request: wire.ModelInferRequest) -> tuple[str, int | None]:
+    """Channel and moment of prediction."""
+    given = dict(request.parameters)
+    channel = given.pop(_CHANNEL, wire.InferParameter(string_param=""))
+    if channel.WhichOneof("parameter_choice") != "string_param":
+        raise InvalidRequestError(f"parameter {_CHANNEL!r} must be a string")
+    moment = given.pop(_EVENT_TIME, None)
+    check_hints(given, f"beside {_CHANNEL!r} and {_EVENT_TIME!r}")
+    if moment is None:
+        return channel.string_param, None
+    at_us = moment.int64_param
+    good = moment.WhichOneof("parameter_choice") == "int64_param"
+    if not good or not _TIME_US_MIN <= at_us <= _TIME_US_MAX:
+        raise InvalidRequestError(
+            f"parameter {_EVENT_TIME!r} must be an int64: microseconds since 1970, years 1 to 9999"
+        )
+    return channel.string_param, at_us
+
+
+def _wanted_outputs(request: wire.ModelInferRequest) -> list[str]:
+    """Names of the outputs that the answer has."""
+    names: list[str] = []
+    for output in request.outputs:
+        if output.name not in (OUTPUT, MISSING):
+            raise InvalidRequestError(
+                f"unknown output {output.name!r:.120}; there are: {OUTPUT}, {MISSING}"
+            )
+        if output.name in names:
+            raise InvalidRequestError(f"output {output.name!r} is there twice; give it once")
+        check_hints(output.parameters, f"output {output.name!r}")
+        names.append(output.name)
+    return names or [OUTPUT]
+
+
+def _missing(model: LoadedModel, scored: Scored) -> list[bytes]:
+    """Of each row the names of the fields where a default stands in, and why, as JSON."""
+    names = model.manifest.schema.names
+    return [
+        json.dumps({names[one.position]: one.reason.name.lower() for one in places}).encode()
+        for places in scored.vectors.missing
+    ]
