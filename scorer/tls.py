@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,6 +121,21 @@ def server_tls(certificate: str, key: str, client_ca: str) -> ServerTls:
             NamedFile("HEADWATER_TLS_CLIENT_CA_FILE", Path(client_ca)) if client_ca else None,
         )
     )
+
+
+def name_in(file: NamedFile, content: bytes) -> str:
+    """A name under which the certificate in the file is valid; ConfigurationError without one."""
+    certificate = _certificates(file, content)[0]
+    names: list[str] = []
+    with contextlib.suppress(x509.ExtensionNotFound):
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names += found.get_values_for_type(x509.DNSName)
+        names += [str(one) for one in found.get_values_for_type(x509.IPAddress)]
+    common = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    names += [str(one.value) for one in common]
+    if not names:
+        raise ConfigurationError(f"{file.setting}={file.path}: the certificate names no host")
+    return names[0].replace("*", "any", 1)
 
 
 def _configuration(certificates: Certificates) -> grpc.ServerCertificateConfiguration:
