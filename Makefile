@@ -17,7 +17,8 @@ PYTHON ?= $(shell for python in python3.12 python3.11 python3 python; do \
 UV ?= $(shell if uv python dir >/dev/null 2>&1; then command -v uv; else echo $(TOOLS)/bin/uv; fi)
 
 PROTOS := $(patsubst proto/%,%,$(wildcard proto/*/*/*.proto))
-BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
+BENCHMARKS := $(filter-out benchmarks/_% benchmarks/peers.py,$(wildcard benchmarks/*.py) \
+	$(patsubst %/__main__.py,%.py,$(wildcard benchmarks/*/__main__.py)))
 CHECKS := check-format check-lint check-types check-stubs check-house check-compose
 
 .DEFAULT_GOAL := help

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import selectors
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +18,12 @@ from contracts.manifest import Manifest, sha256_hex
 from contracts.model_repository import ModelRepository
 from contracts.online_store import RedisConfig, SqliteConfig
 from contracts.plan import Aggregate, View
-from contracts.settings import PREFIX
 from dataflows.learning.export import to_onnx
 from dataflows.stores.redis_writer import RedisOnlineWriter
 from dataflows.stores.sqlite_writer import SqliteOnlineWriter
 from scorer.client import score_request
+from scorer.v1 import scorer_pb2
+from tests.services.redis import KEEP_NOTHING, RedisServer
 
 Floats = NDArray[np.float64]
 
@@ -40,8 +36,6 @@ REQUEST_FIELDS = 5
 REQUESTS = 1_000
 TRAINING_ROWS = 2_000
 STAMP_US = 1_700_000_000_000_000
-STARTUP_SECONDS_MAX = 30.0
-STOP_SECONDS_MAX = 10.0
 FILL_SECONDS_MAX = 30.0
 
 
@@ -51,12 +45,22 @@ class World:
 
     Attributes:
         folder: the repository.
+        store: its online store.
+        schema: the vector.
         requests: serialized ``ScoreRequest`` messages of one row each.
-        expected: float64[requests], their scores by numpy.
+        entities: int64[requests, join keys], the numbers of their entities.
+        stored: float64[requests, features], what is stored for them.
+        onnx: two models; the version that serves at first is the second one.
+        expected: float64[models, requests], the scores of the requests by numpy.
     """
 
     folder: Path
+    store: SqliteConfig | RedisConfig
+    schema: FeatureSchema
     requests: list[bytes]
+    entities: NDArray[np.int64]
+    stored: Floats
+    onnx: tuple[bytes, bytes]
     expected: Floats
 
     def shape(self) -> dict[str, int]:
@@ -68,6 +72,29 @@ class World:
             "request_fields": REQUEST_FIELDS,
             "different_requests": len(self.requests),
         }
+
+    def publish(self, version: int) -> None:
+        """Make that version, which is model ``version % 2``, and let it serve."""
+        onnx = self.onnx[version % len(self.onnx)]
+        manifest = Manifest(
+            model=MODEL,
+            version=str(version),
+            schema=self.schema,
+            fingerprint=self.schema.fingerprint,
+            learner="StandardScaler | LogisticRegression",
+            trained_from_us=0,
+            trained_until_us=STAMP_US,
+            examples=TRAINING_ROWS,
+            metrics={},
+            parity={"rows": 0, "max_abs_diff": 0.0},
+            git_commit="",
+            parent=None,
+            sha256=sha256_hex(onnx),
+            created_by="benchmark",
+        )
+        repository = ModelRepository(self.folder / "data" / "models")
+        repository.publish(manifest, onnx)
+        repository.set_channel(MODEL, "champion", str(version), "benchmark", "benchmark", 0)
 
 
 def make_world(folder: Path, store: SqliteConfig | RedisConfig) -> World:
@@ -87,62 +114,55 @@ def make_world(folder: Path, store: SqliteConfig | RedisConfig) -> World:
     values = [generator.normal(size=(ENTITIES, FEATURES_OF_VIEW)) * 100 for _ in views]
     _fill_store(store, views, values)
     schema = _schema(views)
-    estimator = _train(schema, generator)
-    _publish(folder, schema, to_onnx(estimator, schema.names))
+    estimators = [_train(schema, generator) for _ in range(2)]
     entities = generator.integers(0, ENTITIES, (REQUESTS, len(views)))
     given = generator.normal(size=(REQUESTS, REQUEST_FIELDS)) * 100
-    stored = [table[entities[:, place]] for place, table in enumerate(values)]
-    expected = _score(estimator, schema, np.concatenate([given, *stored], axis=1))
-    requests = [
-        _request(row, numbers)
-        for row, numbers in zip(given.tolist(), entities.tolist(), strict=True)
-    ]
-    return World(folder, requests, expected)
+    stored = np.concatenate(
+        [table[entities[:, place]] for place, table in enumerate(values)], axis=1
+    )
+    vectors = np.concatenate([given, stored], axis=1)
+    onnx = [to_onnx(estimator, schema.names) for estimator in estimators]
+    world = World(
+        folder=folder,
+        store=store,
+        schema=schema,
+        requests=[
+            _request(row, numbers)
+            for row, numbers in zip(given.tolist(), entities.tolist(), strict=True)
+        ],
+        entities=entities,
+        stored=stored,
+        onnx=(onnx[0], onnx[1]),
+        expected=np.stack([_score(estimator, schema, vectors) for estimator in estimators]),
+    )
+    world.publish(1)
+    return world
+
+
+def many_rows(requests: Sequence[bytes], rows: int) -> list[bytes]:
+    """The requests of one row each, put together to requests of so many."""
+    assert not len(requests) % rows
+    together = []
+    for start in range(0, len(requests), rows):
+        message = scorer_pb2.ScoreRequest(model=MODEL)
+        for request in requests[start : start + rows]:
+            message.rows.extend(scorer_pb2.ScoreRequest.FromString(request).rows)
+        together.append(message.SerializeToString())
+    return together
 
 
 @contextmanager
-def serving(world: World) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A scorer process with its own defaults on a free port: its address, and the process.
-
-    Raises:
-        RuntimeError: it did not start.
-    """
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
-    environment[f"{PREFIX}SCORER_ADDRESS"] = "127.0.0.1:0"
-    with (world.folder / "scorer.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "scorer", str(world.folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=environment,
-            text=True,
-        )
+def online_store(kind: str, folder: Path) -> Iterator[SqliteConfig | RedisConfig]:
+    """An empty store: a file in the folder, or a Redis server as long as the context."""
+    if kind == "sqlite":
+        yield SqliteConfig(folder / "data" / "online.db")
+        return
+    server = RedisServer(folder / "redis", *KEEP_NOTHING)
     try:
-        yield _address(process, world.folder), process
+        server.start()
+        yield RedisConfig(((server.host, server.port),), is_cluster=False)
     finally:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
-
-
-def _address(process: subprocess.Popen[str], folder: Path) -> str:
-    """What the scorer prints when it is ready."""
-    assert process.stdout is not None
-    deadline = time.monotonic() + STARTUP_SECONDS_MAX
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
-        if selector.select(deadline - time.monotonic()):
-            line = process.stdout.readline()
-            if line.startswith("serving on "):
-                return line.split()[-1]
-    log = (folder / "scorer.log").read_text(encoding="utf-8", errors="replace")
-    raise RuntimeError(f"the scorer did not start within {STARTUP_SECONDS_MAX:g} s:\n{log}")
+        server.kill()
 
 
 def _view(join_key: str, kind: ValueType) -> View:
@@ -219,28 +239,6 @@ def _score(estimator: Any, schema: FeatureSchema, rows: Floats) -> Floats:
     weights = np.array([regression.weights[name] for name in schema.names])
     logits = (rows - means) / np.sqrt(variances) @ weights + regression.intercept
     return np.asarray(1 / (1 + np.exp(-logits)))
-
-
-def _publish(folder: Path, schema: FeatureSchema, onnx: bytes) -> None:
-    repository = ModelRepository(folder / "data" / "models")
-    manifest = Manifest(
-        model=MODEL,
-        version="1",
-        schema=schema,
-        fingerprint=schema.fingerprint,
-        learner="StandardScaler | LogisticRegression",
-        trained_from_us=0,
-        trained_until_us=STAMP_US,
-        examples=TRAINING_ROWS,
-        metrics={},
-        parity={"rows": 0, "max_abs_diff": 0.0},
-        git_commit="",
-        parent=None,
-        sha256=sha256_hex(onnx),
-        created_by="benchmark",
-    )
-    repository.publish(manifest, onnx)
-    repository.set_channel(MODEL, "champion", "1", "benchmark", "benchmark", 0)
 
 
 def _request(given: list[float], numbers: list[int]) -> bytes:
