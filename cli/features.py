@@ -97,11 +97,11 @@ def _typed_keys(views: list[View], given: dict[str, Scalar]) -> dict[str, str | 
 
 def _wanted(applied: Applied, service: str, view: View, keys: dict[str, str | int]) -> Wanted:
     from contracts.feast_bytes import entity_key
-    from scorer.online_store import Wanted
+    from scorer.online_store import wanted as want
 
     names = tuple(feature for name, feature in applied.services[service] if name == view.name)
     values = [keys[name] for name in view.join_keys]
-    return Wanted(view.name, names, entity_key(view.join_keys, view.join_key_types, values))
+    return want(view.name, names, entity_key(view.join_keys, view.join_key_types, values))
 
 
 async def _read(folder: Path, wanted: list[Wanted]) -> list[Cells]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -34,6 +34,7 @@ _VARINT_TAGS = (TAG_INT64, _TAG_INT32, _TAG_TIMESTAMP)
 _NULL_FIELD = b"\x98\x01"
 
 _TWO_U32 = struct.Struct("<II")
+_INT64_KEY = struct.Struct("<IIq")
 _FLOAT64 = struct.Struct("<d")
 _FLOAT32 = struct.Struct("<f")
 _TAGGED_FLOAT64 = struct.Struct("<Bd")
@@ -96,6 +97,35 @@ def entity_key(
                 raise ValueError(f"join key {join_keys[position]!r}: {value} does not fit 64 bits")
             parts.append(struct.pack("<IIq", _INT64_TYPE, 8, value))
     return b"".join(parts)
+
+
+def entity_key_maker(
+    join_keys: Sequence[str], types: Sequence[str]
+) -> Callable[[Sequence[str | int]], bytes]:
+    """``entity_key`` of these join keys, as a function of values that are of their types already.
+
+    Raises:
+        ValueError: as ``entity_key``; the function does for an int that does not fit 64 bits.
+    """
+    prefix, order = _key_layout(tuple(join_keys), tuple(types))
+    if order == ((0, True),):
+        return lambda values: _string_key(prefix, values[0])  # type: ignore[arg-type]
+    if order == ((0, False),):
+        return lambda values: _int64_key(prefix, values[0])  # type: ignore[arg-type]
+    names, kinds = tuple(join_keys), tuple(types)
+    return lambda values: entity_key(names, kinds, values)
+
+
+def _string_key(prefix: bytes, value: str) -> bytes:
+    encoded = value.encode()
+    return prefix + _TWO_U32.pack(_STRING_TYPE, len(encoded)) + encoded
+
+
+def _int64_key(prefix: bytes, value: int) -> bytes:
+    try:
+        return prefix + _INT64_KEY.pack(_INT64_TYPE, 8, value)
+    except struct.error:
+        raise ValueError(f"{value} does not fit 64 bits") from None
 
 
 def _wrong_type(name: str, wanted: str, value: object) -> str:

@@ -1,10 +1,12 @@
-"""Requests of one loop turn share one read of the online store and one run of the model."""
+"""Concurrent requests share one read of the online store and one run of the model."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,170 +20,249 @@ from scorer.errors import (
 )
 from scorer.metrics import ScorerMetrics
 from scorer.model import LoadedModel
-from scorer.online_store import Found, OnlineReader, Wanted
-from scorer.vector import RowInputs, RowVector, fill_row
+from scorer.online_store import Cells, OnlineReader, Wanted
+from scorer.vector import VectorFiller, Vectors
+from scorer.vector_plan import CheckedRows
+
+# Rows of one batch: more would hold the loop, and with it everybody else.
+_BATCH_ROWS_MAX = 1_024
+# Rows accepted at one time, for each request that may be.
+_ROWS_PER_REQUEST = 16
+
+
+_Span = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class ScoredRow:
-    """The score of one row, and the vector that it is the score of."""
+class BatchLimits:
+    """Bounds of the batcher.
 
-    score: float
-    vector: RowVector
+    Attributes:
+        in_flight_max: requests accepted and not answered yet; rows are bounded to 16 times that.
+        wait_seconds_max: longest that a request waits, while others are read, to join others.
+        read_timeout_seconds: a read of the store is given up after this.
+    """
+
+    in_flight_max: int
+    wait_seconds_max: float
+    read_timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRows:
+    """Scores of some rows, and the vectors that they are the scores of.
+
+    Attributes:
+        scores: one for each row.
+        vectors: of the rows.
+        read_at: when the read of the store began and ended, ``time.perf_counter()``; None if
+            nothing was read.
+        run_at: when the model's run began and ended.
+    """
+
+    scores: list[float]
+    vectors: Vectors
+    read_at: _Span | None
+    run_at: _Span
 
 
 @dataclass(slots=True, eq=False)
 class _Request:
+    """Rows to read, and to run unless only their vectors are wanted."""
+
     model: LoadedModel
-    rows: Sequence[RowInputs]
+    rows: CheckedRows
     at_us: int
-    answer: asyncio.Future[list[ScoredRow]]
+    is_run: bool
+    answer: asyncio.Future[ScoredRows]
 
 
 class Batcher:
-    """Collects requests until the loop turns, then reads and runs for all of them at once."""
+    """Collects requests while others are under way, then reads and runs for all of them at once.
 
-    def __init__(
-        self,
-        reader: OnlineReader,
-        metrics: ScorerMetrics,
-        in_flight_max: int,
-        read_timeout_seconds: float,
-    ) -> None:
-        """No more than ``in_flight_max`` requests are held; a read is given up after its time."""
+    An idle batcher starts at the end of the loop's turn, so that only what came together waits for
+    each other.
+    """
+
+    def __init__(self, reader: OnlineReader, metrics: ScorerMetrics, limits: BatchLimits) -> None:
+        """Nothing is read before the first request."""
         self._reader = reader
         self._metrics = metrics
-        self._in_flight_max = in_flight_max
-        self._read_timeout_seconds = read_timeout_seconds
+        self._limits = limits
+        self._filler = VectorFiller()
         self._in_flight = 0
-        self._pending: list[_Request] = []
+        self._rows_in_flight = 0
+        self._pending: deque[_Request] = deque()
+        self._start: asyncio.Handle | None = None
+        self._deadline: asyncio.TimerHandle | None = None
         # The loop itself holds tasks only weakly.
         self._batches: set[asyncio.Task[None]] = set()
 
-    async def score(
-        self, model: LoadedModel, rows: Sequence[RowInputs], at_us: int
-    ) -> list[ScoredRow]:
+    async def score(self, model: LoadedModel, rows: CheckedRows, at_us: int) -> ScoredRows:
         """Score checked rows with that model, as of event time ``at_us`` (microseconds).
 
         Raises:
-            OverloadedError: too many requests are in flight.
+            OverloadedError: too many requests, or rows, are in flight.
             StoreUnavailableError: the online store failed, or took too long.
             InvalidRequestError: a row's values are too large to give a finite score.
             ModelFaultError: the model failed.
         """
-        if self._in_flight >= self._in_flight_max:
-            raise OverloadedError(
-                f"{self._in_flight_max} requests are in flight already; try again later"
-            )
-        loop = asyncio.get_running_loop()
-        request = _Request(model, rows, at_us, loop.create_future())
-        self._in_flight += 1
-        self._metrics.in_flight.set(self._in_flight)
-        self._pending.append(request)
-        if len(self._pending) == 1:
-            loop.call_soon(self._start)
-        return await request.answer
+        return await self._put(model, rows, at_us, is_run=True)
+
+    async def vectors(self, model: LoadedModel, rows: CheckedRows, at_us: int) -> Vectors:
+        """The vectors that ``score`` would score; raises as it does, for what comes before."""
+        return (await self._put(model, rows, at_us, is_run=False)).vectors
 
     async def drain(self) -> None:
         """Wait until every batch that has been started is answered; each has a time limit."""
         while self._batches:
             await asyncio.wait(self._batches)
 
-    def _start(self) -> None:
-        batch, self._pending = self._pending, []
-        task = asyncio.get_running_loop().create_task(self._run(batch))
-        self._batches.add(task)
-        task.add_done_callback(self._batches.discard)
+    async def _put(
+        self, model: LoadedModel, rows: CheckedRows, at_us: int, *, is_run: bool
+    ) -> ScoredRows:
+        count = len(rows.given)
+        limits = self._limits
+        if self._in_flight >= limits.in_flight_max:
+            raise OverloadedError(
+                f"{limits.in_flight_max} requests are in flight already; try again later"
+            )
+        rows_max = _ROWS_PER_REQUEST * limits.in_flight_max
+        if self._rows_in_flight and self._rows_in_flight + count > rows_max:
+            raise OverloadedError(f"{rows_max} rows are in flight already; try again later")
+        loop = asyncio.get_running_loop()
+        request = _Request(model, rows, at_us, is_run, loop.create_future())
+        self._in_flight += 1
+        self._rows_in_flight += count
+        self._pending.append(request)
+        if not self._batches:
+            self._start_soon(loop)
+        elif self._deadline is None and self._start is None:
+            self._deadline = loop.call_later(limits.wait_seconds_max, self._start_soon, loop)
+        return await request.answer
+
+    def _start_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if self._start is None:
+            self._start = loop.call_soon(self._start_batch, loop)
+
+    def _start_batch(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._start = None
+        batch: list[_Request] = []
+        rows = 0
+        while self._pending and rows < _BATCH_ROWS_MAX:
+            batch.append(self._pending.popleft())
+            rows += len(batch[-1].rows.given)
+        if self._pending:
+            self._start_soon(loop)
+        if batch:
+            task = loop.create_task(self._run(batch))
+            self._batches.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._batches.discard(task)
+        if self._pending and not self._batches:
+            self._start_soon(asyncio.get_running_loop())
 
     async def _run(self, batch: list[_Request]) -> None:
         try:
-            found = await self._read(batch)
+            found, read_at = await self._read(batch)
             by_model: dict[LoadedModel, list[_Request]] = {}
             for request in batch:
                 # A caller that has gone away needs no score.
                 if not request.answer.done():
                     by_model.setdefault(request.model, []).append(request)
             for model, requests in by_model.items():
-                self._infer(model, requests, found)
+                self._infer(model, requests, found, read_at)
         except Exception as error:  # noqa: BLE001 - every caller must get an answer
             _fail(batch, error)
         finally:
             # Counted here and not where the caller waits: a caller may leave, the work remains.
             self._in_flight -= len(batch)
-            self._metrics.in_flight.set(self._in_flight)
+            self._rows_in_flight -= sum(len(request.rows.given) for request in batch)
+            self._metrics.batch(len(batch), self._in_flight)
             _fail(batch, StoppingError("the scorer is stopping; try again"))
 
-    async def _read(self, batch: list[_Request]) -> dict[Wanted, Found]:
-        """Everything the batch wants, each entity once."""
-        wanted = list(
-            dict.fromkeys(
-                one
-                for request in batch
-                for row in request.rows
-                for one in row.wanted
-                if one is not None
-            )
+    async def _read(self, batch: list[_Request]) -> tuple[dict[Wanted, Cells], _Span | None]:
+        """Everything the batch wants, each entity once, and when it was read."""
+        wanted = dict.fromkeys(
+            one for request in batch for asked in request.rows.wanted for one in asked
         )
+        wanted.pop(None, None)
         if not wanted:
-            return {}
+            return {}, None
+        keys: list[Wanted] = list(wanted)  # type: ignore[arg-type]
         started = time.perf_counter()
+        limit = self._limits.read_timeout_seconds
         try:
-            async with asyncio.timeout(self._read_timeout_seconds):
-                found = await self._reader.read(wanted)
+            async with asyncio.timeout(limit):
+                found = await self._reader.read_cells(keys)
         except TimeoutError:
             raise StoreUnavailableError(
-                f"the online store did not answer within {self._read_timeout_seconds:g} seconds"
+                f"the online store did not answer within {limit:g} seconds"
             ) from None
-        self._metrics.feature_read_seconds.observe(time.perf_counter() - started)
-        return dict(zip(wanted, found, strict=True))
+        ended = time.perf_counter()
+        self._metrics.feature_read_seconds.observe(ended - started)
+        return dict(zip(keys, found, strict=True)), (started, ended)
 
     def _infer(
-        self, model: LoadedModel, requests: list[_Request], found: dict[Wanted, Found]
+        self,
+        model: LoadedModel,
+        requests: list[_Request],
+        found: Mapping[Wanted, Cells],
+        read_at: _Span | None,
     ) -> None:
-        vectors = [
-            fill_row(
-                model.plan,
-                row,
-                [None if one is None else found[one] for one in row.wanted],
-                request.at_us,
-            )
-            for request in requests
-            for row in request.rows
-        ]
-        self._metrics.batch_rows.labels(model.manifest.model).observe(len(vectors))
         try:
-            scores = model.run(np.array([vector.values for vector in vectors], dtype=np.float64))
+            vectors = self._filled(model, requests, found)
+            started = time.perf_counter()
+            is_run = any(request.is_run for request in requests)
+            scores = model.run(vectors.values) if is_run else np.zeros(len(vectors.values))
         except ScorerError as error:
             _fail(requests, error)
             return
+        run_at = (started, time.perf_counter())
+        self._metrics.ran(model.manifest.model, len(scores))
         start = 0
         for request in requests:
-            rows = [
-                ScoredRow(score, vector)
-                for score, vector in zip(
-                    scores[start : start + len(request.rows)].tolist(),
-                    vectors[start : start + len(request.rows)],
-                    strict=True,
-                )
-            ]
-            start += len(request.rows)
-            self._answer(request, rows)
+            end = start + len(request.rows.given)
+            part = vectors if len(requests) == 1 else vectors.part(start, end)
+            _answer(request, ScoredRows(scores[start:end].tolist(), part, read_at, run_at))
+            start = end
 
-    def _answer(self, request: _Request, rows: list[ScoredRow]) -> None:
-        for number, row in enumerate(rows):
+    def _filled(
+        self, model: LoadedModel, requests: Sequence[_Request], found: Mapping[Wanted, Cells]
+    ) -> Vectors:
+        if len(requests) == 1:
+            rows = requests[0].rows
+            at_us = [requests[0].at_us] * len(rows.given)
+            return self._filler.fill(model.plan, rows.given, rows.wanted, found, at_us)
+        return self._filler.fill(
+            model.plan,
+            [given for request in requests for given in request.rows.given],
+            [
+                [one for request in requests for one in request.rows.wanted[number]]
+                for number in range(len(model.plan.reads))
+            ],
+            found,
+            [request.at_us for request in requests for _ in request.rows.given],
+        )
+
+
+def _answer(request: _Request, scored: ScoredRows) -> None:
+    if request.is_run:
+        for number, score in enumerate(scored.scores):
             # The model scored its defaults when it was loaded: what is too large came from outside.
-            if not np.isfinite(row.score):
-                _fail(
-                    [request],
-                    InvalidRequestError(
-                        f"rows[{number}]: its values are too large for the model to compute a score"
-                    ),
-                )
+            if not math.isfinite(score):
+                text = f"rows[{number}]: its values are too large for the model to compute a score"
+                _fail([request], InvalidRequestError(text))
                 return
-        request.answer.set_result(rows)
+    request.answer.set_result(scored)
 
 
-def _fail(requests: list[_Request], error: Exception) -> None:
+def _fail(requests: Sequence[_Request], error: Exception) -> None:
     """Answer with an error all that have no answer yet."""
     for request in requests:
         if not request.answer.done():

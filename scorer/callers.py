@@ -26,9 +26,13 @@ class Caller:
     name: str
     models: frozenset[str] | None
 
+    def may_use(self, model: str) -> bool:
+        """Whether the caller may use that model."""
+        return self.models is None or model in self.models
+
     def check(self, model: str) -> None:
         """Raise ForbiddenError if the caller may not use that model."""
-        if self.models is not None and model not in self.models:
+        if not self.may_use(model):
             raise ForbiddenError(f"you may not use model {model!r:.120}; ask for it in your token")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -123,6 +124,26 @@ class Calls:
         await context.abort(call.code, text)
         raise AssertionError("abort always raises")
 
+    @asynccontextmanager
+    async def stream(self, method: str, context: Context) -> AsyncIterator[Stream]:
+        """What answers the requests of a stream, as long as the stream lasts."""
+        call = Call(method, time.perf_counter())
+        text = ""
+        self._arrived += 1
+        self._under_way += 1
+        try:
+            try:
+                call.caller = self._admitted(context)
+            except ScorerError as error:
+                call.code, text = status_of(error), str(error)
+            if text:
+                await context.abort(call.code, text)
+            yield Stream(self, method, call.caller, context)
+            call.code = grpc.StatusCode.OK
+        finally:
+            self._under_way -= 1
+            self._metrics.handled(method, call.code.name, time.perf_counter() - call.started)
+
     async def _outcome(
         self,
         call: Call,
@@ -131,15 +152,35 @@ class Calls:
         context: Context,
     ) -> tuple[_Answer | None, str]:
         """The answer, or None and what to tell the caller; the code stands in ``call``."""
-        remaining = _seconds_left(context)
-        limit = self._default_deadline_seconds if remaining is None else remaining
         try:
-            if self._refusing:
-                raise StoppingError("the scorer is stopping; try again")
-            metadata = tuple(context.invocation_metadata() or ())
-            call.caller = self._callers.identify(metadata, context.auth_context)
+            call.caller = self._admitted(context)
+        except ScorerError as error:
+            call.code = status_of(error)
+            return None, str(error)
+        remaining = _seconds_left(context)
+        return await self._worked(
+            call, work, request, self._default_deadline_seconds if remaining is None else remaining
+        )
+
+    def _admitted(self, context: Context) -> Caller:
+        """Who calls. Raise StoppingError or UnauthenticatedError where nobody is let in."""
+        if self._refusing:
+            raise StoppingError("the scorer is stopping; try again")
+        return self._callers.identify(
+            tuple(context.invocation_metadata() or ()), context.auth_context
+        )
+
+    async def _worked(
+        self,
+        call: Call,
+        work: Callable[[_Request, Call], Awaitable[_Answer]],
+        request: _Request,
+        limit_seconds: float,
+    ) -> tuple[_Answer | None, str]:
+        """As ``_outcome``, for a caller who is let in."""
+        try:
             try:
-                async with asyncio.timeout(limit):
+                async with asyncio.timeout(limit_seconds):
                     answer = await work(request, call)
             except TimeoutError:
                 raise DeadlineError("the answer was not ready within the deadline") from None
@@ -165,6 +206,33 @@ class Calls:
         self._metrics.handled(call.method, call.code.name, call.seconds)
         for witness in self._witnesses:
             witness.ended(call)
+
+
+class Stream:
+    """A stream that has been let in: answers its requests one by one."""
+
+    def __init__(self, calls: Calls, method: str, caller: Caller, context: Context) -> None:
+        """Made by ``Calls.stream``."""
+        self._calls = calls
+        self._method = method
+        self._caller = caller
+        self._context = context
+
+    async def answer(
+        self, work: Callable[[_Request, Call], Awaitable[_Answer]], request: _Request
+    ) -> tuple[_Answer | None, tuple[grpc.StatusCode, str] | None]:
+        """The result of ``work`` and None, or None and what it failed with."""
+        call = Call(self._method, time.perf_counter(), self._caller)
+        calls = self._calls
+        for witness in calls._witnesses:
+            witness.begun(call, self._context)
+        try:
+            answer, text = await calls._worked(call, work, request, calls._default_deadline_seconds)
+        finally:
+            call.seconds = time.perf_counter() - call.started
+            for witness in calls._witnesses:
+                witness.ended(call)
+        return answer, (None if call.code is grpc.StatusCode.OK else (call.code, text))
 
 
 def _seconds_left(context: Context) -> float | None:

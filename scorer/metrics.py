@@ -8,6 +8,8 @@ from wsgiref.simple_server import WSGIServer
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from contracts import metric_names as names
+from scorer.vector import Missing
+from scorer.vector_plan import VectorPlan
 
 # From a fraction of a read to a slow second.
 _SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
@@ -79,6 +81,21 @@ class ScorerMetrics:
         name = method.rpartition("/")[2]
         self.requests.labels(name, code).inc()
         self.request_seconds.labels(name).observe(seconds)
+
+    def batch(self, requests: int, in_flight: int) -> None:
+        """A batch of so many requests is answered; so many are left."""
+        self.in_flight.set(in_flight)
+
+    def ran(self, model: str, rows: int) -> None:
+        """A model ran on so many rows."""
+        self.batch_rows.labels(model).observe(rows)
+
+    def missing(self, model: str, plan: VectorPlan, places: tuple[Missing, ...]) -> None:
+        """Defaults stood in at these places of a row."""
+        for position, _ in places:
+            view = plan.schema.fields[position].view
+            if view:
+                self.missing_features.labels(model, view).inc()
 
     def swapped(self, model: str, result: str, seconds: float) -> None:
         """Count an attempt to swap; ``result`` is ``swapped`` or ``refused``."""

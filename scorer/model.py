@@ -10,7 +10,7 @@ import onnxruntime
 
 from contracts.manifest import Manifest
 from scorer.errors import ConfigurationError, ModelFaultError
-from scorer.vector import VectorPlan, plan_vector
+from scorer.vector_plan import VectorPlan, plan_vector
 
 INPUT = "features"
 OUTPUT = "score"

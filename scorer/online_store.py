@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import yaml
 
@@ -19,55 +20,71 @@ from contracts.online_store import (
 from scorer.errors import ConfigurationError
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """One read: some features of one entity in one view.
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """Some features of one view. Made by ``source``, so that there is one object of each.
 
     Attributes:
         view: name of the feature view.
         features: names of the features, in the order in which their values are wanted.
-        entity_key: Feast's serialized entity key (version 3).
     """
 
     view: str
     features: tuple[str, ...]
+
+
+@lru_cache(maxsize=4_096)
+def source(view: str, features: tuple[str, ...]) -> Source:
+    """The one ``Source`` of these features."""
+    return Source(view, features)
+
+
+class Wanted(NamedTuple):
+    """One read: some features of one entity in one view.
+
+    Attributes:
+        source: the features.
+        entity_key: Feast's serialized entity key (version 3).
+    """
+
+    source: Source
     entity_key: bytes
 
+    @property
+    def view(self) -> str:
+        """Name of the feature view."""
+        return self.source.view
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The answer to one ``Wanted``.
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the features."""
+        return self.source.features
+
+
+def wanted(view: str, features: tuple[str, ...], entity_key: bytes) -> Wanted:
+    """These features of that entity."""
+    return Wanted(source(view, features), entity_key)
+
+
+class Cells(NamedTuple):
+    """The answer to one ``Wanted`` as it is stored.
 
     Attributes:
         event_time_us: event time of the entity's row, microseconds since 1970 UTC; None if the
             store has no row of that entity in that view.
-        values: one for each wanted feature, in that order: a double that is not NaN, or None for
-            null, or for a feature the row does not have.
-    """
-
-    event_time_us: int | None
-    values: list[float | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Cells:
-    """The answer to one ``Wanted`` as it is stored.
-
-    Attributes:
-        event_time_us: as in ``Found``.
         values: one for each wanted feature, in that order: the bytes of Feast's ``Value``, or None
             for a feature the row does not have.
     """
 
     event_time_us: int | None
-    values: list[bytes | None]
+    values: Sequence[bytes | None]
 
 
 class OnlineReader(Protocol):
     """Reads current feature values. Implementations read all that is wanted in one go."""
 
-    async def read(self, wanted: Sequence[Wanted]) -> list[Found]:
-        """One ``Found`` for each ``Wanted``, in that order.
+    async def read_cells(self, wanted: Sequence[Wanted]) -> list[Cells]:
+        """One ``Cells`` for each ``Wanted``, in that order; all of an entity is from one moment.
 
         Raises:
             StoreUnavailableError: the store did not answer, or its bytes cannot be read.
@@ -76,18 +93,6 @@ class OnlineReader(Protocol):
 
     async def close(self) -> None:
         """Let go of connections and files. Reading afterwards is an error."""
-        ...
-
-
-class CellReader(OnlineReader, Protocol):
-    """Reads what is stored of features of any type: for people, where ``read`` is for models."""
-
-    async def read_cells(self, wanted: Sequence[Wanted]) -> list[Cells]:
-        """One ``Cells`` for each ``Wanted``, in that order.
-
-        Raises:
-            StoreUnavailableError: the store did not answer.
-        """
         ...
 
 
@@ -117,7 +122,7 @@ def read_store_config(repo_dir: Path) -> tuple[str, SqliteConfig | RedisConfig]:
         raise ConfigurationError(f"{file}: {error}") from error
 
 
-def open_online_store(repo_dir: Path) -> CellReader:
+def open_online_store(repo_dir: Path) -> OnlineReader:
     """The reader for the online store that ``repo_dir/feature_store.yaml`` configures.
 
     Raises:

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,9 +21,9 @@ from contracts.manifest import Manifest
 from contracts.prediction_record import PredictionRecord
 from contracts.prediction_record import ScoredRow as RecordRow
 from contracts.scorer_settings import ScorerSettings
-from scorer.batcher import ScoredRow
 from scorer.metrics import ScorerMetrics
-from scorer.vector import Scalar
+from scorer.vector import Vectors
+from scorer.vector_plan import Scalar
 
 # A broker takes a mebibyte by default, headers and all.
 RECORD_BYTES_MAX = 1_000_000
@@ -51,7 +51,8 @@ class ScoredRequest(NamedTuple):
         request_id: the caller's; may be empty.
         manifest: of the model that scored.
         inputs: of each row.
-        rows: score and vector of each.
+        scores: of each row.
+        vectors: of all rows.
         came_us: when it came, by the scorer's clock, microseconds since 1970.
         at_us: moment of prediction, event time.
         latency_seconds: until its answer was ready.
@@ -59,8 +60,9 @@ class ScoredRequest(NamedTuple):
 
     request_id: str
     manifest: Manifest
-    inputs: Sequence[dict[str, Scalar]]
-    rows: Sequence[ScoredRow]
+    inputs: Sequence[Mapping[str, Scalar]]
+    scores: list[float]
+    vectors: Vectors
     came_us: int
     at_us: int
     latency_seconds: float
@@ -111,12 +113,12 @@ class PredictionLog:
     def put(self, request: ScoredRequest) -> None:
         """Leave a request to be written; from one thread only. Never waits, drops instead."""
         waiting = self._waiting()
-        rows = self._rows_put - self._rows_done + len(request.rows)
+        rows = self._rows_put - self._rows_done + len(request.scores)
         if waiting >= self._requests_max or (waiting and rows > self._rows_max):
             self._metrics.predictions_dropped.labels("full").inc()
             return
         self._buffer.append(request)
-        self._rows_put += len(request.rows)
+        self._rows_put += len(request.scores)
         if waiting == self._requests_max // 2:
             self._wake.set()
 
@@ -179,7 +181,7 @@ class PredictionLog:
         for _ in range(min(len(self._buffer), _REQUESTS_PER_WRITE)):
             request = self._buffer.popleft()
             batch.requests += 1
-            batch.rows += len(request.rows)
+            batch.rows += len(request.scores)
             try:
                 batch.records += records_of(request)
             except Exception as error:  # noqa: BLE001 - one bad request must not stop the rest
@@ -255,19 +257,32 @@ def records_of(request: ScoredRequest) -> Records:
         features=list(names),
         at_us=request.at_us,
         latency_ms=request.latency_seconds * 1000,
-        rows=[
-            RecordRow(
-                inputs=given,
-                vector=list(row.vector.values),
-                missing=[names[position] for position in row.vector.missing],
-                oldest_feature_us=row.vector.oldest_us,
-                newest_feature_us=row.vector.newest_us,
-                score=row.score,
-            )
-            for given, row in zip(request.inputs, request.rows, strict=True)
-        ],
+        rows=_rows(request),
     )
     return [(record.request_id, data) for data in _in_pieces(record)]
+
+
+def _rows(request: ScoredRequest) -> list[RecordRow]:
+    names, vectors = request.manifest.schema.names, request.vectors
+    return [
+        RecordRow(
+            inputs=dict(given),
+            vector=vector,
+            missing=[names[place.position] for place in places],
+            oldest_feature_us=oldest_us,
+            newest_feature_us=newest_us,
+            score=score,
+        )
+        for given, vector, places, oldest_us, newest_us, score in zip(
+            request.inputs,
+            vectors.values.tolist(),
+            vectors.missing,
+            vectors.oldest_us,
+            vectors.newest_us,
+            request.scores,
+            strict=True,
+        )
+    ]
 
 
 def _in_pieces(record: PredictionRecord) -> Iterator[bytes]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from contracts.feast_redis import redis_field, redis_timestamp_field
 from contracts.online_store import RedisConfig
+from scorer.online_store import Source
 from scorer.redis_connection import RedisConnection
 
 
@@ -16,15 +17,17 @@ from scorer.redis_connection import RedisConnection
 class RowFields:
     """The hash fields of a view's row: its event time, then some of its features.
 
-    ``sent`` is the same as it goes over the wire.
+    ``sent`` is the same as it goes over the wire, ``begin`` what goes before the key of a hash of
+    which nothing else is read.
     """
 
     names: tuple[bytes, ...]
+    count: int
     sent: bytes
+    begin: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class HashRead:
+class HashRead(NamedTuple):
     """Rows of several views that one hash holds; all are read at one moment."""
 
     key: bytes
@@ -48,10 +51,18 @@ class Hashes(Protocol):
 
 
 @lru_cache(maxsize=4_096)
-def row_fields(view: str, features: tuple[str, ...]) -> RowFields:
+def row_fields(source: Source) -> RowFields:
     """The fields of these features, and of the row's event time, which comes first."""
-    names = (redis_timestamp_field(view), *(redis_field(view, feature) for feature in features))
-    return RowFields(names, b"".join(b"$%d\r\n%b\r\n" % (len(name), name) for name in names))
+    names = (
+        redis_timestamp_field(source.view),
+        *(redis_field(source.view, feature) for feature in source.features),
+    )
+    sent = b"".join(b"$%d\r\n%b\r\n" % (len(name), name) for name in names)
+    return RowFields(names, len(names), sent, _begin(len(names)))
+
+
+def _begin(count: int) -> bytes:
+    return b"*%d\r\n$5\r\nHMGET\r\n$" % (2 + count)
 
 
 class ServerHashes:
@@ -63,13 +74,17 @@ class ServerHashes:
 
     async def read(self, reads: Sequence[HashRead]) -> list[Any]:
         """See ``Hashes``."""
-        parts = []
-        for one in reads:
-            words = 2 + sum(len(row.names) for row in one.rows)
-            parts.append(b"*%d\r\n$5\r\nHMGET\r\n$%d\r\n%b\r\n" % (words, len(one.key), one.key))
-            parts += [row.sent for row in one.rows]
-        return await self._connection.ask(b"".join(parts), len(reads))
+        return await self._connection.ask(b"".join(map(_command, reads)), len(reads))
 
     async def close(self) -> None:
         """See ``Hashes``."""
         await self._connection.close()
+
+
+def _command(read: HashRead) -> bytes:
+    key, rows = read
+    if len(rows) == 1:
+        row = rows[0]
+        return b"%b%d\r\n%b\r\n%b" % (row.begin, len(key), key, row.sent)
+    begin = _begin(sum(row.count for row in rows))
+    return b"%b%d\r\n%b\r\n%b" % (begin, len(key), key, b"".join(row.sent for row in rows))

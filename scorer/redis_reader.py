@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from contracts.feast_redis import decode_timestamp, redis_key
+from contracts.feast_redis import decode_timestamp
 from contracts.online_store import RedisConfig
 from scorer.errors import ConfigurationError, StoreUnavailableError
-from scorer.online_store import Cells, Found, Wanted
+from scorer.online_store import Cells, Wanted
 from scorer.redis_hashes import Hashes, HashRead, ServerHashes, row_fields
 from scorer.redis_wire import explain
-from scorer.stored_number import stored_numbers
 
 # Redis answers a read in well under a millisecond; a call that says nothing has a second.
 ANSWER_SECONDS = 0.5
+_TIMES_MAX = 65_536
 
 
 class RedisReader:
-    """A ``CellReader`` on a Redis server or cluster; one round trip for all of a read.
+    """An ``OnlineReader`` on a Redis server or cluster; one round trip for all of a read.
 
     A row is there exactly when its event time is. A server that comes back is read again without
     anyone's help.
@@ -37,7 +37,9 @@ class RedisReader:
         Raises:
             ConfigurationError: a certificate that the connection string names cannot be used.
         """
-        self._project = project
+        # What contracts.feast_redis.redis_key puts behind an entity's key.
+        self._suffix = project.encode()
+        self._times: dict[bytes, int] = {}
         self._address = config.label
         try:
             self._hashes = _hashes(config, answer_seconds)
@@ -46,28 +48,19 @@ class RedisReader:
                 f"connection_string of feature_store.yaml: its certificates fail: {error}"
             ) from error
 
-    async def read(self, wanted: Sequence[Wanted]) -> list[Found]:
-        """One ``Found`` for each ``Wanted``; all of an entity is from one moment.
-
-        Numbers of any width come as doubles, booleans as 0.0 and 1.0.
+    async def read_cells(self, wanted: Sequence[Wanted]) -> list[Cells]:
+        """One ``Cells`` for each ``Wanted``; all of an entity is from one moment.
 
         Raises:
-            StoreUnavailableError: the server is away or refused the read, the reader is closed, or
-                a wanted feature is no number (the text names it).
+            StoreUnavailableError: the server is away or refused the read, or the reader is closed.
         """
-        return [
-            Found(cells.event_time_us, stored_numbers(one.view, one.features, cells.values))
-            for one, cells in zip(wanted, await self.read_cells(wanted), strict=True)
-        ]
-
-    async def read_cells(self, wanted: Sequence[Wanted]) -> list[Cells]:
-        """One ``Cells`` for each ``Wanted``, read as ``read`` does; the store fails the same."""
         hashes: dict[bytes, list[int]] = {}
         for position, one in enumerate(wanted):
             hashes.setdefault(one.entity_key, []).append(position)
-        fields = [row_fields(one.view, one.features) for one in wanted]
+        fields = [row_fields(one.source) for one in wanted]
+        suffix = self._suffix
         reads = [
-            HashRead(redis_key(self._project, key), [fields[position] for position in positions])
+            HashRead(key + suffix, [fields[position] for position in positions])
             for key, positions in hashes.items()
         ]
         answers = await self._hashes.read(reads) if reads else []
@@ -77,10 +70,32 @@ class RedisReader:
                 raise StoreUnavailableError(explain(self._address, answer))
             start = 0
             for position in positions:
-                end = start + len(fields[position].names)
-                found[position] = _cells(wanted[position], answer[start:end])
+                end = start + fields[position].count
+                found[position] = self._cells(wanted[position], answer, start, end)
                 start = end
         return [found[position] for position in range(len(wanted))]
+
+    def _cells(self, wanted: Wanted, answer: Sequence[bytes | None], start: int, end: int) -> Cells:
+        stamp = answer[start]
+        if stamp is None:
+            return Cells(None, [None] * (end - start - 1))
+        time_us = self._times.get(stamp)
+        if time_us is None:
+            time_us = self._time(wanted, stamp)
+        return Cells(time_us, answer[start + 1 : end])
+
+    def _time(self, wanted: Wanted, stamp: bytes) -> int:
+        try:
+            time_us = decode_timestamp(stamp)
+        except ValueError as error:
+            raise StoreUnavailableError(
+                f"event time of view {wanted.view} cannot be read: {error}"
+            ) from error
+        # Rows of one moment share their bytes.
+        if len(self._times) >= _TIMES_MAX:
+            self._times.clear()
+        self._times[stamp] = time_us
+        return time_us
 
     async def close(self) -> None:
         """End the connections; reading afterwards is an error."""
@@ -94,15 +109,3 @@ def _hashes(config: RedisConfig, answer_seconds: float) -> Hashes:
 
         return ClusterHashes(config, answer_seconds)
     return ServerHashes(config, answer_seconds)
-
-
-def _cells(wanted: Wanted, row: Sequence[bytes | None]) -> Cells:
-    if row[0] is None:
-        return Cells(None, [None] * len(wanted.features))
-    try:
-        time_us = decode_timestamp(row[0])
-    except ValueError as error:
-        raise StoreUnavailableError(
-            f"event time of view {wanted.view} cannot be read: {error}"
-        ) from error
-    return Cells(time_us, list(row[1:]))

@@ -17,13 +17,18 @@ from grpc_reflection.v1alpha import reflection
 from contracts.model_repository import ModelRepository
 from contracts.scorer_settings import ScorerSettings
 from contracts.settings import split_address
-from scorer.batcher import Batcher
+from scorer.batcher import Batcher, BatchLimits
+from scorer.callers import OpenDoor
+from scorer.calls import Calls
 from scorer.errors import ConfigurationError
+from scorer.messages import Messages
 from scorer.metrics import ScorerMetrics
 from scorer.model_pool import ModelPool
 from scorer.online_store import open_online_store
 from scorer.prediction_log import open_prediction_log
-from scorer.service import ScorerService, ServiceLimits
+from scorer.scoring import Scoring
+from scorer.service import ScorerService
+from scorer.streams import Streams
 from scorer.v1 import scorer_pb2, scorer_pb2_grpc
 
 SERVICE = scorer_pb2.DESCRIPTOR.services_by_name["ScorerService"].full_name
@@ -75,12 +80,11 @@ async def running(settings: ScorerSettings, repo_dir: Path) -> AsyncIterator[str
     predictions = open_prediction_log(settings, metrics)
     reader = open_online_store(repo_dir)
     pool = ModelPool(ModelRepository(settings.model_repository), _PINNED_MAX, metrics.swapped)
-    read_timeout_seconds = _READ_SHARE * settings.default_deadline_seconds
-    batcher = Batcher(reader, metrics, settings.in_flight_max, read_timeout_seconds)
-    limits = ServiceLimits(settings.rows_per_request_max, settings.default_deadline_seconds)
-    service = ScorerService(
-        pool, batcher, metrics, limits, lambda: time.time_ns() // 1000, predictions
-    )
+    batcher = Batcher(reader, metrics, _batch_limits(settings))
+    calls = Calls(metrics, OpenDoor(), settings.default_deadline_seconds)
+    scoring = Scoring(pool, batcher, metrics, settings.rows_per_request_max, _clock_us, predictions)
+    streams = Streams(calls, settings.stream_in_flight_max)
+    service = ScorerService(calls, pool, scoring, Messages(), streams)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(reader.close)
         if settings.metrics_address:
@@ -88,14 +92,7 @@ async def running(settings: ScorerSettings, repo_dir: Path) -> AsyncIterator[str
         await pool.poll()
         watcher = asyncio.create_task(pool.watch(settings.model_poll_seconds))
         stack.push_async_callback(_cancelled, watcher)
-        server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", settings.request_bytes_max),
-                ("grpc.max_send_message_length", -1),
-                # Two scorers on one port would share its calls without anyone noticing.
-                ("grpc.so_reuseport", 0),
-            ]
-        )
+        server = _server(settings)
         status = health.aio.HealthServicer()
         scorer_pb2_grpc.add_ScorerServiceServicer_to_server(service, server)
         health_pb2_grpc.add_HealthServicer_to_server(status, server)
@@ -116,12 +113,35 @@ async def running(settings: ScorerSettings, repo_dir: Path) -> AsyncIterator[str
             await status.enter_graceful_shutdown()
             # A call that gRPC has read but not handed to us when it stops ends as CANCELLED
             # (grpc/grpc#41785). So turn callers away first, and stop when it has become quiet.
-            service.refuse()
-            await service.quiet(_QUIET_SECONDS, settings.grace_seconds)
+            calls.refuse()
+            await calls.quiet(_QUIET_SECONDS, settings.grace_seconds)
             await server.stop(settings.grace_seconds)
             await batcher.drain()
             if predictions is not None:
                 await predictions.stop(max(0.0, end - time.monotonic()))
+
+
+def _batch_limits(settings: ScorerSettings) -> BatchLimits:
+    return BatchLimits(
+        in_flight_max=settings.in_flight_max,
+        wait_seconds_max=settings.batch_wait_ms_max / 1000,
+        read_timeout_seconds=_READ_SHARE * settings.default_deadline_seconds,
+    )
+
+
+def _clock_us() -> int:
+    return time.time_ns() // 1000
+
+
+def _server(settings: ScorerSettings) -> grpc.aio.Server:
+    return grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", settings.request_bytes_max),
+            ("grpc.max_send_message_length", -1),
+            # Two scorers on one port would share its calls without anyone noticing.
+            ("grpc.so_reuseport", 0),
+        ]
+    )
 
 
 def _listen(server: grpc.aio.Server, address: str) -> str:

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scorer.errors import StoreUnavailableError
-from scorer.online_store import Cells, Found, Wanted
-from scorer.stored_number import stored_numbers
+from scorer.online_store import Cells, Wanted
 
 # Reads run on the event loop's thread, so a lock is waited for only this long. Our writer never
 # locks readers out; only Feast's own writer does, for the length of a commit.
@@ -22,7 +21,7 @@ _Row = tuple[str, bytes, int, int | None]
 
 
 class SqliteReader:
-    """A ``CellReader`` on a SQLite file; about 20 µs for each entity and view.
+    """An ``OnlineReader`` on a SQLite file; about 20 µs for each entity and view.
 
     The file may appear, be replaced (``headwater replay``) or lack a view's table at any time: a
     missing file is an error of that read alone, a missing table is a view without entities.
@@ -38,22 +37,12 @@ class SqliteReader:
         self._identity = (0, 0)
         self._closed = False
 
-    async def read(self, wanted: Sequence[Wanted]) -> list[Found]:
-        """One ``Found`` for each ``Wanted``, all from one state of the store.
-
-        Numbers of any width come as doubles, booleans as 0.0 and 1.0.
+    async def read_cells(self, wanted: Sequence[Wanted]) -> list[Cells]:
+        """One ``Cells`` for each ``Wanted``, all from one state of the store.
 
         Raises:
-            StoreUnavailableError: the file is missing, locked or broken, the reader is closed, or
-                a wanted feature is no number (the text names it).
+            StoreUnavailableError: the file is missing, locked or broken, or the reader is closed.
         """
-        return [
-            Found(cells.event_time_us, stored_numbers(one.view, one.features, cells.values))
-            for one, cells in zip(wanted, self._read(wanted), strict=True)
-        ]
-
-    async def read_cells(self, wanted: Sequence[Wanted]) -> list[Cells]:
-        """One ``Cells`` for each ``Wanted``, read as ``read`` does; the store fails the same."""
         return self._read(wanted)
 
     async def close(self) -> None:

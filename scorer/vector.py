@@ -1,225 +1,172 @@
-"""From a row's inputs to the model's vector. Pure: no gRPC, no store, no clock."""
+"""From rows of inputs to the model's vectors. Pure: no gRPC, no store, no clock."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
 
-from contracts.feast_bytes import entity_key
-from contracts.feature_schema import FeatureSchema, ValueType, VectorField
-from scorer.errors import ConfigurationError, InvalidRequestError
-from scorer.online_store import Found, Wanted
+import numpy as np
+from numpy.typing import NDArray
 
-Scalar = float | int | str | bool | None
+from scorer.online_store import Cells, Wanted
+from scorer.stored_number import StoredNumbers
+from scorer.vector_plan import VectorPlan, ViewRead
 
-
-@dataclass(frozen=True)
-class ViewRead:
-    """Features of one view that are read together: one entity key, one ``Wanted``.
-
-    ``positions[i]`` is where ``features[i]`` stands in the vector; ``ttl_us`` 0 is no limit.
-    """
-
-    view: str
-    features: tuple[str, ...]
-    positions: tuple[int, ...]
-    join_keys: tuple[str, ...]
-    join_key_types: tuple[ValueType, ...]
-    ttl_us: int
+Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class VectorPlan:
-    """A schema, taken apart once for all rows to come.
+class MissingReason(IntEnum):
+    """Why a value was not there; numbers as in the proto."""
 
-    Attributes:
-        schema: the vector.
-        requests: (position, field) of each request field.
-        reads: what is read from the store, in order of first use.
-        input_types: input name -> its type, for entity keys and request fields together.
-        entity_inputs: names of the inputs that are parts of entity keys.
-    """
+    NULL_INPUT = 1
+    NO_ROW = 2
+    EXPIRED = 3
+    NULL_VALUE = 4
 
-    schema: FeatureSchema
-    requests: tuple[tuple[int, VectorField], ...]
-    reads: tuple[ViewRead, ...]
-    input_types: Mapping[str, tuple[ValueType, ...]]
-    entity_inputs: frozenset[str]
+
+class Missing(NamedTuple):
+    """A place of the vector where the model's default stands in, and why."""
+
+    position: int
+    reason: MissingReason
 
 
 @dataclass(frozen=True, slots=True)
-class RowInputs:
-    """One valid row: its request values in place, and what is to be read for it.
+class Vectors:
+    """Rows as they are scored.
 
     Attributes:
-        base: the vector so far: request values, and defaults everywhere else.
-        missing: positions of request fields that were null.
-        wanted: one for each of the plan's reads; None where the entity key is null.
+        values: float64[N, W], one column for each field of the schema, in order.
+        missing: of each row the places at which the default stands in, ascending.
+        oldest_us: of each row the event time of the oldest stored row used, microseconds since 1970
+            UTC; None if none was.
+        newest_us: of the newest.
     """
 
-    base: list[float]
-    missing: tuple[int, ...]
-    wanted: tuple[Wanted | None, ...]
+    values: Floats
+    missing: list[tuple[Missing, ...]]
+    oldest_us: list[int | None]
+    newest_us: list[int | None]
 
-
-@dataclass(frozen=True, slots=True)
-class RowVector:
-    """The vector as it is scored.
-
-    Attributes:
-        values: one double for each field of the schema, in order.
-        missing: positions, ascending, at which the default stands in.
-        oldest_us: event time of the oldest row used, microseconds; None if none was.
-        newest_us: event time of the newest row used, microseconds; None if none was.
-    """
-
-    values: list[float]
-    missing: tuple[int, ...]
-    oldest_us: int | None
-    newest_us: int | None
-
-
-def plan_vector(schema: FeatureSchema) -> VectorPlan:
-    """Take a schema apart.
-
-    Raises:
-        ConfigurationError: a field holds text, which no vector of doubles can, or its entity key
-            is of a type that Feast cannot have as a key.
-    """
-    requests: list[tuple[int, VectorField]] = []
-    groups: dict[tuple[object, ...], list[tuple[int, VectorField]]] = {}
-    types: dict[str, tuple[ValueType, ...]] = {}
-    entity_inputs: set[str] = set()
-    for position, field in enumerate(schema.fields):
-        if field.dtype == "string":
-            raise ConfigurationError(f"field {field.name!r} is a string; a vector holds numbers")
-        if field.kind == "request":
-            requests.append((position, field))
-            types[field.name] = _with(types.get(field.name, ()), field.dtype)
-            continue
-        group = (field.view, field.join_keys, field.join_key_types, field.ttl_seconds)
-        groups.setdefault(group, []).append((position, field))
-        for name, kind in zip(field.join_keys, field.join_key_types, strict=True):
-            types[name] = _with(types.get(name, ()), kind)
-            entity_inputs.add(name)
-        _check_key(field)
-    reads = tuple(
-        ViewRead(
-            view=members[0][1].view,
-            features=tuple(field.feature for _, field in members),
-            positions=tuple(position for position, _ in members),
-            join_keys=members[0][1].join_keys,
-            join_key_types=members[0][1].join_key_types,
-            ttl_us=round(members[0][1].ttl_seconds * 1_000_000),
+    def part(self, start: int, end: int) -> Vectors:
+        """Some of the rows."""
+        return Vectors(
+            self.values[start:end],
+            self.missing[start:end],
+            self.oldest_us[start:end],
+            self.newest_us[start:end],
         )
-        for members in groups.values()
-    )
-    return VectorPlan(schema, tuple(requests), reads, types, frozenset(entity_inputs))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Vectors]) -> Vectors:
+        """All rows of one or more parts."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            np.concatenate([part.values for part in parts]),
+            [one for part in parts for one in part.missing],
+            [one for part in parts for one in part.oldest_us],
+            [one for part in parts for one in part.newest_us],
+        )
 
 
-def check_row(plan: VectorPlan, row: int, inputs: Mapping[str, Scalar]) -> RowInputs:
-    """Check the inputs of row number ``row`` and find out what to read for it.
+class VectorFiller:
+    """Puts what was read into vectors."""
 
-    Raises:
-        InvalidRequestError: an input is missing, unknown, of the wrong type, NaN or infinite.
-    """
-    if inputs.keys() != plan.input_types.keys():
-        raise InvalidRequestError(_wrong_names(plan, row, inputs))
-    for name, kinds in plan.input_types.items():
-        for kind in kinds:
-            problem = _problem(inputs[name], kind)
-            if problem:
-                raise InvalidRequestError(f"rows[{row}]: input {name!r} {problem}")
-    base = list(plan.schema.defaults)
-    missing = []
-    for position, field in plan.requests:
-        value = inputs[field.name]
-        if value is None:
-            missing.append(position)
+    def __init__(self) -> None:
+        """Serves all models."""
+        self._numbers = StoredNumbers()
+
+    def fill(
+        self,
+        plan: VectorPlan,
+        given: Sequence[Sequence[float]],
+        wanted: Sequence[Sequence[Wanted | None]],
+        found: Mapping[Wanted, Cells],
+        at_us: Sequence[int],
+    ) -> Vectors:
+        """The vectors of N rows.
+
+        Args:
+            plan: of the schema.
+            given: of each row its request values, as ``CheckedRows`` has them.
+            wanted: for each of the plan's reads, of each row what it wants; None for nothing.
+            found: what the store had of all that is wanted.
+            at_us: of each row the moment of prediction, microseconds since 1970 UTC; stored rows
+                older than their ttl by then are missing.
+
+        Raises:
+            StoreUnavailableError: a stored value is broken or is no number.
+        """
+        count = len(given)
+        values = np.empty((count, plan.width))
+        if plan.requests:
+            values[:, plan.request_columns] = given
+        oldest: list[int | None] = [None] * count
+        newest: list[int | None] = [None] * count
+        gaps: dict[tuple[int, int], MissingReason] = {}
+        for number, (read, asked) in enumerate(zip(plan.reads, wanted, strict=True)):
+            rows: list[int] = []
+            cells: list[Sequence[bytes | None]] = []
+            for row, one in enumerate(asked):
+                time_us, stored = found[one] if one is not None else (None, ())
+                if time_us is None or 0 < read.ttl_us < at_us[row] - time_us:
+                    gaps[row, number] = _reason(one, time_us)
+                    continue
+                rows.append(row)
+                cells.append(stored)
+                before, after = oldest[row], newest[row]
+                oldest[row] = time_us if before is None or time_us < before else before
+                newest[row] = time_us if after is None or time_us > after else after
+            self._put(values, read, rows, cells)
+        return Vectors(values, _fill_gaps(plan, values, gaps), oldest, newest)
+
+    def _put(
+        self,
+        values: Floats,
+        read: ViewRead,
+        rows: list[int],
+        cells: list[Sequence[bytes | None]],
+    ) -> None:
+        """Write the stored values of some rows; NaN into the others."""
+        if len(rows) < len(values):
+            values[:, read.columns] = np.nan
+            if not rows:
+                return
+        numbers = self._numbers.read(read.source.view, read.source.features, cells)
+        if len(rows) == len(values):
+            values[:, read.columns] = numbers
         else:
-            base[position] = float(value)
-    return RowInputs(base, tuple(missing), tuple(_wanted(read, inputs) for read in plan.reads))
+            values[np.ix_(rows, read.positions)] = numbers
 
 
-def fill_row(
-    plan: VectorPlan, row: RowInputs, found: Sequence[Found | None], at_us: int
-) -> RowVector:
-    """Put what was read into the vector.
-
-    Args:
-        plan: of the schema.
-        row: from ``check_row``.
-        found: one for each of the plan's reads; None where nothing was wanted.
-        at_us: the moment of prediction; rows older than their ttl by then are missing.
-    """
-    values, missing, times = row.base.copy(), list(row.missing), []
-    for read, answer in zip(plan.reads, found, strict=True):
-        time_us = answer.event_time_us if answer is not None else None
-        if answer is None or time_us is None or 0 < read.ttl_us < at_us - time_us:
-            missing.extend(read.positions)
-            continue
-        times.append(time_us)
-        for position, value in zip(read.positions, answer.values, strict=True):
-            if value is None:
-                missing.append(position)
-            else:
-                values[position] = value
-    oldest, newest = (min(times), max(times)) if times else (None, None)
-    return RowVector(values, tuple(sorted(missing)), oldest, newest)
+def _reason(wanted: Wanted | None, time_us: int | None) -> MissingReason:
+    if wanted is None:
+        return MissingReason.NULL_INPUT
+    return MissingReason.NO_ROW if time_us is None else MissingReason.EXPIRED
 
 
-def _check_key(field: VectorField) -> None:
-    sample = ["" if kind == "string" else 0 for kind in field.join_key_types]
-    try:
-        entity_key(field.join_keys, field.join_key_types, sample)
-    except ValueError as error:
-        raise ConfigurationError(f"field {field.name!r}: {error}") from error
-
-
-def _with(kinds: tuple[ValueType, ...], kind: ValueType) -> tuple[ValueType, ...]:
-    return kinds if kind in kinds else (*kinds, kind)
-
-
-def _wanted(read: ViewRead, inputs: Mapping[str, Scalar]) -> Wanted | None:
-    keys = []
-    for name in read.join_keys:
-        value = inputs[name]
-        if value is None:
-            return None
-        assert isinstance(value, str | int)
-        keys.append(value)
-    return Wanted(read.view, read.features, entity_key(read.join_keys, read.join_key_types, keys))
-
-
-def _wrong_names(plan: VectorPlan, row: int, inputs: Mapping[str, Scalar]) -> str:
-    absent = sorted(plan.input_types.keys() - inputs.keys())
-    if absent:
-        name = absent[0]
-        role = "entity key" if name in plan.entity_inputs else "request field"
-        kind = plan.input_types[name][0]
-        return f"rows[{row}]: {role} {name!r} ({kind}) is missing; give a value, or null if unknown"
-    unknown = min(inputs.keys() - plan.input_types.keys())
-    known = ", ".join(sorted(plan.input_types))
-    return f"rows[{row}]: unknown input {unknown!r:.100}; the inputs of this model are: {known}"
-
-
-def _problem(value: Scalar, kind: ValueType) -> str | None:
-    """What is wrong with a value that should be of type ``kind``; None if nothing is."""
-    if value is None:
-        return None
-    is_integer = isinstance(value, int) and not isinstance(value, bool)
-    good = {
-        "float64": is_integer or isinstance(value, float),
-        "int64": is_integer,
-        "bool": isinstance(value, bool),
-        "string": isinstance(value, str),
-    }[kind]
-    if not good:
-        return f"must be {kind}, not {_TYPE_NAMES[type(value)]}"
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"is {value}; give a finite number, or null if unknown"
-    return None
-
-
-_TYPE_NAMES: dict[type, str] = {float: "float64", int: "int64", bool: "bool", str: "string"}
+def _fill_gaps(
+    plan: VectorPlan, values: Floats, gaps: Mapping[tuple[int, int], MissingReason]
+) -> list[tuple[Missing, ...]]:
+    """Put defaults in the place of NaN; where, and why."""
+    nothing: tuple[Missing, ...] = ()
+    missing = [nothing] * len(values)
+    is_missing = np.isnan(values)
+    if not is_missing.any():
+        return missing
+    found: dict[int, list[Missing]] = {}
+    for row, position in zip(*(places.tolist() for places in is_missing.nonzero()), strict=True):
+        number = plan.read_of[position]
+        reason = (
+            MissingReason.NULL_INPUT
+            if number is None
+            else gaps.get((row, number), MissingReason.NULL_VALUE)
+        )
+        found.setdefault(row, []).append(Missing(position, reason))
+    for row, places in found.items():
+        missing[row] = tuple(places)
+    np.copyto(values, plan.defaults, where=is_missing)
+    return missing

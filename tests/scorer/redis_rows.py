@@ -19,8 +19,10 @@ from contracts.feast_redis import (
 )
 from contracts.online_store import RedisConfig
 from scorer.errors import StoreUnavailableError
-from scorer.online_store import Found, Wanted
+from scorer.online_store import Wanted
+from scorer.online_store import wanted as want
 from scorer.redis_reader import RedisReader
+from tests.scorer.found import Found, read_found
 
 NOON_US = 1_700_000_000_123_456
 
@@ -50,7 +52,7 @@ class Rows:
     ) -> Wanted:
         """Write a row of doubles, and give the read that wants all of it."""
         self.client.hset(redis_key(self.project, key), mapping=row(view, values, at_us))
-        return Wanted(view, tuple(values), key)
+        return want(view, tuple(values), key)
 
     def put(self, key: bytes, field: bytes, data: bytes) -> None:
         """Write the bytes of one field."""
@@ -75,7 +77,7 @@ def read_once(config: RedisConfig, project: str, *wanted: Wanted) -> list[Found]
 
     async def once() -> list[Found]:
         async with reading(config, project) as reader:
-            return await reader.read(wanted)
+            return await read_found(reader, wanted)
 
     return asyncio.run(once())
 
@@ -87,7 +89,7 @@ async def until_back(
     end = time.monotonic() + seconds_max
     while True:
         try:
-            return await reader.read(wanted)
+            return await read_found(reader, wanted)
         except StoreUnavailableError:
             if time.monotonic() > end:
                 raise

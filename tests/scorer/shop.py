@@ -17,9 +17,9 @@ from contracts.feature_schema import FeatureSchema, VectorField
 from contracts.manifest import Manifest, sha256_hex
 from contracts.model_repository import ModelRepository
 from contracts.scorer_settings import ScorerSettings
-from scorer.client import AsyncScorerClient
+from scorer.client import ONE_TRY, AsyncScorerClient, ClientOptions
 from scorer.server import running
-from scorer.vector import Scalar
+from scorer.vector_plan import Scalar
 
 MODEL = "fraud"
 NOON_US = 1_700_000_000_000_000
@@ -192,10 +192,10 @@ class Shop:
 
     @asynccontextmanager
     async def client(self, **given: object) -> AsyncIterator[AsyncScorerClient]:
-        """A client of a scorer that runs as long as the context."""
+        """A client, which tries once, of a scorer that runs as long as the context."""
         async with (
             running(self.settings(**given), self.folder) as address,
-            AsyncScorerClient(address) as client,
+            AsyncScorerClient(address, options=ClientOptions(retries=ONE_TRY)) as client,
         ):
             yield client
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from scorer.batcher import Batcher
+from scorer.batcher import Batcher, BatchLimits, ScoredRows
 from scorer.errors import OverloadedError, StoreUnavailableError
 from scorer.metrics import ScorerMetrics
 from scorer.model import LoadedModel
-from scorer.online_store import Found, Wanted
+from scorer.online_store import Cells, Wanted
 from scorer.sqlite_reader import SqliteReader
-from scorer.vector import check_row
+from scorer.vector import MissingReason
+from scorer.vector_plan import CheckedRows, Scalar, check_rows
 from tests.scorer.shop import (
     NOON_US,
     ROW,
@@ -34,12 +35,20 @@ class WatchedReader:
         self.reads: list[list[Wanted]] = []
         self.gate = asyncio.Event()
         self.gate.set()
+        self._more = asyncio.Condition()
 
-    async def read(self, wanted: Sequence[Wanted]) -> list[Found]:
+    async def read_cells(self, wanted: Sequence[Wanted]) -> list[Cells]:
         """Read once the gate is open."""
-        self.reads.append(list(wanted))
+        async with self._more:
+            self.reads.append(list(wanted))
+            self._more.notify_all()
         await self.gate.wait()
-        return await self._reader.read(wanted)
+        return await self._reader.read_cells(wanted)
+
+    async def asked(self, reads: int) -> None:
+        """Wait until so many reads have begun."""
+        async with asyncio.timeout(30), self._more:
+            await self._more.wait_for(lambda: len(self.reads) >= reads)
 
     async def close(self) -> None:
         """Close the real reader."""
@@ -52,9 +61,21 @@ def load(version: str) -> LoadedModel:
     return LoadedModel(manifest_for(version, data), data)
 
 
-def batcher(reader: WatchedReader, in_flight_max: int = 10, timeout: float = 30.0) -> Batcher:
-    """A batcher on that reader."""
-    return Batcher(reader, ScorerMetrics(), in_flight_max, timeout)
+def batcher(
+    reader: WatchedReader, in_flight_max: int = 10, timeout: float = 30.0, wait: float = 30.0
+) -> Batcher:
+    """A batcher on that reader; by default what comes while it reads waits for the end of that."""
+    return Batcher(reader, ScorerMetrics(), BatchLimits(in_flight_max, wait, timeout))
+
+
+def checked(model: LoadedModel, *rows: dict[str, Scalar]) -> CheckedRows:
+    """These rows, for that model."""
+    return check_rows(model.plan, 0, rows)
+
+
+def count(answer: ScoredRows) -> int:
+    """How many rows were scored."""
+    return len(answer.scores)
 
 
 def test_concurrent_requests_share_a_read(scorer_shop: Shop) -> None:
@@ -64,22 +85,26 @@ def test_concurrent_requests_share_a_read(scorer_shop: Shop) -> None:
         reader = WatchedReader(scorer_shop)
         scoring = batcher(reader)
         models = [load("1"), load("2")]
-        others = [{**ROW, "card": None}, {**ROW, "card": 1, "amount": 9.0}]
-        rows = [[check_row(m.plan, 0, r) for r in (ROW, *others)] for m in models]
+        rows: list[dict[str, Scalar]] = [
+            ROW,
+            {**ROW, "card": None},
+            {**ROW, "card": 1, "amount": 9.0},
+        ]
         answers = await asyncio.gather(
-            *(scoring.score(m, r, NOON_US) for m, r in zip(models, rows, strict=True)),
-            scoring.score(models[0], rows[0][:1], NOON_US),
-            scoring.score(models[0], rows[0][::-1], NOON_US),
+            *(scoring.score(model, checked(model, *rows), NOON_US) for model in models),
+            scoring.score(models[0], checked(models[0], ROW), NOON_US),
+            scoring.score(models[0], checked(models[0], *rows[::-1]), NOON_US),
         )
         assert len(reader.reads) == 1
         assert len(reader.reads[0]) == len(set(reader.reads[0])) == 3
-        assert [len(answer) for answer in answers] == [3, 3, 1, 3]
-        assert [answer[0].vector.values == VECTOR for answer in answers] == [True] * 3 + [False]
-        assert [row.vector for row in answers[3]] == [row.vector for row in answers[0][::-1]]
+        assert [count(answer) for answer in answers] == [3, 3, 1, 3]
+        vectors = [answer.vectors.values.tolist() for answer in answers]
+        assert [one[0] == VECTOR for one in vectors] == [True] * 3 + [False]
+        assert vectors[3] == vectors[0][::-1]
+        assert answers[3].vectors.missing == answers[0].vectors.missing[::-1]
         for answer, bias in zip(answers, (1.0, 2.0, 1.0, 1.0), strict=True):
-            for row in answer:
-                expected = linear_score(row.vector.values, bias)
-                assert row.score == pytest.approx(expected, abs=1e-15)
+            for score, vector in zip(answer.scores, answer.vectors.values.tolist(), strict=True):
+                assert score == pytest.approx(linear_score(vector, bias), abs=1e-15)
         await reader.close()
 
     asyncio.run(run())
@@ -92,14 +117,14 @@ def test_too_many_requests_are_refused_at_once(scorer_shop: Shop) -> None:
         reader = WatchedReader(scorer_shop)
         reader.gate.clear()
         scoring, model = batcher(reader, in_flight_max=2), load("1")
-        rows = [check_row(model.plan, 0, ROW)]
+        rows = checked(model, ROW)
         waiting = [asyncio.create_task(scoring.score(model, rows, NOON_US)) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(OverloadedError, match="2 requests"):
             await scoring.score(model, rows, NOON_US)
         reader.gate.set()
         await asyncio.gather(*waiting)
-        assert len(await scoring.score(model, rows, NOON_US)) == 1
+        assert count(await scoring.score(model, rows, NOON_US)) == 1
         await reader.close()
 
     asyncio.run(run())
@@ -112,14 +137,14 @@ def test_a_caller_that_leaves_still_counts_until_its_work_ends(scorer_shop: Shop
         reader = WatchedReader(scorer_shop)
         reader.gate.clear()
         scoring, model = batcher(reader, in_flight_max=1), load("1")
-        rows = [check_row(model.plan, 0, ROW)]
+        rows = checked(model, ROW)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(scoring.score(model, rows, NOON_US), 0.01)
         with pytest.raises(OverloadedError):
             await scoring.score(model, rows, NOON_US)
         reader.gate.set()
         await scoring.drain()
-        assert len(await scoring.score(model, rows, NOON_US)) == 1
+        assert count(await scoring.score(model, rows, NOON_US)) == 1
         await reader.close()
 
     asyncio.run(run())
@@ -132,12 +157,12 @@ def test_a_store_that_hangs_is_given_up(scorer_shop: Shop) -> None:
         reader = WatchedReader(scorer_shop)
         reader.gate.clear()
         scoring, model = batcher(reader, timeout=0.02), load("1")
-        rows = [check_row(model.plan, 0, ROW)]
+        rows = checked(model, ROW)
         calls = (scoring.score(model, rows, NOON_US) for _ in range(2))
         answers = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(answer) for answer in answers] == [StoreUnavailableError] * 2
         reader.gate.set()
-        assert len(await scoring.score(model, rows, NOON_US)) == 1
+        assert count(await scoring.score(model, rows, NOON_US)) == 1
         await reader.close()
 
     asyncio.run(run())
@@ -149,10 +174,90 @@ def test_rows_without_entities_need_no_store(scorer_shop: Shop) -> None:
     async def run() -> None:
         reader = WatchedReader(scorer_shop)
         scoring, model = batcher(reader), load("1")
-        row = check_row(model.plan, 0, {**ROW, "card": None, "origin": None})
-        answer = await scoring.score(model, [row], NOON_US)
-        assert answer[0].vector.missing == (3, 4, 5)
+        rows = checked(model, {**ROW, "card": None, "origin": None})
+        answer = await scoring.score(model, rows, NOON_US)
+        reason = MissingReason.NULL_INPUT
+        assert answer.vectors.missing == [((3, reason), (4, reason), (5, reason))]
         assert not reader.reads
+        await reader.close()
+
+    asyncio.run(run())
+
+
+def test_what_comes_during_a_read_shares_the_next(scorer_shop: Shop) -> None:
+    """Requests that come while one is read wait for its end, and are then read together."""
+
+    async def run() -> None:
+        reader = WatchedReader(scorer_shop)
+        reader.gate.clear()
+        scoring, model = batcher(reader), load("1")
+        first = asyncio.create_task(scoring.score(model, checked(model, ROW), NOON_US))
+        await reader.asked(1)
+        others: list[dict[str, Scalar]] = [{**ROW, "card": number} for number in range(3)]
+        later = [
+            asyncio.create_task(scoring.score(model, checked(model, one), NOON_US))
+            for one in others
+        ]
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert len(reader.reads) == 1
+        reader.gate.set()
+        await asyncio.gather(first, *later)
+        assert [len(read) for read in reader.reads] == [2, 4]
+        await reader.close()
+
+    asyncio.run(run())
+
+
+def test_nobody_waits_for_a_read_that_hangs(scorer_shop: Shop) -> None:
+    """After the longest wait a request is read although another read has not come back."""
+
+    async def run() -> None:
+        reader = WatchedReader(scorer_shop)
+        reader.gate.clear()
+        scoring, model = batcher(reader, wait=0.001), load("1")
+        calls = []
+        for number in range(1, 4):
+            rows = checked(model, {**ROW, "card": number})
+            calls.append(asyncio.create_task(scoring.score(model, rows, NOON_US)))
+            await reader.asked(number)
+        reader.gate.set()
+        await asyncio.gather(*calls)
+        await reader.close()
+
+    asyncio.run(run())
+
+
+def test_a_batch_is_bounded(scorer_shop: Shop) -> None:
+    """However much comes at once, the rows of one read are bounded, and all are answered."""
+
+    async def run() -> None:
+        reader = WatchedReader(scorer_shop)
+        scoring, model = batcher(reader, in_flight_max=1_000), load("1")
+        rows = checked(model, *({**ROW, "card": number} for number in range(400)))
+        calls = (scoring.score(model, rows, NOON_US) for _ in range(8))
+        assert [count(answer) for answer in await asyncio.gather(*calls)] == [400] * 8
+        assert len(reader.reads) == 3
+        await reader.close()
+
+    asyncio.run(run())
+
+
+def test_rows_in_flight_are_bounded(scorer_shop: Shop) -> None:
+    """A request whose rows do not fit beside those under way is refused; alone it is taken."""
+
+    async def run() -> None:
+        reader = WatchedReader(scorer_shop)
+        reader.gate.clear()
+        scoring, model = batcher(reader, in_flight_max=2), load("1")
+        many = checked(model, *[ROW] * 40)
+        waiting = asyncio.create_task(scoring.score(model, many, NOON_US))
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError, match="32 rows"):
+            await scoring.score(model, checked(model, ROW), NOON_US)
+        reader.gate.set()
+        assert count(await waiting) == 40
+        assert count(await scoring.score(model, many, NOON_US)) == 40
         await reader.close()
 
     asyncio.run(run())

@@ -15,8 +15,10 @@ from contracts.feast_bytes import encode_value, entity_key
 from contracts.feast_redis import redis_field, redis_key, redis_timestamp_field
 from contracts.online_store import RedisConfig
 from scorer.errors import StoreUnavailableError
-from scorer.online_store import Found, Wanted
+from scorer.online_store import Wanted
+from scorer.online_store import wanted as want
 from scorer.redis_reader import RedisReader
+from tests.scorer.found import Found, read_found
 from tests.scorer.redis_rows import (
     NOON_US,
     Rows,
@@ -65,11 +67,11 @@ def test_rows_of_several_views_and_entities(server: RedisServer, rows: Rows) -> 
         config_of(server.port),
         late,
         other,
-        Wanted("card_1h", ("visits", "unheard"), key(1)),
+        want("card_1h", ("visits", "unheard"), key(1)),
         spent,
-        Wanted("card_1h", ("spent",), key(3)),
-        Wanted("card_7d", ("spent", "late"), key(1)),
-        Wanted("card_1h", (), key(2)),
+        want("card_1h", ("spent",), key(3)),
+        want("card_7d", ("spent", "late"), key(1)),
+        want("card_1h", (), key(2)),
     )
     assert found == [
         Found(NOON_US + 1, [None, 3.5]),
@@ -97,9 +99,9 @@ def test_a_read_is_one_round_trip(server: RedisServer, rows: Rows) -> None:
 
     async def story() -> None:
         async with reading(config_of(server.port), PROJECT) as reader:
-            await reader.read(wanted[:1])
+            await read_found(reader, wanted[:1])
             messages, commands = counts()
-            await reader.read(wanted)
+            await read_found(reader, wanted)
             later_messages, later_commands = counts()
             assert later_commands - commands == 5
             # Two of the messages ask for these counts.
@@ -127,7 +129,7 @@ def test_numbers_of_every_type(server: RedisServer, rows: Rows) -> None:
     rows.write("v", key(1), {})
     for name, data in stored.items():
         rows.put(key(1), redis_field("v", name), data)
-    (found,) = read(config_of(server.port), Wanted("v", tuple(stored), key(1)))
+    (found,) = read(config_of(server.port), want("v", tuple(stored), key(1)))
     numbers = [-(2.0**40), 127.0, 16_383.0, 16_384.0, 5.0, 1.0, 0.0, 2.5]
     assert found.values == [*numbers, None, float("-inf"), None, None]
     assert all(type(value) is float for value in found.values if value is not None)
@@ -153,10 +155,10 @@ def test_what_cannot_be_read_is_named(server: RedisServer, rows: Rows) -> None:
     async def story() -> None:
         async with reading(config_of(server.port), PROJECT) as reader:
             for number, problem in enumerate(problems, start=1):
-                bad = Wanted("card", ("spent",), key(number))
+                bad = want("card", ("spent",), key(number))
                 with pytest.raises(StoreUnavailableError, match=problem):
-                    await reader.read([good, bad, good])
-                assert await reader.read([good]) == [Found(NOON_US, [1.0])]
+                    await read_found(reader, [good, bad, good])
+                assert await read_found(reader, [good]) == [Found(NOON_US, [1.0])]
 
     asyncio.run(story())
 
@@ -172,7 +174,7 @@ def test_nobody_gets_the_answer_to_another(server: RedisServer, rows: Rows) -> N
                 wanted = rows.write(view, key(number), values, at_us=NOON_US + number)
                 expected[wanted] = Found(NOON_US + number, list(values.values()))
             else:
-                wanted = Wanted(view, tuple(values), key(number))
+                wanted = want(view, tuple(values), key(number))
                 expected[wanted] = Found(None, [None] * width)
     everything = list(expected)
     outcomes = {"read": 0, "given up": 0}
@@ -182,7 +184,7 @@ def test_nobody_gets_the_answer_to_another(server: RedisServer, rows: Rows) -> N
             wanted = dice.choices(everything, k=dice.randint(1, 12))
             patience = dice.choice([0.0, 0.0002, 0.001, 0.003, 30.0])
             try:
-                found = await asyncio.wait_for(reader.read(wanted), patience)
+                found = await asyncio.wait_for(read_found(reader, wanted), patience)
             except TimeoutError:
                 outcomes["given up"] += 1
                 continue
@@ -203,13 +205,13 @@ def test_a_stopped_server_is_told_at_once_and_found_again(server: RedisServer, r
 
     async def story() -> None:
         async with reading(config_of(server.port), PROJECT) as reader:
-            assert (await reader.read([wanted]))[0].values == [1.0]
+            assert (await read_found(reader, [wanted]))[0].values == [1.0]
             for stop in (server.stop, server.kill):
                 await asyncio.to_thread(stop)
                 started = time.monotonic()
                 for _ in range(200):
                     with pytest.raises(StoreUnavailableError, match=server.address):
-                        await reader.read([wanted])
+                        await read_found(reader, [wanted])
                 assert time.monotonic() - started < 2.0
                 await asyncio.to_thread(server.start)
                 assert (await until_back(reader, [wanted]))[0].values == [1.0]
@@ -223,9 +225,9 @@ def test_reads_under_way_end_when_the_server_is_killed(server: RedisServer, rows
 
     async def story() -> None:
         async with reading(config_of(server.port), PROJECT, answer_seconds=60.0) as reader:
-            await reader.read([wanted])
+            await read_found(reader, [wanted])
             server.pause()
-            reads = [asyncio.create_task(reader.read([wanted])) for _ in range(50)]
+            reads = [asyncio.create_task(read_found(reader, [wanted])) for _ in range(50)]
             await asyncio.sleep(0)
             await asyncio.to_thread(server.kill)
             async with asyncio.timeout(10):
@@ -241,12 +243,12 @@ def test_a_hanging_server_is_given_up_and_found_again(server: RedisServer, rows:
 
     async def story() -> None:
         async with reading(config_of(server.port), PROJECT, answer_seconds=0.2) as reader:
-            await reader.read(wanted)
+            await read_found(reader, wanted)
             server.pause()
             end = time.monotonic() + 1.0
             while (started := time.monotonic()) < end:
                 with pytest.raises(StoreUnavailableError, match=r"did not answer within 0\.2"):
-                    await reader.read(wanted[:1])
+                    await read_found(reader, wanted[:1])
                 assert time.monotonic() - started < 2.0
                 await asyncio.sleep(0.01)
             server.resume()
@@ -263,13 +265,13 @@ def test_late_answers_go_to_nobody(server: RedisServer, rows: Rows) -> None:
 
     async def story() -> None:
         async with reading(config_of(server.port), PROJECT, answer_seconds=60.0) as reader:
-            await reader.read(wanted)
+            await read_found(reader, wanted)
             server.pause()
-            given_up = [asyncio.create_task(reader.read(wanted[: n + 1])) for n in range(4)]
+            given_up = [asyncio.create_task(read_found(reader, wanted[: n + 1])) for n in range(4)]
             await asyncio.sleep(0)
             for one in given_up:
                 one.cancel()
-            later = [asyncio.create_task(reader.read([one])) for one in wanted]
+            later = [asyncio.create_task(read_found(reader, [one])) for one in wanted]
             await asyncio.sleep(0)
             server.resume()
             answers = await asyncio.gather(*later)
@@ -288,9 +290,9 @@ def test_what_waits_for_a_server_is_bounded(
 
     async def story() -> None:
         async with reading(config_of(server.port), PROJECT, answer_seconds=60.0) as reader:
-            await reader.read([wanted])
+            await read_found(reader, [wanted])
             server.pause()
-            reads = [asyncio.create_task(reader.read([wanted])) for _ in range(5)]
+            reads = [asyncio.create_task(read_found(reader, [wanted])) for _ in range(5)]
             await asyncio.sleep(0)
             server.resume()
             answers = await asyncio.gather(*reads, return_exceptions=True)
@@ -309,13 +311,13 @@ def test_a_closed_reader_says_so(server: RedisServer, rows: Rows) -> None:
         for has_read in (False, True):
             async with reading(config_of(server.port), PROJECT, answer_seconds=60.0) as reader:
                 if has_read:
-                    await reader.read([wanted])
+                    await read_found(reader, [wanted])
                     server.pause()
-                    under_way = asyncio.create_task(reader.read([wanted]))
+                    under_way = asyncio.create_task(read_found(reader, [wanted]))
                     await asyncio.sleep(0)
                 await reader.close()
                 with pytest.raises(StoreUnavailableError, match="reader is closed"):
-                    await reader.read([wanted])
+                    await read_found(reader, [wanted])
         with pytest.raises(StoreUnavailableError, match="reader is closed"):
             await under_way
         server.resume()
@@ -369,13 +371,13 @@ def test_a_connection_lost_after_long_use_is_made_anew_at_once(
 
     async def story() -> None:
         async with reading(config_of(server.port), PROJECT) as reader:
-            await reader.read([wanted])
+            await read_found(reader, [wanted])
             for _ in range(5):
                 before = rows.client.info("stats")["total_connections_received"]
                 rows.client.client_kill_filter(_type="normal", skipme=True)
                 with pytest.raises(StoreUnavailableError, match=r"was lost|closed by the server"):
-                    await reader.read([wanted])
-                assert (await reader.read([wanted]))[0].values == [1.0]
+                    await read_found(reader, [wanted])
+                assert (await read_found(reader, [wanted]))[0].values == [1.0]
                 assert rows.client.info("stats")["total_connections_received"] == before + 1
 
     asyncio.run(story())

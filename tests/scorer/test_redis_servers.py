@@ -17,7 +17,8 @@ import redis
 from contracts.feast_bytes import entity_key
 from contracts.online_store import RedisConfig, parse_online_store
 from scorer.errors import ConfigurationError, StoreUnavailableError
-from scorer.online_store import Found, Wanted
+from scorer.online_store import wanted as want
+from tests.scorer.found import Found, read_found
 from tests.scorer.redis_rows import (
     NOON_US,
     Rows,
@@ -125,26 +126,26 @@ def test_a_cluster_is_read_across_its_nodes(new_redis_server: NewRedis) -> None:
     assert all(node.dbsize() for node in nodes)
     for node in nodes:
         node.close()
-    wanted += [Wanted("card_1d", ("late",), key(1)), Wanted("card", ("spent",), key(99))]
+    wanted += [want("card_1d", ("late",), key(1)), want("card", ("spent",), key(99))]
     expected = [Found(NOON_US, [float(n)]) for n in range(30)]
     expected += [Found(NOON_US, [0.5]), Found(None, [None])]
 
     async def story() -> None:
         async with reading(config, PROJECT, answer_seconds=1.0) as reader:
-            assert await reader.read(wanted) == expected
+            assert await read_found(reader, wanted) == expected
             with suppress(TimeoutError):
-                await asyncio.wait_for(reader.read(wanted), 0.0005)
-            assert await reader.read(wanted) == expected
+                await asyncio.wait_for(read_found(reader, wanted), 0.0005)
+            assert await read_found(reader, wanted) == expected
             for server in servers:
                 await asyncio.to_thread(server.kill)
             with pytest.raises(StoreUnavailableError, match="Redis cluster at"):
-                await reader.read(wanted)
+                await read_found(reader, wanted)
             for server in servers:
                 await asyncio.to_thread(server.start)
             await until_back(reader, wanted)
-            assert await reader.read(wanted) == expected
+            assert await read_found(reader, wanted) == expected
         with pytest.raises(StoreUnavailableError, match="closed"):
-            await reader.read(wanted)
+            await read_found(reader, wanted)
 
     asyncio.run(story())
 
@@ -186,14 +187,14 @@ def test_what_is_no_answer_ends_the_connection(reply: bytes, problem: str) -> No
     """Answers out of turn, broken ones and errors at the start are told, and never a value."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(1000)
+        await read_found(reader, 1000)
         writer.write(reply)
         await writer.drain()
 
     async def story() -> None:
         async with listening(answer) as port, reading(config_of(port), PROJECT) as reader:
             with pytest.raises(StoreUnavailableError, match=problem):
-                await reader.read([Wanted("card", ("spent",), key(1))])
+                await read_found(reader, [want("card", ("spent",), key(1))])
 
     asyncio.run(story())
 
@@ -204,7 +205,7 @@ def test_a_server_that_hangs_up_is_not_asked_without_pause() -> None:
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         made.append(time.monotonic())
-        await reader.read(1000)
+        await read_found(reader, 1000)
         writer.write(b"+PONG\r\n")
         await writer.drain()
 
@@ -213,7 +214,7 @@ def test_a_server_that_hangs_up_is_not_asked_without_pause() -> None:
             end = time.monotonic() + 1.0
             while time.monotonic() < end:
                 with pytest.raises(StoreUnavailableError):
-                    await reader.read([Wanted("card", ("spent",), key(1))])
+                    await read_found(reader, [want("card", ("spent",), key(1))])
                 await asyncio.sleep(0)
 
     asyncio.run(story())

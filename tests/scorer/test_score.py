@@ -14,7 +14,7 @@ from contracts.model_repository import ModelRepository
 from scorer.client import AsyncScorerClient, ScoreOptions, score_request
 from scorer.server import running
 from scorer.v1 import scorer_pb2, scorer_pb2_grpc
-from scorer.vector import Scalar
+from scorer.vector_plan import Scalar
 from tests.scorer.shop import (
     MODEL,
     NOON_US,

@@ -20,8 +20,9 @@ from contracts.plan import Aggregate, View
 from dataflows.stores.online_writer import OnlineStoreError
 from dataflows.stores.sqlite_writer import SqliteOnlineWriter
 from scorer.errors import StoreUnavailableError
-from scorer.online_store import Found, Wanted
+from scorer.online_store import wanted as want
 from scorer.sqlite_reader import SqliteReader
+from tests.scorer.found import Found, read_found
 from tests.stores.shop import FEATURES, PROJECT, VIEW, Shop
 
 pytestmark = pytest.mark.filterwarnings("ignore:Stream feature views are experimental")
@@ -57,7 +58,7 @@ def read(path: Path, *keys: bytes, features: tuple[str, ...] = FEATURES) -> list
     async def once() -> list[Found]:
         reader = SqliteReader(path, PROJECT)
         try:
-            return await reader.read([Wanted(VIEW.name, features, one) for one in keys])
+            return await read_found(reader, [want(VIEW.name, features, one) for one in keys])
         finally:
             await reader.close()
 
@@ -245,27 +246,27 @@ def test_missing_table_and_feature_are_absent(writer: SqliteOnlineWriter, path: 
 def test_reader_lives_through_missing_new_and_replaced_files(path: Path) -> None:
     """One reader reports a missing file, reads it, and after a wipe reads the file made anew."""
     jfk = key("JFK", 1)
-    wanted = [Wanted(VIEW.name, FEATURES, jfk)]
+    wanted = [want(VIEW.name, FEATURES, jfk)]
 
     async def story() -> None:
         reader = SqliteReader(path, PROJECT)
         with pytest.raises(StoreUnavailableError, match="headwater run"):
-            await reader.read(wanted)
+            await read_found(reader, wanted)
         first = SqliteOnlineWriter(path, PROJECT)
-        assert (await reader.read(wanted))[0].event_time_us is None
+        assert (await read_found(reader, wanted))[0].event_time_us is None
         write(first, [(jfk, T0_US, (1.0, 1, 0))])
-        assert (await reader.read(wanted))[0] == Found(T0_US, [1.0, 1.0, 0.0])
+        assert (await read_found(reader, wanted))[0] == Found(T0_US, [1.0, 1.0, 0.0])
         first.close()
-        assert (await reader.read(wanted))[0] == Found(T0_US, [1.0, 1.0, 0.0])
+        assert (await read_found(reader, wanted))[0] == Found(T0_US, [1.0, 1.0, 0.0])
         for file in path.parent.glob("online.db*"):
             file.unlink()
         second = SqliteOnlineWriter(path, PROJECT)
         write(second, [(jfk, T0_US, (2.0, 2, 0))])
         second.close()
-        assert (await reader.read(wanted))[0] == Found(T0_US, [2.0, 2.0, 0.0])
+        assert (await read_found(reader, wanted))[0] == Found(T0_US, [2.0, 2.0, 0.0])
         await reader.close()
         with pytest.raises(StoreUnavailableError, match="closed"):
-            await reader.read(wanted)
+            await read_found(reader, wanted)
 
     asyncio.run(story())
 
@@ -287,10 +288,10 @@ def test_reader_sees_all_of_a_commit_or_nothing(path: Path) -> None:
 
     async def read_on() -> None:
         reader = SqliteReader(path, PROJECT)
-        wanted = [Wanted(VIEW.name, ("delay_mean", "flights"), one) for one in keys]
+        wanted = [want(VIEW.name, ("delay_mean", "flights"), one) for one in keys]
         commits = set()
         for _ in range(100_000):
-            values = {value for one in await reader.read(wanted) for value in one.values}
+            values = {value for one in await read_found(reader, wanted) for value in one.values}
             assert len(values) == 1
             commits |= values
             if len(commits) == 100:

@@ -1,0 +1,119 @@
+"""Messages of ``scorer.v1`` to plain values and back. Big requests give others their turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from scorer.errors import InvalidRequestError
+from scorer.scoring import PIECE_ROWS, Scored
+from scorer.v1 import scorer_pb2
+from scorer.vector import Missing
+from scorer.vector_plan import Scalar, VectorPlan
+
+_SECONDS_MIN, _SECONDS_MAX = -62135596800, 253402300799
+_TIMES_MAX = 65_536
+
+
+class Messages:
+    """Writes answers. Keeps messages that recur."""
+
+    def __init__(self) -> None:
+        """Keep nothing yet."""
+        self._times: dict[int, Timestamp] = {}
+
+    async def response(
+        self, request: scorer_pb2.ScoreRequest, scored: Scored
+    ) -> scorer_pb2.ScoreResponse:
+        """The answer to a request; its moment of prediction is ``scored.at_us``."""
+        response = scorer_pb2.ScoreResponse(
+            model=request.model,
+            version=scored.model.manifest.version,
+            request_id=request.request_id,
+        )
+        if request.include_features:
+            response.feature_names.extend(scored.model.manifest.schema.names)
+        for start in range(0, len(scored.scores), PIECE_ROWS):
+            if start:
+                await asyncio.sleep(0)
+            self._add(response, scored, range(start, min(start + PIECE_ROWS, len(scored.scores))))
+        if request.include_features:
+            for row, vector in zip(response.scores, scored.vectors.values.tolist(), strict=True):
+                row.features.extend(vector)
+        return response
+
+    def time(self, time_us: int) -> Timestamp:
+        """A moment, microseconds since 1970 UTC, as a message; not to be changed."""
+        known = self._times.get(time_us)
+        if known is None:
+            # Rows of one moment share it, and making one takes longer than looking it up.
+            if len(self._times) >= _TIMES_MAX:
+                self._times.clear()
+            seconds, micros = divmod(time_us, 1_000_000)
+            known = self._times[time_us] = Timestamp(seconds=seconds, nanos=micros * 1000)
+        return known
+
+    def _add(self, response: scorer_pb2.ScoreResponse, scored: Scored, rows: range) -> None:
+        vectors, at_us, plan = scored.vectors, scored.at_us, scored.model.plan
+        add = response.scores.add
+        for row in rows:
+            oldest_us, newest_us = vectors.oldest_us[row], vectors.newest_us[row]
+            if oldest_us is None or newest_us is None:
+                message = add(score=scored.scores[row])
+            else:
+                message = add(
+                    score=scored.scores[row],
+                    oldest_feature_time=self.time(oldest_us),
+                    newest_feature_time=self.time(newest_us),
+                    oldest_feature_age_seconds=(at_us - oldest_us) / 1e6,
+                    newest_feature_age_seconds=(at_us - newest_us) / 1e6,
+                )
+            if missing := vectors.missing[row]:
+                names = plan.schema.names
+                message.missing.extend([names[place.position] for place in missing])
+                message.stand_ins.extend(stand_ins(plan, missing))
+
+
+def stand_ins(plan: VectorPlan, missing: Sequence[Missing]) -> list[scorer_pb2.StandIn]:
+    """What stood in where a value was missing, and why."""
+    fields = plan.schema.fields
+    return [
+        scorer_pb2.StandIn(
+            name=fields[position].name,
+            reason=int(reason),  # type: ignore[arg-type]
+            value=fields[position].default,
+        )
+        for position, reason in missing
+    ]
+
+
+async def rows_of(rows: Sequence[scorer_pb2.Row]) -> list[dict[str, Scalar]]:
+    """The inputs of rows. Raise InvalidRequestError for one that has no value."""
+    found = []
+    for number, row in enumerate(rows):
+        if number and number % PIECE_ROWS == 0:
+            await asyncio.sleep(0)
+        found.append(inputs_of(number, row.inputs))
+    return found
+
+
+def inputs_of(number: int, inputs: Mapping[str, scorer_pb2.Value]) -> dict[str, Scalar]:
+    """The inputs of row ``number``. Raise InvalidRequestError for one that has no value."""
+    values: dict[str, Scalar] = {}
+    for name, value in inputs.items():
+        kind = value.WhichOneof("kind")
+        if kind is None:
+            raise InvalidRequestError(
+                f"rows[{number}]: input {name!r:.100} has no value; set null_value if it is unknown"
+            )
+        values[name] = None if kind == "null_value" else getattr(value, kind)
+    return values
+
+
+def to_us(time: Timestamp) -> int:
+    """Microseconds since 1970 UTC, rounded down. Raise InvalidRequestError for no valid time."""
+    if not 0 <= time.nanos < 1_000_000_000 or not _SECONDS_MIN <= time.seconds <= _SECONDS_MAX:
+        raise InvalidRequestError("event_time is not a valid Timestamp (years 1 to 9999)")
+    return time.seconds * 1_000_000 + time.nanos // 1000

@@ -1,0 +1,215 @@
+"""What it is to score: choose the version, check the rows, read, run, and leave it in the log."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scorer.batcher import Batcher
+from scorer.calls import Call
+from scorer.errors import InvalidRequestError
+from scorer.metrics import ScorerMetrics
+from scorer.model import LoadedModel
+from scorer.model_pool import ModelPool
+from scorer.prediction_log import PredictionLog, ScoredRequest
+from scorer.vector import Vectors
+from scorer.vector_plan import CheckedRows, Scalar, check_rows
+
+Rows = Sequence[Mapping[str, Scalar]]
+# After so many rows others get their turn: checking a row takes microseconds.
+PIECE_ROWS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """An answer.
+
+    Attributes:
+        model: the version that scored.
+        scores: one for each row.
+        vectors: what was scored.
+        at_us: the moment of prediction, event time, microseconds since 1970 UTC.
+    """
+
+    model: LoadedModel
+    scores: list[float]
+    vectors: Vectors
+    at_us: int
+
+
+class Scoring:
+    """Scores rows and vectors; knows nothing of gRPC. All methods are for the event loop."""
+
+    def __init__(
+        self,
+        pool: ModelPool,
+        batcher: Batcher,
+        metrics: ScorerMetrics,
+        rows_max: int,
+        clock_us: Callable[[], int],
+        predictions: PredictionLog | None,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            pool: the models.
+            batcher: reads and runs.
+            metrics: is told of ages and of what was missing.
+            rows_max: rows in one request.
+            clock_us: gives the moment of prediction for requests that do not say it, microseconds.
+            predictions: where scored requests go; None for nowhere.
+        """
+        self._pool = pool
+        self._batcher = batcher
+        self._metrics = metrics
+        self._rows_max = rows_max
+        self._clock_us = clock_us
+        self._predictions = predictions
+
+    async def model(
+        self, call: Call, name: str, version: str = "", channel: str = ""
+    ) -> LoadedModel:
+        """The version that a request asks for: by number, or the one of a channel.
+
+        Raises:
+            InvalidRequestError: no model named, no such channel, or both version and channel.
+            ForbiddenError: the caller may not use the model.
+            UnknownModelError: no such model, or no such version of it.
+            ModelNotReadyError: the version, or the channel's, cannot be served.
+        """
+        if not name:
+            raise InvalidRequestError("no model named: set `model`")
+        # Not before this: a caller need not learn which models there are.
+        call.caller.check(name)
+        call.model = name
+        if version and channel:
+            raise InvalidRequestError("both version and channel are set; leave one of them empty")
+        if version:
+            model = await self._pool.version(name, version)
+        else:
+            model = self._pool.channel(name, channel or "champion")
+        call.version = model.manifest.version
+        return model
+
+    async def score(self, call: Call, model: LoadedModel, rows: Rows, at_us: int | None) -> Scored:
+        """Read features for the rows and score them, as of event time ``at_us``; None is now.
+
+        Raises:
+            InvalidRequestError: no rows, too many, or one that cannot be scored.
+            OverloadedError: too much is in flight.
+            StoreUnavailableError: the online store failed, or took too long.
+            ModelFaultError: the model failed.
+        """
+        came_us = self._clock_us()
+        at_us = came_us if at_us is None else at_us
+        scores: list[float] = []
+        parts: list[Vectors] = []
+        for start, piece in await self._checked(call, model, rows):
+            try:
+                scored = await self._batcher.score(model, piece, at_us)
+            except InvalidRequestError as error:
+                raise _renumbered(error, start) from None
+            call.read_at = call.read_at or scored.read_at
+            call.run_at = call.run_at or scored.run_at
+            scores += scored.scores
+            parts.append(scored.vectors)
+        vectors = Vectors.joined(parts)
+        self._tell(call, model, vectors, at_us)
+        if self._predictions is not None:
+            latency = time.perf_counter() - call.started
+            self._predictions.put(
+                ScoredRequest(
+                    call.request_id, model.manifest, rows, scores, vectors, came_us, at_us, latency
+                )
+            )
+        return Scored(model, scores, vectors, at_us)
+
+    async def vectors(
+        self, call: Call, model: LoadedModel, rows: Rows, at_us: int | None
+    ) -> Vectors:
+        """The vectors that ``score`` would score; raises as it does."""
+        at_us = self._clock_us() if at_us is None else at_us
+        pieces = await self._checked(call, model, rows)
+        return Vectors.joined(
+            [await self._batcher.vectors(model, piece, at_us) for _, piece in pieces]
+        )
+
+    async def score_vectors(
+        self, call: Call, model: LoadedModel, matrix: NDArray[np.float64]
+    ) -> list[float]:
+        """Score vectors that the caller brings, float64[N, W]; nothing is read and nothing logged.
+
+        Raises:
+            InvalidRequestError: no rows, too many, another width, or values that are not finite or
+                too large for a finite score.
+            ModelFaultError: the model failed.
+        """
+        if matrix.ndim != 2 or matrix.shape[1] != model.plan.width:
+            raise InvalidRequestError(
+                f"vectors of shape {list(matrix.shape)}; this model takes [rows, "
+                f"{model.plan.width}]"
+            )
+        self._count(call, len(matrix))
+        if not np.isfinite(matrix).all():
+            row, column = (int(place[0]) for place in (~np.isfinite(matrix)).nonzero())
+            name = model.manifest.schema.names[column]
+            raise InvalidRequestError(f"rows[{row}]: field {name!r} is not a finite number")
+        scores: list[float] = []
+        for start in range(0, len(matrix), PIECE_ROWS):
+            if start:
+                await asyncio.sleep(0)
+            piece = model.run(np.ascontiguousarray(matrix[start : start + PIECE_ROWS]))
+            if not np.isfinite(piece).all():
+                row = start + int(np.argmin(np.isfinite(piece)))
+                raise InvalidRequestError(
+                    f"rows[{row}]: its values are too large for the model to compute a score"
+                )
+            scores += piece.tolist()
+        self._metrics.ran(model.manifest.model, len(matrix))
+        return scores
+
+    async def _checked(
+        self, call: Call, model: LoadedModel, rows: Rows
+    ) -> list[tuple[int, CheckedRows]]:
+        """(number of its first row, rows) of each piece."""
+        self._count(call, len(rows))
+        pieces = []
+        for start in range(0, len(rows), PIECE_ROWS):
+            if start:
+                await asyncio.sleep(0)
+            checked = check_rows(model.plan, start, rows[start : start + PIECE_ROWS])
+            pieces.append((start, checked))
+        return pieces
+
+    def _count(self, call: Call, rows: int) -> None:
+        call.rows = rows
+        if not rows:
+            raise InvalidRequestError("no rows: give at least one row to score")
+        if rows > self._rows_max:
+            raise InvalidRequestError(
+                f"{rows} rows, at most {self._rows_max} in one request: split it"
+            )
+
+    def _tell(self, call: Call, model: LoadedModel, vectors: Vectors, at_us: int) -> None:
+        """Fill in what the call's line in the log, its trace and the metrics say."""
+        for places in vectors.missing:
+            if places:
+                call.missing += len(places)
+                self._metrics.missing(model.manifest.model, model.plan, places)
+        oldest = min((one for one in vectors.oldest_us if one is not None), default=None)
+        if oldest is not None:
+            call.oldest_age_seconds = (at_us - oldest) / 1e6
+
+
+def _renumbered(error: InvalidRequestError, start: int) -> InvalidRequestError:
+    """The error of a piece, with the row's number in the whole request."""
+    if not start:
+        return error
+    head, _, rest = str(error).partition("]")
+    number = int(head.removeprefix("rows["))
+    return InvalidRequestError(f"rows[{start + number}]{rest}")

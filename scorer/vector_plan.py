@@ -1,0 +1,238 @@
+"""A model's schema, taken apart once for all rows to come, and the checks of rows. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.feast_bytes import entity_key, entity_key_maker
+from contracts.feature_schema import FeatureSchema, ValueType, VectorField
+from scorer.errors import ConfigurationError, InvalidRequestError
+from scorer.online_store import Source, Wanted, source
+
+Scalar = float | int | str | bool | None
+
+_NAN = float("nan")
+_TYPES: dict[ValueType, frozenset[type]] = {
+    "float64": frozenset((float, int, type(None))),
+    "int64": frozenset((int, type(None))),
+    "bool": frozenset((bool, type(None))),
+    "string": frozenset((str, type(None))),
+}
+_TYPE_NAMES: dict[type, str] = {float: "float64", int: "int64", bool: "bool", str: "string"}
+
+
+@dataclass(frozen=True)
+class EntityKey:
+    """One entity: the names of the inputs that make up its key, and what makes the key of them."""
+
+    join_keys: tuple[str, ...]
+    make: Callable[[Sequence[str | int]], bytes]
+
+
+@dataclass(frozen=True)
+class ViewRead:
+    """Features of one view that are read together.
+
+    Attributes:
+        source: the view and its features.
+        positions: ``positions[i]`` is where ``source.features[i]`` stands in the vector.
+        columns: the same, as quick as numpy can have it.
+        key: number of the plan's entity key.
+        ttl_us: older values are missing; 0 is no limit.
+    """
+
+    source: Source
+    positions: tuple[int, ...]
+    columns: slice | tuple[int, ...]
+    key: int
+    ttl_us: int
+
+
+@dataclass(frozen=True)
+class VectorPlan:
+    """A schema, taken apart.
+
+    Attributes:
+        schema: the vector.
+        width: number of its fields, W.
+        defaults: float64[W].
+        requests: (position, field) of each request field.
+        request_columns: their positions.
+        keys: the entities that are read.
+        reads: what is read of them, in order of first use.
+        read_of: of each position the number of its read; None for a request field.
+        input_types: input name -> its type, for entity keys and request fields together.
+        checks: the same, as ``check_rows`` wants it.
+        entity_inputs: names of the inputs that are parts of entity keys.
+    """
+
+    schema: FeatureSchema
+    width: int
+    defaults: NDArray[np.float64]
+    requests: tuple[tuple[int, VectorField], ...]
+    request_columns: slice | tuple[int, ...]
+    keys: tuple[EntityKey, ...]
+    reads: tuple[ViewRead, ...]
+    read_of: tuple[int | None, ...]
+    input_types: Mapping[str, tuple[ValueType, ...]]
+    checks: tuple[tuple[str, frozenset[type]], ...]
+    entity_inputs: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRows:
+    """Valid rows of one request: their request values, and what is to be read for them.
+
+    Attributes:
+        given: of each row the values of the plan's ``requests``; NaN where they were null.
+        wanted: for each of the plan's reads, of each row what it wants; None where a part of the
+            entity key is null.
+    """
+
+    given: list[list[float]]
+    wanted: list[list[Wanted | None]]
+
+
+def plan_vector(schema: FeatureSchema) -> VectorPlan:
+    """Take a schema apart.
+
+    Raises:
+        ConfigurationError: a field holds text, which no vector of doubles can, or its entity key
+            is of a type that Feast cannot have as a key.
+    """
+    requests: list[tuple[int, VectorField]] = []
+    groups: dict[tuple[object, ...], list[tuple[int, VectorField]]] = {}
+    types: dict[str, tuple[ValueType, ...]] = {}
+    entity_inputs: set[str] = set()
+    for position, field in enumerate(schema.fields):
+        if field.dtype == "string":
+            raise ConfigurationError(f"field {field.name!r} is a string; a vector holds numbers")
+        if field.kind == "request":
+            requests.append((position, field))
+            types[field.name] = _with(types.get(field.name, ()), field.dtype)
+            continue
+        group = (field.view, field.join_keys, field.join_key_types, field.ttl_seconds)
+        groups.setdefault(group, []).append((position, field))
+        for name, kind in zip(field.join_keys, field.join_key_types, strict=True):
+            types[name] = _with(types.get(name, ()), kind)
+            entity_inputs.add(name)
+        _check_key(field)
+    members = list(groups.values())
+    keys = list(dict.fromkeys((one[0][1].join_keys, one[0][1].join_key_types) for one in members))
+    read_of: list[int | None] = [None] * len(schema.fields)
+    for number, group_members in enumerate(members):
+        for position, _ in group_members:
+            read_of[position] = number
+    return VectorPlan(
+        schema=schema,
+        width=len(schema.fields),
+        defaults=np.array(schema.defaults, dtype=np.float64),
+        requests=tuple(requests),
+        request_columns=_columns([position for position, _ in requests]),
+        keys=tuple(EntityKey(names, entity_key_maker(names, kinds)) for names, kinds in keys),
+        reads=tuple(_read(one, keys) for one in members),
+        read_of=tuple(read_of),
+        input_types=types,
+        checks=tuple(
+            (name, frozenset.intersection(*(_TYPES[kind] for kind in kinds)))
+            for name, kinds in types.items()
+        ),
+        entity_inputs=frozenset(entity_inputs),
+    )
+
+
+def check_rows(plan: VectorPlan, first: int, rows: Sequence[Mapping[str, Scalar]]) -> CheckedRows:
+    """Check the inputs of rows and find out what to read for them.
+
+    Args:
+        plan: of the model.
+        first: number of the first of them in the request, for messages.
+        rows: input name -> value.
+
+    Raises:
+        InvalidRequestError: an input is missing, unknown, of the wrong type, NaN or infinite.
+    """
+    names = plan.input_types.keys()
+    request_names = [field.name for _, field in plan.requests]
+    given: list[list[float]] = []
+    wanted: list[list[Wanted | None]] = [[] for _ in plan.reads]
+    for number, inputs in enumerate(rows, first):
+        if inputs.keys() != names:
+            raise InvalidRequestError(_wrong_names(plan, number, inputs))
+        for name, kinds in plan.checks:
+            value = inputs[name]
+            kind = type(value)
+            if kind not in kinds or (kind is float and not math.isfinite(value)):  # type: ignore[arg-type]
+                raise InvalidRequestError(_wrong_value(plan, number, name, value))
+        given.append(
+            [_NAN if (value := inputs[name]) is None else float(value) for name in request_names]
+        )
+        keys = [_key(key, inputs) for key in plan.keys]
+        for read, asked in zip(plan.reads, wanted, strict=True):
+            key = keys[read.key]
+            asked.append(None if key is None else Wanted(read.source, key))
+    return CheckedRows(given, wanted)
+
+
+def _key(key: EntityKey, inputs: Mapping[str, Scalar]) -> bytes | None:
+    values = [inputs[name] for name in key.join_keys]
+    return None if None in values else key.make(values)  # type: ignore[arg-type]
+
+
+def _read(
+    members: list[tuple[int, VectorField]],
+    keys: list[tuple[tuple[str, ...], tuple[ValueType, ...]]],
+) -> ViewRead:
+    first = members[0][1]
+    positions = tuple(position for position, _ in members)
+    return ViewRead(
+        source=source(first.view, tuple(field.feature for _, field in members)),
+        positions=positions,
+        columns=_columns(positions),
+        key=keys.index((first.join_keys, first.join_key_types)),
+        ttl_us=round(first.ttl_seconds * 1_000_000),
+    )
+
+
+def _columns(positions: Sequence[int]) -> slice | tuple[int, ...]:
+    if positions and list(positions) == list(range(positions[0], positions[-1] + 1)):
+        return slice(positions[0], positions[-1] + 1)
+    return tuple(positions)
+
+
+def _check_key(field: VectorField) -> None:
+    sample = ["" if kind == "string" else 0 for kind in field.join_key_types]
+    try:
+        entity_key(field.join_keys, field.join_key_types, sample)
+    except ValueError as error:
+        raise ConfigurationError(f"field {field.name!r}: {error}") from error
+
+
+def _with(kinds: tuple[ValueType, ...], kind: ValueType) -> tuple[ValueType, ...]:
+    return kinds if kind in kinds else (*kinds, kind)
+
+
+def _wrong_names(plan: VectorPlan, row: int, inputs: Mapping[str, Scalar]) -> str:
+    absent = sorted(plan.input_types.keys() - inputs.keys())
+    if absent:
+        name = absent[0]
+        role = "entity key" if name in plan.entity_inputs else "request field"
+        kind = plan.input_types[name][0]
+        return f"rows[{row}]: {role} {name!r} ({kind}) is missing; give a value, or null if unknown"
+    unknown = min(inputs.keys() - plan.input_types.keys())
+    known = ", ".join(sorted(plan.input_types))
+    return f"rows[{row}]: unknown input {unknown!r:.100}; the inputs of this model are: {known}"
+
+
+def _wrong_value(plan: VectorPlan, row: int, name: str, value: Scalar) -> str:
+    """What is wrong with a value that is not of all the types that its input has to be."""
+    for kind in plan.input_types[name]:
+        if type(value) not in _TYPES[kind]:
+            is_now = _TYPE_NAMES.get(type(value), "that")
+            return f"rows[{row}]: input {name!r} must be {kind}, not {is_now}"
+    return f"rows[{row}]: input {name!r} is {value}; give a finite number, or null if unknown"
