@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PEERS := build/peers-venv
+CLIENTS := build/clients-venv
 TOOLS := build/tools
 UV_REQUIREMENT := uv>=0.9,<1
 
@@ -36,7 +37,7 @@ demo: install ## a year of real flights from log to scores; writes build/demo/re
 	$(BIN)/headwater demo
 
 # Tests of outages wait more than they work, so three files at a time share two cores well.
-test: install ## the whole test suite
+test: install $(CLIENTS)/.installed ## the whole test suite
 	$(BIN)/pytest --numprocesses 3 --dist loadfile $(PYTEST_ARGS)
 
 services: install ## real Kafka and Redis in the background, on 127.0.0.1:9092 and :6379
@@ -87,7 +88,7 @@ bench-windows: install $(PEERS)/.installed ## Headwater and what people would pi
 stubs: install ## the Python stubs, anew from proto/
 	$(call compile_protos,.)
 
-lock: | $(UV) ## both requirements*.lock from pyproject.toml (LOCK_ARGS=--upgrade: newest versions)
+lock: | $(UV) ## all requirements*.lock from pyproject.toml (LOCK_ARGS=--upgrade: newest versions)
 	$(UV) pip compile --quiet --universal --fork-strategy fewest --generate-hashes \
 		--python-version 3.11 --all-extras --group test --group check $(LOCK_ARGS) \
 		--custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
@@ -95,6 +96,9 @@ lock: | $(UV) ## both requirements*.lock from pyproject.toml (LOCK_ARGS=--upgrad
 	$(UV) pip compile --quiet --python-platform x86_64-manylinux_2_31 --generate-hashes \
 		--python-version 3.11 --group peers $(LOCK_ARGS) \
 		--custom-compile-command 'make lock' --output-file requirements-peers.lock
+	$(UV) pip compile --quiet --universal --generate-hashes \
+		--python-version 3.11 --group clients $(LOCK_ARGS) \
+		--custom-compile-command 'make lock' --output-file requirements-clients.lock
 
 clean: ## remove what was built and installed here, after ending what make services started
 	@test ! -d build/services || test ! -d $(VENV) || $(BIN)/python -m tests.services down
@@ -114,6 +118,13 @@ $(PEERS)/.installed: requirements-peers.lock | $(UV)
 	@$(PEERS)/bin/python -c '' 2>/dev/null || \
 		$(UV) venv --clear --no-python-downloads --python "$(PYTHON)" $(PEERS)
 	$(UV) pip sync --python $(PEERS)/bin/python --require-hashes requirements-peers.lock
+	@touch $@
+
+$(CLIENTS)/.installed: requirements-clients.lock | $(UV)
+	@$(need_python)
+	@$(CLIENTS)/bin/python -c '' 2>/dev/null || \
+		$(UV) venv --clear --no-python-downloads --python "$(PYTHON)" $(CLIENTS)
+	$(UV) pip sync --python $(CLIENTS)/bin/python --require-hashes requirements-clients.lock
 	@touch $@
 
 # Debian's Python may come without venv, others without pip: either will do.
