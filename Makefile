@@ -96,7 +96,7 @@ lock: | $(UV) ## all requirements*.lock from pyproject.toml (LOCK_ARGS=--upgrade
 	$(UV) pip compile --quiet --python-platform x86_64-manylinux_2_31 --generate-hashes \
 		--python-version 3.11 --group peers $(LOCK_ARGS) \
 		--custom-compile-command 'make lock' --output-file requirements-peers.lock
-	$(UV) pip compile --quiet --universal --generate-hashes \
+	$(UV) pip compile --quiet --universal --fork-strategy fewest --generate-hashes \
 		--python-version 3.11 --group clients $(LOCK_ARGS) \
 		--custom-compile-command 'make lock' --output-file requirements-clients.lock
 
