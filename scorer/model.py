@@ -6,14 +6,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from contracts.manifest import Manifest
 from scorer.errors import ConfigurationError, ModelFaultError
+from scorer.onnx_runtime import Runtime, first_line
 from scorer.vector_plan import VectorPlan, plan_vector
 
 INPUT = "features"
 OUTPUT = "score"
+# Bigger models are no linear ones: nobody needs their bytes once they are loaded.
+_ONNX_BYTES_KEPT_MAX = 1024 * 1024
+_PROBE_ROWS = 8
+_CPU = Runtime()
 
 
 class UnusableModelError(Exception):
@@ -21,28 +25,38 @@ class UnusableModelError(Exception):
 
 
 class LoadedModel:
-    """One version in memory. Attributes: ``manifest`` and ``plan``, its vector taken apart."""
+    """One version in memory.
 
-    def __init__(self, manifest: Manifest, onnx: bytes) -> None:
+    Attributes:
+        manifest: what the version is.
+        plan: its vector, taken apart.
+        onnx: the bytes it was loaded from; None if they are more than 1 MiB.
+    """
+
+    def __init__(self, manifest: Manifest, onnx: bytes, runtime: Runtime = _CPU) -> None:
         """Build the session, check inputs and outputs, and score the default vector once.
 
         Takes milliseconds of CPU: not for the event loop.
+
+        Args:
+            manifest: of the version.
+            onnx: its model; ``manifest.sha256`` is theirs.
+            runtime: runs it; one thread of the CPU if it is left out.
 
         Raises:
             UnusableModelError: ONNX Runtime refuses it, or it does not do what the manifest says.
         """
         self.manifest = manifest
+        self.onnx = onnx if len(onnx) <= _ONNX_BYTES_KEPT_MAX else None
         try:
             self.plan: VectorPlan = plan_vector(manifest.schema)
         except ConfigurationError as error:
             raise UnusableModelError(str(error)) from error
         try:
-            self._session = onnxruntime.InferenceSession(
-                onnx, _session_options(), providers=["CPUExecutionProvider"]
-            )
+            self._session = runtime.session(onnx, manifest.sha256, _probe(manifest))
         except Exception as error:
             # ONNX Runtime raises a type of its own for each status, without a common base.
-            raise UnusableModelError(f"ONNX Runtime refuses it: {_first_line(error)}") from error
+            raise UnusableModelError(f"ONNX Runtime refuses it: {first_line(error)}") from error
         self._check_signature()
         defaults = np.array([manifest.schema.defaults] * 2, dtype=np.float64)
         for rows in (1, 2):
@@ -67,7 +81,7 @@ class LoadedModel:
         try:
             output: Any = self._session.run([OUTPUT], {INPUT: matrix})[0]
         except Exception as error:
-            raise ModelFaultError(f"{self} failed in ONNX Runtime: {_first_line(error)}") from error
+            raise ModelFaultError(f"{self} failed in ONNX Runtime: {first_line(error)}") from error
         scores = np.asarray(output, dtype=np.float64).reshape(-1)
         if len(scores) != len(matrix):
             raise ModelFaultError(f"{self} gave {len(scores)} scores for {len(matrix)} rows")
@@ -90,15 +104,9 @@ class LoadedModel:
             raise UnusableModelError(f"it must have an output {OUTPUT!r}, tensor(double)")
 
 
-def _session_options() -> onnxruntime.SessionOptions:
-    options = onnxruntime.SessionOptions()
-    # A row takes microseconds: handing it to other threads costs more than it saves.
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    # Errors come as exceptions; the library's own lines on stderr would only repeat them.
-    options.log_severity_level = 4
-    return options
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0][:300]
+def _probe(manifest: Manifest) -> npt.NDArray[np.float64]:
+    """Rows to tell by whether a graph is what it was: the defaults, and some around them."""
+    defaults = np.array(manifest.schema.defaults, dtype=np.float64)
+    around = np.random.default_rng(0).normal(size=(_PROBE_ROWS, len(defaults)))
+    around[0] = 0.0
+    return defaults + around * np.maximum(1.0, np.abs(defaults))
