@@ -12,15 +12,18 @@ from pathlib import Path
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from contracts.model_repository import ModelRepository
 from contracts.scorer_settings import ScorerSettings
 from contracts.settings import split_address
+from scorer import inference
 from scorer.batcher import Batcher, BatchLimits
-from scorer.callers import OpenDoor
 from scorer.calls import Calls
+from scorer.entrance import open_entrance
 from scorer.errors import ConfigurationError
+from scorer.foreign import open_inference_pb2, open_inference_pb2_grpc
+from scorer.foreign.pool import pool_of
 from scorer.messages import Messages
 from scorer.metrics import ScorerMetrics
 from scorer.model_pool import ModelPool
@@ -54,7 +57,8 @@ async def serve(
         ready: called once with the address (``host:port``) when calls are answered.
 
     Raises:
-        ConfigurationError: an address is taken, or the online store cannot be set up.
+        ConfigurationError: an address is taken, the online store cannot be set up, or the
+            entrance: see ``open_entrance``.
         SettingsError: the settings of Kafka cannot be used.
     """
     stop = asyncio.Event()
@@ -76,15 +80,19 @@ async def serve(
 @contextlib.asynccontextmanager
 async def running(settings: ScorerSettings, repo_dir: Path) -> AsyncIterator[str]:
     """A scorer that runs as long as the context; gives its address. Raises as ``serve``."""
+    entrance = open_entrance(settings)
     metrics = ScorerMetrics()
     predictions = open_prediction_log(settings, metrics)
     reader = open_online_store(repo_dir)
     pool = ModelPool(ModelRepository(settings.model_repository), _PINNED_MAX, metrics.swapped)
     batcher = Batcher(reader, metrics, _batch_limits(settings))
-    calls = Calls(metrics, OpenDoor(), settings.default_deadline_seconds)
+    calls = Calls(metrics, entrance.callers, settings.default_deadline_seconds)
     scoring = Scoring(pool, batcher, metrics, settings.rows_per_request_max, _clock_us, predictions)
     streams = Streams(calls, settings.stream_in_flight_max)
     service = ScorerService(calls, pool, scoring, Messages(), streams)
+    inference_service = inference.InferenceService(
+        calls, scoring, pool.models, settings.rows_per_request_max
+    )
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(reader.close)
         if settings.metrics_address:
@@ -92,16 +100,28 @@ async def running(settings: ScorerSettings, repo_dir: Path) -> AsyncIterator[str
         await pool.poll()
         watcher = asyncio.create_task(pool.watch(settings.model_poll_seconds))
         stack.push_async_callback(_cancelled, watcher)
+        follower = asyncio.create_task(entrance.watch())
+        stack.push_async_callback(_cancelled, follower)
         server = _server(settings)
         status = health.aio.HealthServicer()
         scorer_pb2_grpc.add_ScorerServiceServicer_to_server(service, server)
+        open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
+            inference_service, server
+        )
         health_pb2_grpc.add_HealthServicer_to_server(status, server)
         reflection.enable_server_reflection(
-            (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+            (SERVICE, inference.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME),
+            server,
+            pool=pool_of(
+                scorer_pb2.DESCRIPTOR,
+                open_inference_pb2.DESCRIPTOR,
+                health_pb2.DESCRIPTOR,
+                reflection_pb2.DESCRIPTOR,
+            ),
         )
-        address = _listen(server, settings.scorer_address)
+        address = _listen(server, settings.scorer_address, entrance.credentials)
         await server.start()
-        for name in ("", SERVICE):
+        for name in ("", SERVICE, inference.SERVICE):
             await status.set(name, health_pb2.HealthCheckResponse.SERVING)
         _log.info("serving", address=address, models=dict(pool.models()))
         if predictions is not None:
@@ -144,10 +164,15 @@ def _server(settings: ScorerSettings) -> grpc.aio.Server:
     )
 
 
-def _listen(server: grpc.aio.Server, address: str) -> str:
+def _listen(
+    server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None
+) -> str:
     """Bind, and give the address with the port that port 0 stands for."""
     try:
-        port = server.add_insecure_port(address)
+        if credentials is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise ConfigurationError(
             f"cannot listen on {address}: set HEADWATER_SCORER_ADDRESS to a free one"
