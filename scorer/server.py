@@ -7,6 +7,7 @@ import contextlib
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -22,12 +23,15 @@ from scorer.batcher import Batcher, BatchLimits
 from scorer.calls import Calls
 from scorer.entrance import open_entrance
 from scorer.errors import ConfigurationError
+from scorer.explain_calls import ExplainCalls
 from scorer.foreign import open_inference_pb2, open_inference_pb2_grpc
 from scorer.foreign.pool import pool_of
 from scorer.messages import Messages
 from scorer.metrics import ScorerMetrics
+from scorer.model import LoadedModel
 from scorer.model_pool import ModelPool
 from scorer.online_store import open_online_store
+from scorer.onnx_runtime import open_runtime
 from scorer.prediction_log import open_prediction_log
 from scorer.scoring import Scoring
 from scorer.service import ScorerService
@@ -58,7 +62,7 @@ async def serve(
 
     Raises:
         ConfigurationError: an address is taken, the online store cannot be set up, or the
-            entrance: see ``open_entrance``.
+            entrance: see ``open_entrance``; or ONNX Runtime: see ``open_runtime``.
         SettingsError: the settings of Kafka cannot be used.
     """
     stop = asyncio.Event()
@@ -84,17 +88,25 @@ async def running(settings: ScorerSettings, repo_dir: Path) -> AsyncIterator[str
     metrics = ScorerMetrics()
     predictions = open_prediction_log(settings, metrics)
     reader = open_online_store(repo_dir)
-    pool = ModelPool(ModelRepository(settings.model_repository), _PINNED_MAX, metrics.swapped)
+    runtime = open_runtime(settings.onnx_providers, settings.onnx_threads, settings.onnx_cache_dir)
+    pool = ModelPool(
+        ModelRepository(settings.model_repository),
+        _PINNED_MAX,
+        metrics.swapped,
+        partial(LoadedModel, runtime=runtime),
+    )
     batcher = Batcher(reader, metrics, _batch_limits(settings))
     calls = Calls(metrics, entrance.callers, settings.default_deadline_seconds)
     scoring = Scoring(pool, batcher, metrics, settings.rows_per_request_max, _clock_us, predictions)
     streams = Streams(calls, settings.stream_in_flight_max)
-    service = ScorerService(calls, pool, scoring, Messages(), streams)
+    explain_calls = ExplainCalls(scoring, settings.explain_samples_max)
+    service = ScorerService(calls, pool, scoring, Messages(), streams, explain_calls)
     inference_service = inference.InferenceService(
         calls, scoring, pool.models, settings.rows_per_request_max
     )
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(reader.close)
+        stack.callback(explain_calls.close)
         if settings.metrics_address:
             stack.callback(_serve_metrics(metrics, settings.metrics_address))
         await pool.poll()

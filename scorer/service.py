@@ -8,6 +8,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from scorer.calls import Call, Calls, Context
 from scorer.errors import InvalidRequestError
+from scorer.explain_calls import ExplainCalls
 from scorer.messages import Messages, rows_of, to_us
 from scorer.model_pool import ModelPool
 from scorer.scoring import Scoring
@@ -21,7 +22,13 @@ class ScorerService(scorer_pb2_grpc.ScorerServiceServicer):
     """Answers calls with what the pool and the scoring give."""
 
     def __init__(
-        self, calls: Calls, pool: ModelPool, scoring: Scoring, messages: Messages, streams: Streams
+        self,
+        calls: Calls,
+        pool: ModelPool,
+        scoring: Scoring,
+        messages: Messages,
+        streams: Streams,
+        explain_calls: ExplainCalls,
     ) -> None:
         """``calls`` runs the work of each call."""
         self._calls = calls
@@ -29,6 +36,7 @@ class ScorerService(scorer_pb2_grpc.ScorerServiceServicer):
         self._scoring = scoring
         self._messages = messages
         self._streams = streams
+        self._explain_calls = explain_calls
 
     async def Score(  # noqa: N802 - gRPC names it
         self, request: scorer_pb2.ScoreRequest, context: Context
@@ -43,6 +51,13 @@ class ScorerService(scorer_pb2_grpc.ScorerServiceServicer):
         method = f"{NAME}/ScoreStream"
         async for answer in self._streams.answer(method, self.score, request_iterator, context):
             yield answer
+
+    async def Explain(  # noqa: N802 - gRPC names it
+        self, request: scorer_pb2.ExplainRequest, context: Context
+    ) -> scorer_pb2.ExplainResponse:
+        """See the proto."""
+        method = f"{NAME}/Explain"
+        return await self._calls.answer(method, self._explain_calls.explain, request, context)
 
     async def ListModels(  # noqa: N802 - gRPC names it
         self, request: scorer_pb2.ListModelsRequest, context: Context
