@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -36,7 +36,7 @@ class InferenceService(wire_grpc.GRPCInferenceServiceServicer):
         self,
         calls: Calls,
         scoring: Scoring,
-        serving: Callable[[], Sequence[tuple[str, str]]],
+        serving: Callable[[], Sequence[tuple[str, Mapping[str, str]]]],
         rows_max: int,
     ) -> None:
         """Put the parts together.
@@ -44,8 +44,7 @@ class InferenceService(wire_grpc.GRPCInferenceServiceServicer):
         Args:
             calls: runs the work of each call.
             scoring: scores.
-            serving: gives (model, version of its champion) of all known models; the version is
-                empty where none can serve.
+            serving: gives (model, channel -> version that serves there) of all known models.
             rows_max: rows in one request.
         """
         self._calls = calls
@@ -96,7 +95,9 @@ class InferenceService(wire_grpc.GRPCInferenceServiceServicer):
     async def _ready(
         self, request: wire.ServerReadyRequest, call: Call
     ) -> wire.ServerReadyResponse:
-        return wire.ServerReadyResponse(ready=all(champion for _, champion in self._serving()))
+        return wire.ServerReadyResponse(
+            ready=all("champion" in channels for _, channels in self._serving())
+        )
 
     async def _model_ready(
         self, request: wire.ModelReadyRequest, call: Call

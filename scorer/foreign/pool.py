@@ -9,8 +9,10 @@ pools have the same bytes but are different classes: also ``Timestamp`` here is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from google.protobuf import timestamp_pb2
-from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 
 _POOL = DescriptorPool()
@@ -23,7 +25,26 @@ def Default() -> DescriptorPool:  # noqa: N802 - the stubs call it so
     return _POOL
 
 
-def pool_of(*files: FileDescriptor) -> DescriptorPool:
+class File(Protocol):
+    """A file descriptor: protobuf's stubs have one type of it for each implementation."""
+
+    @property
+    def name(self) -> str:
+        """Its path."""
+        ...
+
+    @property
+    def serialized_pb(self) -> bytes:
+        """Its ``FileDescriptorProto``."""
+        ...
+
+    @property
+    def dependencies(self) -> Sequence[File]:
+        """What it imports."""
+        ...
+
+
+def pool_of(*files: File) -> DescriptorPool:
     """A new pool with these files and all that they import, whichever pool they come from.
 
     Server reflection takes one pool; the services that we show live in two.
@@ -35,7 +56,7 @@ def pool_of(*files: FileDescriptor) -> DescriptorPool:
     return pool
 
 
-def _add(pool: DescriptorPool, file: FileDescriptor, added: set[str]) -> None:
+def _add(pool: DescriptorPool, file: File, added: set[str]) -> None:
     if file.name in added:
         return
     added.add(file.name)
