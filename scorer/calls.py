@@ -166,6 +166,9 @@ class Calls:
         """Who calls. Raise StoppingError or UnauthenticatedError where nobody is let in."""
         if self._refusing:
             raise StoppingError("the scorer is stopping; try again")
+        return self._caller(context)
+
+    def _caller(self, context: Context) -> Caller:
         return self._callers.identify(
             tuple(context.invocation_metadata() or ()), context.auth_context
         )
@@ -224,12 +227,21 @@ class Stream:
         """The result of ``work`` and None, or None and what it failed with."""
         call = Call(self._method, time.perf_counter(), self._caller)
         calls = self._calls
+
+        async def let_in(request: _Request, call: Call) -> _Answer:
+            # A token may expire, and its key be taken away, while a stream lasts.
+            call.caller = calls._caller(self._context)
+            return await work(request, call)
+
         for witness in calls._witnesses:
             witness.begun(call, self._context)
         try:
-            answer, text = await calls._worked(call, work, request, calls._default_deadline_seconds)
+            answer, text = await calls._worked(
+                call, let_in, request, calls._default_deadline_seconds
+            )
         finally:
             call.seconds = time.perf_counter() - call.started
+            calls._metrics.answered_in_stream(call.method, call.code.name, call.seconds)
             for witness in calls._witnesses:
                 witness.ended(call)
         return answer, (None if call.code is grpc.StatusCode.OK else (call.code, text))
