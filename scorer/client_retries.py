@@ -14,8 +14,8 @@ from scorer.client_errors import ScorerCallError
 _RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 # gRPC has one code for "too busy" and for "too big", and only its own text tells them apart.
 _TOO_BIG = "larger than max"
-# 2 ** 30 pauses of a nanosecond are a second; past it the exponent only makes numbers huge.
-_DOUBLINGS_MAX = 30
+# 2.0 ** 1024 is an OverflowError.
+_DOUBLINGS_MAX = 1_000
 
 
 @dataclass(frozen=True)
