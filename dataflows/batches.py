@@ -161,13 +161,18 @@ class ShardOutput:
 
 @dataclass(frozen=True)
 class SpineRows:
-    """Moments at which a prediction is wanted; ``reads`` is how many views will answer each."""
+    """Moments at which a prediction is wanted.
+
+    ``request`` has a column for each request field of the schema that is a number, ``texts`` a list
+    for each that is a string; ``reads`` is how many views will answer each row.
+    """
 
     keys: list[str]
     effective_us: Ints
     ranks: Ints
     request: Floats
     reads: Ints
+    texts: tuple[list[str | None], ...] = ()
 
 
 @dataclass(frozen=True)

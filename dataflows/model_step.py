@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from contracts.on_demand import Failure, OnDemandViews
 from contracts.plan import ModelPlan, Plan, View
 from dataflows.batches import (
     Floats,
@@ -26,15 +27,26 @@ from dataflows.watermark import NOT_YET, WatermarkTable
 
 
 @dataclass(frozen=True)
+class Unpredicted:
+    """A spine row that an on-demand view failed at, so that it has no vector."""
+
+    rank: int
+    key: str
+    failure: Failure
+
+
+@dataclass(frozen=True)
 class Step:
     """What came of one batch: what was learned, complete up to ``watermark_us`` (exclusive).
 
-    ``offsets`` says up to which record of each partition (by number) labels were taken.
+    ``offsets`` says up to which record of each partition (by number) labels were taken;
+    ``unpredicted`` is what was left out.
     """
 
     watermark_us: int
     learned: Learned
     offsets: dict[int, int]
+    unpredicted: tuple[Unpredicted, ...] = ()
 
 
 class ModelStep:
@@ -42,7 +54,13 @@ class ModelStep:
 
     def __init__(self, plan: Plan, model: ModelPlan, spec: LearnerSpec, partitions: int) -> None:
         self._model = model
+        self._on_demand = OnDemandViews(model.schema)
         self._columns = {name: _columns(plan.view(name), model) for name in model.views}
+        self._request = [
+            place
+            for place, field in enumerate(model.schema.places)
+            if field.kind == "request" and field.dtype != "string"
+        ]
         self._clocks = WatermarkTable(partitions)
         self._learner = Learner(spec)
         self._spine: list[SpineRows] = []
@@ -140,16 +158,17 @@ class ModelStep:
         if self._spine:
             return _join_spine(self._spine)
         none = np.empty(0, np.int64)
-        request = sum(f.kind == "request" for f in self._model.schema.fields)
-        return SpineRows([], none, none, np.empty((0, request)), none)
+        texts: tuple[list[str | None], ...] = tuple([] for _ in self._on_demand.text_inputs)
+        return SpineRows([], none, none, np.empty((0, len(self._request))), none, texts)
 
     def _vectors(self, spine: SpineRows) -> tuple[Floats, Any]:
-        """(float64[n, d] with NaN for what is missing, bool[n] whether all reads are there)."""
-        fields = self._model.schema.fields
-        matrix = np.full((len(spine.ranks), len(fields)), np.nan)
+        """(float64[n, P] with NaN for what is missing, bool[n] whether all reads are there).
+
+        There is a column for each of ``schema.places``; nothing is derived yet.
+        """
+        matrix = np.full((len(spine.ranks), len(self._model.schema.places)), np.nan)
         answers = np.zeros(len(spine.ranks), np.int64)
-        request = [i for i, f in enumerate(fields) if f.kind == "request"]
-        matrix[:, request] = spine.request
+        matrix[:, self._request] = spine.request
         for name, reads in self._reads.items():
             found, values = reads.find(spine.ranks)
             if not found.any():
@@ -163,10 +182,11 @@ class ModelStep:
         due = spine.effective_us < limit_us
         rows = np.flatnonzero(due)
         order = rows[np.lexsort((spine.ranks[rows], spine.effective_us[rows]))]
+        order, vectors, unpredicted = self._derived(spine, matrix, order)
         predictions = Predictions(
             [spine.keys[i] for i in order],
             np.maximum(spine.effective_us[order], self._done_us),
-            matrix[order],
+            vectors,
         )
         labels = self._due_labels(limit_us)
         self._spine = [_take_spine(spine, np.flatnonzero(~due))]
@@ -174,7 +194,28 @@ class ModelStep:
             reads.drop(spine.ranks[due])
         learned = self._learner.advance(predictions, labels, limit_us)
         self._done_us = limit_us
-        return Step(limit_us, learned, dict(self._offsets))
+        return Step(limit_us, learned, dict(self._offsets), unpredicted)
+
+    def _derived(
+        self, spine: SpineRows, matrix: Floats, rows: Ints
+    ) -> tuple[Ints, Floats, tuple[Unpredicted, ...]]:
+        """(those of the rows that have vectors, float64[n, d] these, the other rows)."""
+        values = matrix[rows]
+        if not self._model.schema.on_demand:
+            return rows, values, ()
+        names = self._on_demand.text_inputs
+        texts = {
+            name: [column[i] for i in rows] for name, column in zip(names, spine.texts, strict=True)
+        }
+        failures = self._on_demand.fill(values, texts)
+        is_good = np.ones(len(rows), np.bool_)
+        is_good[list(failures)] = False
+        unpredicted = tuple(
+            Unpredicted(int(spine.ranks[rows[at]]), spine.keys[rows[at]], failure)
+            for at, failure in sorted(failures.items())
+        )
+        vectors = values[is_good, : len(self._model.schema.fields)]
+        return rows[is_good], np.ascontiguousarray(vectors), unpredicted
 
     def _due_labels(self, limit_us: int) -> Labels:
         if not self._labels:
@@ -200,7 +241,11 @@ class ModelStep:
 def _columns(view: View, model: ModelPlan) -> tuple[list[int], list[int]]:
     """(places in the model's vector, columns of the view's values) of what the model reads."""
     order = [aggregate.feature for aggregate in view.aggregates]
-    fields = [(i, f.feature) for i, f in enumerate(model.schema.fields) if f.view == view.name]
+    fields = [
+        (place, field.feature)
+        for place, field in enumerate(model.schema.places)
+        if field.kind == "feature" and field.view == view.name
+    ]
     return [place for place, _ in fields], [order.index(feature) for _, feature in fields]
 
 
@@ -213,11 +258,19 @@ def _join_spine(parts: list[SpineRows]) -> SpineRows:
         np.concatenate([p.ranks for p in parts]),
         np.concatenate([p.request for p in parts]),
         np.concatenate([p.reads for p in parts]),
+        tuple(
+            [t for column in columns for t in column]
+            for columns in zip(*(p.texts for p in parts), strict=True)
+        ),
     )
 
 
 def _take_spine(spine: SpineRows, rows: Ints) -> SpineRows:
-    keys = [spine.keys[i] for i in rows]
     return SpineRows(
-        keys, spine.effective_us[rows], spine.ranks[rows], spine.request[rows], spine.reads[rows]
+        [spine.keys[i] for i in rows],
+        spine.effective_us[rows],
+        spine.ranks[rows],
+        spine.request[rows],
+        spine.reads[rows],
+        tuple([column[i] for i in rows] for column in spine.texts),
     )

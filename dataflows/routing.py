@@ -220,7 +220,9 @@ class ModelRouter:
 
     def __init__(self, plan: Plan, model: ModelPlan) -> None:
         self._model = model
-        self._request = [f.name for f in model.schema.fields if f.kind == "request"]
+        request = [f for f in model.schema.places if f.kind == "request"]
+        self._request = [f.name for f in request if f.dtype != "string"]
+        self._texts = [f.name for f in request if f.dtype == "string"]
         self._label = compile_label(model.label_value)
         self._join_keys = [plan.view(name).join_keys for name in model.views]
 
@@ -246,7 +248,8 @@ class ModelRouter:
                 whole &= np.array([value is not None for value in batch.columns[name]])
             reads += whole
         keys = batch.columns[self._model.spine_key]
-        return SpineRows(keys, batch.effective_us, batch.ranks, request, reads)
+        texts = tuple(list(batch.columns[name]) for name in self._texts)
+        return SpineRows(keys, batch.effective_us, batch.ranks, request, reads, texts)
 
     def _labels(self, batch: SourceBatch) -> LabelRows:
         columns = {name: _floats(batch.columns[name]) for name in self._label.columns}

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 
-from feast import FeatureService
+from feast import FeatureService, OnDemandFeatureView
+from feast.feature_view_projection import FeatureViewProjection
 
-from contracts.feature_schema import FeatureSchema, ValueType, VectorField
+from contracts.feature_schema import ValueType, VectorField
 from contracts.model_spec import Model
 from contracts.plan import ColumnType, ModelPlan, Topic, View
 from dataflows.definitions import tags
 from dataflows.definitions.errors import DefinitionError
+from dataflows.definitions.on_demand import (
+    CompiledOnDemand,
+    compile_on_demand,
+    schema_of,
+    stored_field,
+)
 from dataflows.definitions.topics import LONGEST, columns_of
 from dataflows.learning.export import UnsupportedEstimatorError, check_exportable
 from dataflows.learning.label_expression import LabelExpressionError, compile_label
@@ -22,13 +30,17 @@ _MICROSECOND = timedelta(microseconds=1)
 _NUMBERS: dict[ColumnType, ValueType] = {"float64": "float64", "int64": "int64", "bool": "bool"}
 
 
+@dataclass(frozen=True)
+class Defined:
+    """What models can read, by name: views that the engine runs, on-demand views, and services."""
+
+    views: Mapping[str, View]
+    on_demand: Mapping[str, OnDemandFeatureView]
+    services: Mapping[str, FeatureService]
+
+
 def compile_model(
-    model: Model,
-    spine: Topic,
-    label: Topic,
-    views: Mapping[str, View],
-    services: Mapping[str, FeatureService],
-    project: str,
+    model: Model, spine: Topic, label: Topic, defined: Defined, project: str
 ) -> ModelPlan:
     """The executable form of a model; raise DefinitionError naming the model."""
     where = f"model {model.name!r}"
@@ -44,14 +56,16 @@ def compile_model(
     _check_key(label, model.label.key, f"{where}: label key")
     _check_label(model, label, where)
     _check_learner(model, where)
-    fields = _request_fields(model, spine, where) + _feature_fields(
-        model, spine, views, services, where
-    )
+    fields = _request_fields(model, spine, where)
+    more, on_demand = _feature_fields(model, spine, defined, where)
+    fields += more
     if not fields:
         raise DefinitionError(f"{where} has neither features nor request fields")
     unknown = sorted(set(model.defaults) - {field.name for field in fields})
     if unknown:
         raise DefinitionError(f"{where}: defaults name {unknown[0]!r}, which is not in its vector")
+    schema = schema_of(project, fields, on_demand)
+    stored = [field.view for field in schema.places if field.kind == "feature"]
     return ModelPlan(
         name=model.name,
         spine_topic=spine.name,
@@ -61,8 +75,8 @@ def compile_model(
         label_value=model.label.value,
         label_timeout_us=model.label.timeout // _MICROSECOND,
         publish_every_us=model.publish_every // _MICROSECOND,
-        views=tuple(dict.fromkeys(field.view for field in fields if field.view)),
-        schema=FeatureSchema(project, tuple(fields)),
+        views=tuple(dict.fromkeys(stored)),
+        schema=schema,
     )
 
 
@@ -106,35 +120,56 @@ def _request_fields(model: Model, spine: Topic, where: str) -> list[VectorField]
 
 
 def _feature_fields(
-    model: Model,
-    spine: Topic,
-    views: Mapping[str, View],
-    services: Mapping[str, FeatureService],
-    where: str,
-) -> list[VectorField]:
+    model: Model, spine: Topic, defined: Defined, where: str
+) -> tuple[list[VectorField], list[CompiledOnDemand]]:
     if model.features is None:
-        return []
-    if model.features not in services:
+        return [], []
+    if model.features not in defined.services:
         raise DefinitionError(f"{where}: feature service {model.features!r} is not defined")
-    service = services[model.features]
+    service = defined.services[model.features]
     _check_service(service, where)
     fields: list[VectorField] = []
+    on_demand: list[CompiledOnDemand] = []
     for projection in service.feature_view_projections:
-        if projection.name not in views:
+        _check_projection(projection, model, where)
+        if projection.name in defined.on_demand:
+            view = defined.on_demand[projection.name]
+            compiled = compile_on_demand(view, projection, spine, defined.views, where)
+            fields += _derived_fields(compiled, model)
+            on_demand.append(compiled)
+            names = [field.view for field in compiled.inputs if field.view]
+        elif projection.name in defined.views:
+            found = defined.views[projection.name]
+            fields += [_feature_field(found, one.name, model, where) for one in projection.features]
+            names = [projection.name]
+        else:
             raise DefinitionError(
                 f"{where}: feature service {model.features!r} has {projection.name!r}, which is "
-                "not a stream feature view of definitions.py; only those can be executed"
+                "not a stream feature view or on-demand view of definitions.py; only those can be "
+                "executed"
             )
-        if projection.name_alias or projection.join_key_map:
-            raise DefinitionError(
-                f"{where}: with_name and with_join_key_map cannot be executed "
-                f"({projection.name!r} in {model.features!r})"
-            )
-        view = views[projection.name]
-        _check_join_keys(view, spine, where)
-        fields += [_feature_field(view, field.name, model, where) for field in projection.features]
+        for name in names:
+            _check_join_keys(defined.views[name], spine, where)
     if len({field.name for field in fields}) < len(fields):
         raise DefinitionError(f"{where}: a feature stands twice in {model.features!r}")
+    return fields, on_demand
+
+
+def _check_projection(projection: FeatureViewProjection, model: Model, where: str) -> None:
+    if projection.name_alias or projection.join_key_map:
+        raise DefinitionError(
+            f"{where}: with_name and with_join_key_map cannot be executed "
+            f"({projection.name!r} in {model.features!r})"
+        )
+
+
+def _derived_fields(compiled: CompiledOnDemand, model: Model) -> list[VectorField]:
+    view = compiled.view.name
+    fields = []
+    for feature, kind in compiled.outputs.items():
+        name = f"{view}:{feature}"
+        default = model.defaults.get(name, 0.0)
+        fields.append(VectorField(name, "derived", kind, default, view, feature))
     return fields
 
 
@@ -153,23 +188,13 @@ def _check_service(service: FeatureService, where: str) -> None:
 
 def _feature_field(view: View, feature: str, model: Model, where: str) -> VectorField:
     name = f"{view.name}:{feature}"
-    dtype = {a.feature: a.dtype for a in view.aggregates}[feature]
-    if dtype == "string":
+    field = stored_field(view, feature, model.defaults.get(name, 0.0))
+    if field.dtype == "string":
         raise DefinitionError(
             f"{where}: feature {name!r} is a String, and a vector holds numbers; name the others "
             f"in the service, as in {view.name}[['...']]"
         )
-    return VectorField(
-        name,
-        "feature",
-        dtype,
-        model.defaults.get(name, 0.0),
-        view=view.name,
-        feature=feature,
-        join_keys=view.join_keys,
-        join_key_types=view.join_key_types,
-        ttl_seconds=view.ttl_us / 1e6,
-    )
+    return field
 
 
 def _check_join_keys(view: View, spine: Topic, where: str) -> None:

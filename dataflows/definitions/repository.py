@@ -19,15 +19,16 @@ from types import ModuleType
 from typing import Any
 
 import yaml
-from feast import Entity, FeatureService, StreamFeatureView
+from feast import Entity, FeatureService, OnDemandFeatureView, StreamFeatureView
 from feast.base_feature_view import BaseFeatureView
 from feast.errors import FeastModuleImportError
 
 from contracts.model_spec import Model
-from contracts.plan import Plan, Topic, View
+from contracts.plan import ModelPlan, Plan, Topic, View
 from dataflows.definitions import tags
 from dataflows.definitions.errors import DefinitionError
-from dataflows.definitions.models import compile_model
+from dataflows.definitions.models import Defined, compile_model
+from dataflows.definitions.on_demand import try_on_sample
 from dataflows.definitions.topics import compile_topic
 from dataflows.definitions.transforms import TransformFunction
 from dataflows.definitions.views import compile_view
@@ -103,14 +104,17 @@ def compile_plan(directory: Path, project: str, objects: Iterable[Any]) -> Compi
             transforms[view.name] = compiled.transform
         if compiled.note:
             notes.append(compiled.note)
-    models = {}
+    on_demand = {view.name: view for view in _of_type(found, OnDemandFeatureView)}
+    defined = Defined(views, on_demand, services)
+    models: dict[str, ModelPlan] = {}
     for model in _of_type(found, Model):
         spine = _same_topic(topics, compile_topic(model.spine, model.name), model.name)
         label = compile_topic(model.label.source, model.name)
         label = _same_topic(topics, label, model.name)
         if model.name in models:
             raise DefinitionError(f"model {model.name!r} is defined twice; rename one")
-        models[model.name] = compile_model(model, spine, label, views, services, project)
+        made = models[model.name] = compile_model(model, spine, label, defined, project)
+        notes += try_on_sample(made.schema, f"model {model.name!r}")
     if not views and not models:
         raise DefinitionError("definitions.py has no StreamFeatureView and no Model; add one")
     plan = Plan(

@@ -112,7 +112,7 @@ def _file(function: Any) -> str:
 
 def _used(function: FunctionType) -> dict[str, Any]:
     """Globals of its module and outer variables that a function reads, in inner functions too."""
-    names = set(_globals_read(function.__code__))
+    names = set(globals_read(function.__code__))
     used = {name: value for name, value in function.__globals__.items() if name in names}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
@@ -123,17 +123,23 @@ def _used(function: FunctionType) -> dict[str, Any]:
     return used
 
 
-def _globals_read(code: CodeType) -> Iterator[str]:
+def globals_read(code: CodeType) -> Iterator[str]:
+    """Names of globals that some code reads, in inner functions too; some more than once."""
     for instruction in dis.get_instructions(code):
         if instruction.opname in _LOADS:
             yield str(instruction.argval)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _globals_read(constant)
+            yield from globals_read(constant)
 
 
 def _source(code: CodeType) -> str:
     """The function as Python writes it, or its byte code if its file does not have it."""
+    return source_of(code) or _byte_code(code)
+
+
+def source_of(code: CodeType) -> str:
+    """The function as Python writes it, empty if its file does not have it."""
     try:
         tree = ast.parse(Path(code.co_filename).read_text(encoding="utf-8"))
     except (OSError, SyntaxError, UnicodeDecodeError):
@@ -145,7 +151,7 @@ def _source(code: CodeType) -> str:
         and getattr(node, "name", "<lambda>") == code.co_name
         and _first_line(node) == code.co_firstlineno
     ]
-    return "\n".join(found) or _byte_code(code)
+    return "\n".join(found)
 
 
 def _first_line(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> int:

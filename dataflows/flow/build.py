@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
 import bytewax.operators as op
+import numpy as np
 from bytewax.dataflow import Dataflow, Stream
 from bytewax.operators import KeyedStream
 
 from contracts.model_repository import ModelRepository
 from contracts.plan import ModelPlan, Plan
 from dataflows import tables
-from dataflows.batches import DeadLetter, ModelInput, ShardInput, ShardOutput, SourceBatch
+from dataflows.batches import (
+    DeadLetter,
+    ModelInput,
+    ShardInput,
+    ShardOutput,
+    SourceBatch,
+    split_ranks,
+)
 from dataflows.definitions.repository import Repository
 from dataflows.flow.dead_letter_sink import DeadLetterSink
 from dataflows.flow.identity import generation
@@ -57,12 +66,16 @@ def build_flow(repository: Repository, log: PlanLog, context: RunContext) -> Dat
     }
     streams = [op.flat_map("view_rows", plain, _view_rows(plan, specs))]
     versions: list[KeyedStream[NewVersions]] = []
+    letters = [op.flat_map("dead", batches, _dead_letters)]
     for model in plan.models:
         steps = _model(batches, plain, repository, model, len(partitions), context)
         streams.append(op.flat_map(f"model_rows_{model.name}", steps, _model_rows(model, context)))
         versions.append(
             op.flat_map(f"model_versions_{model.name}", steps, _versions(model, partitions))
         )
+        if model.schema.on_demand:
+            made = _unpredicted(model, partitions, context)
+            letters.append(op.flat_map(f"unpredicted_{model.name}", steps, made))
     if versions:
         names = [model.name for model in plan.models]
         merged = op.merge("all_versions", *versions)
@@ -71,8 +84,8 @@ def build_flow(repository: Repository, log: PlanLog, context: RunContext) -> Dat
         )
     rows = op.merge("all_rows", *streams)
     op.output("tables", rows, _table_sink(plan, specs, context))
-    letters = op.flat_map("dead", batches, _dead_letters)
-    op.output("dead_letters", letters, DeadLetterSink(plan, context))
+    dead = letters[0] if len(letters) == 1 else op.merge("all_letters", *letters)
+    op.output("dead_letters", dead, DeadLetterSink(plan, context))
     return flow
 
 
@@ -189,6 +202,24 @@ def _versions(model: ModelPlan, partitions: list[LogPartition]) -> Convert[Step,
             offsets = {names[number]: offset for number, offset in step.offsets.items()}
             learned = step.learned
             yield model.name, NewVersions(model.name, learned.versions, learned.refused, offsets)
+
+    return convert
+
+
+def _unpredicted(
+    model: ModelPlan, partitions: list[LogPartition], context: RunContext
+) -> Convert[Step, DeadLetter]:
+    by_number = {partition.number: partition for partition in partitions}
+
+    def convert(step: Step) -> Iterable[tuple[str, DeadLetter]]:
+        context.tally.add(bad=len(step.unpredicted))
+        for one in step.unpredicted:
+            (number,), (offset,) = split_ranks(np.array([one.rank]))
+            place = by_number[number]
+            # The record itself is long gone; the offset says where it stands.
+            record = json.dumps({"model": model.name, model.spine_key: one.key}).encode()
+            reason = f"model {model.name!r}: {one.failure} {one.failure.detail}".strip()
+            yield place.topic, DeadLetter(place.topic, place.partition, offset, record, reason)
 
     return convert
 

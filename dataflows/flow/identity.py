@@ -95,8 +95,11 @@ def identity_parts(
     )
     learners = [repr(repository.models[model.name].learner()) for model in plan.models]
     code = {name: code_of(repository.transforms[name]) for name in sorted(repository.transforms)}
+    made = [plan.project, plan.topics, views, plan.models, learners, code]
+    # The schema of a model says what its vector is; what is on demand of it stands apart.
+    made += [model.schema.fingerprint for model in plan.models if model.schema.on_demand]
     parts = {
-        "definitions": repr((plan.project, plan.topics, views, plan.models, learners, code)),
+        "definitions": repr(tuple(made)),
         "partitions": repr([log.kind, *(partition.name for partition in log.partitions)]),
         "HEADWATER_SHARDS": repr(settings.shards),
     }

@@ -139,7 +139,7 @@ REFUSED_SOURCES: dict[str, tuple[Callable[[], Objects], str]] = {
     ),
     "an on demand view in a model": (
         lambda: served(view(), on_demand_view()),
-        "has 'demanded', which is not a stream feature view",
+        "'demanded': its request field 'x' must be a float64 column of the spine 'payments'",
     ),
     "with_name": (
         lambda: served(v := view(), read=[v.with_name("x")]),
