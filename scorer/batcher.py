@@ -97,6 +97,7 @@ class Batcher:
         self._deadline: asyncio.TimerHandle | None = None
         # The loop itself holds tasks only weakly.
         self._batches: set[asyncio.Task[None]] = set()
+        metrics.in_flight.set_function(lambda: self._in_flight)
 
     async def score(self, model: LoadedModel, rows: CheckedRows, at_us: int) -> ScoredRows:
         """Score checked rows with that model, as of event time ``at_us`` (microseconds).
@@ -104,7 +105,8 @@ class Batcher:
         Raises:
             OverloadedError: too many requests, or rows, are in flight.
             StoreUnavailableError: the online store failed, or took too long.
-            InvalidRequestError: a row's values are too large to give a finite score.
+            InvalidRequestError: a row's values are too large to give a finite score, or an on-demand
+                view fails at it.
             ModelFaultError: the model failed.
         """
         return await self._put(model, rows, at_us, is_run=True)
@@ -183,7 +185,7 @@ class Batcher:
             # Counted here and not where the caller waits: a caller may leave, the work remains.
             self._in_flight -= len(batch)
             self._rows_in_flight -= sum(len(request.rows.given) for request in batch)
-            self._metrics.batch(len(batch), self._in_flight)
+            self._metrics.batch(len(batch))
             _fail(batch, StoppingError("the scorer is stopping; try again"))
 
     async def _read(self, batch: list[_Request]) -> tuple[dict[Wanted, Cells], _Span | None]:
@@ -238,7 +240,7 @@ class Batcher:
         if len(requests) == 1:
             rows = requests[0].rows
             at_us = [requests[0].at_us] * len(rows.given)
-            return self._filler.fill(model.plan, rows.given, rows.wanted, found, at_us)
+            return self._filler.fill(model.plan, rows.given, rows.wanted, found, at_us, rows.texts)
         return self._filler.fill(
             model.plan,
             [given for request in requests for given in request.rows.given],
@@ -248,10 +250,14 @@ class Batcher:
             ],
             found,
             [request.at_us for request in requests for _ in request.rows.given],
+            [texts for request in requests for texts in request.rows.texts],
         )
 
 
 def _answer(request: _Request, scored: ScoredRows) -> None:
+    for number, why in scored.vectors.refused.items():
+        _fail([request], InvalidRequestError(f"rows[{number}]: {why}"))
+        return
     if request.is_run:
         for number, score in enumerate(scored.scores):
             # The model scored its defaults when it was loaded: what is too large came from outside.

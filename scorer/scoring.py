@@ -197,13 +197,15 @@ class Scoring:
 
     def _tell(self, call: Call, model: LoadedModel, vectors: Vectors, at_us: int) -> None:
         """Fill in what the call's line in the log, its trace and the metrics say."""
-        for places in vectors.missing:
-            if places:
-                call.missing += len(places)
-                self._metrics.missing(model.manifest.model, model.plan, places)
+        name = model.manifest.model
+        call.missing = sum(map(len, vectors.missing))
+        if call.missing:
+            self._metrics.missing(name, model.plan, vectors.missing)
         oldest = min((one for one in vectors.oldest_us if one is not None), default=None)
-        if oldest is not None:
+        newest = max((one for one in vectors.newest_us if one is not None), default=None)
+        if oldest is not None and newest is not None:
             call.oldest_age_seconds = (at_us - oldest) / 1e6
+            self._metrics.aged(name, call.oldest_age_seconds, (at_us - newest) / 1e6)
 
 
 def _renumbered(error: InvalidRequestError, start: int) -> InvalidRequestError:

@@ -30,6 +30,7 @@ from scorer.messages import Messages
 from scorer.metrics import ScorerMetrics
 from scorer.model import LoadedModel
 from scorer.model_pool import ModelPool
+from scorer.observation import Observation
 from scorer.online_store import open_online_store
 from scorer.onnx_runtime import open_runtime
 from scorer.prediction_log import open_prediction_log
@@ -84,8 +85,8 @@ async def serve(
 @contextlib.asynccontextmanager
 async def running(settings: ScorerSettings, repo_dir: Path) -> AsyncIterator[str]:
     """A scorer that runs as long as the context; gives its address. Raises as ``serve``."""
-    entrance = open_entrance(settings)
     metrics = ScorerMetrics()
+    entrance = open_entrance(settings, refused=metrics.token_refused)
     predictions = open_prediction_log(settings, metrics)
     reader = open_online_store(repo_dir)
     runtime = open_runtime(settings.onnx_providers, settings.onnx_threads, settings.onnx_cache_dir)
@@ -95,8 +96,15 @@ async def running(settings: ScorerSettings, repo_dir: Path) -> AsyncIterator[str
         metrics.swapped,
         partial(LoadedModel, runtime=runtime),
     )
+    metrics.show_models(pool.models)
     batcher = Batcher(reader, metrics, _batch_limits(settings))
-    calls = Calls(metrics, entrance.callers, settings.default_deadline_seconds)
+    observation = Observation(settings, metrics)
+    calls = Calls(
+        metrics,
+        entrance.callers,
+        settings.default_deadline_seconds,
+        observation.witnesses,
+    )
     scoring = Scoring(pool, batcher, metrics, settings.rows_per_request_max, _clock_us, predictions)
     streams = Streams(calls, settings.stream_in_flight_max)
     explain_calls = ExplainCalls(scoring, settings.explain_samples_max)
@@ -106,6 +114,7 @@ async def running(settings: ScorerSettings, repo_dir: Path) -> AsyncIterator[str
     )
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(reader.close)
+        await stack.enter_async_context(observation.running())
         stack.callback(explain_calls.close)
         if settings.metrics_address:
             stack.callback(_serve_metrics(metrics, settings.metrics_address))

@@ -118,10 +118,12 @@ def test_metrics_are_shown(scorer_shop: Shop) -> None:
             return await asyncio.to_thread(fetch)
 
     text = asyncio.run(run())
-    assert 'grpc_server_handled_total{grpc_code="OK",grpc_method="Score"} 1.0' in text
-    assert 'grpc_server_handled_total{grpc_code="NOT_FOUND",grpc_method="Score"} 1.0' in text
-    missing = 'headwater_scorer_missing_features_total{model="fraud",view="card_1h"} 2.0'
-    assert missing in text
+    service = 'grpc_service="scorer.v1.ScorerService",grpc_type="unary"'
+    for code in ("OK", "NOT_FOUND"):
+        labels = f'grpc_code="{code}",grpc_method="Score",{service}'
+        assert f"grpc_server_handled_total{{{labels}}} 1.0" in text
+    labels = 'model="fraud",reason="no_row",view="card_1h"'
+    assert f"headwater_scorer_missing_features_total{{{labels}}} 2.0" in text
     assert "headwater_scorer_requests_in_flight 0.0" in text
 
 
