@@ -207,6 +207,8 @@ def samples_max(fields: int) -> int:
 def _all_subsets(run: Run, contrast: Contrast) -> Floats:
     """Exact Shapley values of the fields that differ, from the scores of all their subsets."""
     count = len(contrast.fields)
+    if not count:
+        return np.empty(0)
     bits = np.arange(count)
     last = 2**count - 1
     scores = np.empty(last + 1)
@@ -214,8 +216,6 @@ def _all_subsets(run: Run, contrast: Contrast) -> Floats:
     scores[1:last] = _mixture_scores(
         run, contrast, last - 1, lambda numbers: ((numbers[:, None] + 1) >> bits) & 1 == 1
     )
-    if not count:
-        return np.empty(0)
     sizes = np.bitwise_count(np.arange(2 ** (count - 1)))
     share = np.array([1 / (count * math.comb(count - 1, size)) for size in range(count)])
     weights = share[sizes]
