@@ -139,6 +139,21 @@ def make_world(folder: Path, store: SqliteConfig | RedisConfig) -> World:
     return world
 
 
+def feature_names() -> list[str]:
+    """Names of the features of each view."""
+    return [f"f{place:02}" for place in range(FEATURES_OF_VIEW)]
+
+
+def feature_refs() -> list[str]:
+    """``view:feature`` of all stored features, in the order of ``World.stored``."""
+    return [f"{key}_latest:{name}" for key in JOIN_KEYS for name in feature_names()]
+
+
+def entity_value(kind: ValueType, number: int) -> str | int:
+    """The join key of an entity."""
+    return number if kind == "int64" else f"entity-{number}"
+
+
 def many_rows(requests: Sequence[bytes], rows: int) -> list[bytes]:
     """The requests of one row each, put together to requests of so many."""
     assert not len(requests) % rows
@@ -167,8 +182,7 @@ def online_store(kind: str, folder: Path) -> Iterator[SqliteConfig | RedisConfig
 
 def _view(join_key: str, kind: ValueType) -> View:
     aggregates = tuple(
-        Aggregate(f"f{place:02}", "float64", "amount", "last", 0, 0)
-        for place in range(FEATURES_OF_VIEW)
+        Aggregate(name, "float64", "amount", "last", 0, 0) for name in feature_names()
     )
     return View(f"{join_key}_latest", "payments", (join_key,), (kind,), aggregates, 0, "")
 
@@ -194,10 +208,6 @@ def _schema(views: list[View]) -> FeatureSchema:
     return FeatureSchema(PROJECT, (*requested, *stored))
 
 
-def _key_value(kind: ValueType, number: int) -> str | int:
-    return number if kind == "int64" else f"entity-{number}"
-
-
 def _fill_store(store: SqliteConfig | RedisConfig, views: list[View], values: list[Floats]) -> None:
     writer = (
         SqliteOnlineWriter(store.path, PROJECT)
@@ -210,7 +220,7 @@ def _fill_store(store: SqliteConfig | RedisConfig, views: list[View], values: li
         for view, table in zip(views, values, strict=True):
             kind = view.join_key_types[0]
             keys = [
-                entity_key(view.join_keys, (kind,), (_key_value(kind, number),))
+                entity_key(view.join_keys, (kind,), (entity_value(kind, number),))
                 for number in range(ENTITIES)
             ]
             writer.write(view, keys, np.full(ENTITIES, STAMP_US), table)
@@ -246,5 +256,5 @@ def _request(given: list[float], numbers: list[int]) -> bytes:
         f"r{place}": value for place, value in enumerate(given)
     }
     for (join_key, kind), number in zip(JOIN_KEYS.items(), numbers, strict=True):
-        inputs[join_key] = _key_value(kind, number)
+        inputs[join_key] = entity_value(kind, number)
     return score_request(MODEL, [inputs]).SerializeToString()

@@ -19,6 +19,7 @@ from typing import Any
 from benchmarks._environment import describe, load_average, write
 from benchmarks._scorer_world import make_world, online_store
 from benchmarks._table import load_line, show
+from benchmarks.scorer.feast_peers import feast_sdk, feast_server
 from benchmarks.scorer.load import Client
 from benchmarks.scorer.parts import Bench, calls, open_loop, processes, rows
 from benchmarks.scorer.rounds import Figures, Part
@@ -27,6 +28,8 @@ from benchmarks.scorer.swaps import swaps
 PARTS: dict[str, Callable[[Bench], Part]] = {
     "calls": calls,
     "rows": rows,
+    "feast_sdk": feast_sdk,
+    "feast_server": feast_server,
     "swaps": swaps,
     "open": open_loop,
     "processes": processes,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import selectors
 import time
 from dataclasses import dataclass, field
@@ -151,6 +152,7 @@ class _Asking:
 
     async def _arrive(self, seconds: float, per_second: float) -> None:
         """Send at planned moments, whatever is answered by then."""
+        self.end = math.inf
         generator = np.random.default_rng(self.load.seed)
         gaps = generator.exponential(1 / per_second, round(seconds * per_second))
         start = time.perf_counter()
@@ -164,7 +166,7 @@ class _Asking:
             self.connections[place].flush()
             if self.error is not None:
                 break
-        self.end = 0.0
+        self.end = -math.inf
         if not self.waiting:
             self.done.set()
 
