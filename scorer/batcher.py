@@ -105,8 +105,8 @@ class Batcher:
         Raises:
             OverloadedError: too many requests, or rows, are in flight.
             StoreUnavailableError: the online store failed, or took too long.
-            InvalidRequestError: a row's values are too large to give a finite score, or an on-demand
-                view fails at it.
+            InvalidRequestError: a row's values are too large to give a finite score, or an
+                on-demand view fails at it.
             ModelFaultError: the model failed.
         """
         return await self._put(model, rows, at_us, is_run=True)

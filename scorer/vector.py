@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -43,12 +43,15 @@ class Vectors:
         oldest_us: of each row the event time of the oldest stored row used, microseconds since 1970
             UTC; None if none was.
         newest_us: of the newest.
+        refused: the rows that have no vector as an on-demand view failed at them, and why; defaults
+            stand in what it should have made.
     """
 
     values: Floats
     missing: list[tuple[Missing, ...]]
     oldest_us: list[int | None]
     newest_us: list[int | None]
+    refused: Mapping[int, str] = field(default_factory=dict)
 
     def part(self, start: int, end: int) -> Vectors:
         """Some of the rows."""
@@ -57,11 +60,12 @@ class Vectors:
             self.missing[start:end],
             self.oldest_us[start:end],
             self.newest_us[start:end],
+            {row - start: why for row, why in self.refused.items() if start <= row < end},
         )
 
     @classmethod
     def joined(cls, parts: Sequence[Vectors]) -> Vectors:
-        """All rows of one or more parts."""
+        """All rows of one or more parts, none of which is refused."""
         if len(parts) == 1:
             return parts[0]
         return cls(
@@ -86,6 +90,7 @@ class VectorFiller:
         wanted: Sequence[Sequence[Wanted | None]],
         found: Mapping[Wanted, Cells],
         at_us: Sequence[int],
+        texts: Sequence[Sequence[str | None]] = (),
     ) -> Vectors:
         """The vectors of N rows.
 
@@ -96,12 +101,13 @@ class VectorFiller:
             found: what the store had of all that is wanted.
             at_us: of each row the moment of prediction, microseconds since 1970 UTC; stored rows
                 older than their ttl by then are missing.
+            texts: of each row its strings for on-demand views, as ``CheckedRows`` has them.
 
         Raises:
             StoreUnavailableError: a stored value is broken or is no number.
         """
         count = len(given)
-        values = np.empty((count, plan.width))
+        values = np.empty((count, plan.places))
         if plan.requests:
             values[:, plan.request_columns] = given
         oldest: list[int | None] = [None] * count
@@ -121,7 +127,10 @@ class VectorFiller:
                 oldest[row] = time_us if before is None or time_us < before else before
                 newest[row] = time_us if after is None or time_us > after else after
             self._put(values, read, rows, cells)
-        return Vectors(values, _fill_gaps(plan, values, gaps), oldest, newest)
+        refused: Mapping[int, str] = {}
+        if plan.derived is not None:
+            values, refused = plan.derived.fill(values, texts)
+        return Vectors(values, _fill_gaps(plan, values, gaps), oldest, newest, refused)
 
     def _put(
         self,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from contracts.feast_bytes import entity_key, entity_key_maker
 from contracts.feature_schema import FeatureSchema, ValueType, VectorField
 from scorer.errors import ConfigurationError, InvalidRequestError
+from scorer.on_demand import DerivedFields
 from scorer.online_store import Source, Wanted, source
 
 Scalar = float | int | str | bool | None
@@ -60,12 +61,15 @@ class VectorPlan:
     Attributes:
         schema: the vector.
         width: number of its fields, W.
+        places: number of values that are gathered, P: the fields and the hidden ones after them.
         defaults: float64[W].
-        requests: (position, field) of each request field.
+        requests: (position, field) of each request field that is a number.
         request_columns: their positions.
+        derived: what is computed after the read; None for nothing.
         keys: the entities that are read.
         reads: what is read of them, in order of first use.
-        read_of: of each position the number of its read; None for a request field.
+        read_of: of each position the number of its read; None for a request field, -1 for a
+            derived one.
         input_types: input name -> its type, for entity keys and request fields together.
         checks: the same, as ``check_rows`` wants it.
         entity_inputs: names of the inputs that are parts of entity keys.
@@ -73,9 +77,11 @@ class VectorPlan:
 
     schema: FeatureSchema
     width: int
+    places: int
     defaults: NDArray[np.float64]
     requests: tuple[tuple[int, VectorField], ...]
     request_columns: slice | tuple[int, ...]
+    derived: DerivedFields | None
     keys: tuple[EntityKey, ...]
     reads: tuple[ViewRead, ...]
     read_of: tuple[int | None, ...]
@@ -92,29 +98,36 @@ class CheckedRows:
         given: of each row the values of the plan's ``requests``; NaN where they were null.
         wanted: for each of the plan's reads, of each row what it wants; None where a part of the
             entity key is null.
+        texts: of each row its strings for on-demand views; empty if there are none.
     """
 
     given: list[list[float]]
     wanted: list[list[Wanted | None]]
+    texts: list[list[str | None]]
 
 
 def plan_vector(schema: FeatureSchema) -> VectorPlan:
     """Take a schema apart.
 
     Raises:
-        ConfigurationError: a field holds text, which no vector of doubles can, or its entity key
-            is of a type that Feast cannot have as a key.
+        ConfigurationError: a field holds text, which no vector of doubles can, its entity key is of
+            a type that Feast cannot have as a key, or the code of an on-demand view cannot be
+            loaded.
     """
     requests: list[tuple[int, VectorField]] = []
     groups: dict[tuple[object, ...], list[tuple[int, VectorField]]] = {}
     types: dict[str, tuple[ValueType, ...]] = {}
     entity_inputs: set[str] = set()
-    for position, field in enumerate(schema.fields):
+    for position, field in enumerate(schema.places):
+        if field.kind == "request":
+            types[field.name] = _with(types.get(field.name, ()), field.dtype)
         if field.dtype == "string":
+            if field.kind == "request" and position >= len(schema.fields):
+                continue
             raise ConfigurationError(f"field {field.name!r} is a string; a vector holds numbers")
         if field.kind == "request":
             requests.append((position, field))
-            types[field.name] = _with(types.get(field.name, ()), field.dtype)
+        if field.kind != "feature":
             continue
         group = (field.view, field.join_keys, field.join_key_types, field.ttl_seconds)
         groups.setdefault(group, []).append((position, field))
@@ -124,16 +137,18 @@ def plan_vector(schema: FeatureSchema) -> VectorPlan:
         _check_key(field)
     members = list(groups.values())
     keys = list(dict.fromkeys((one[0][1].join_keys, one[0][1].join_key_types) for one in members))
-    read_of: list[int | None] = [None] * len(schema.fields)
+    read_of: list[int | None] = [-1 if field.kind == "derived" else None for field in schema.places]
     for number, group_members in enumerate(members):
         for position, _ in group_members:
             read_of[position] = number
     return VectorPlan(
         schema=schema,
         width=len(schema.fields),
+        places=len(schema.places),
         defaults=np.array(schema.defaults, dtype=np.float64),
         requests=tuple(requests),
         request_columns=_columns([position for position, _ in requests]),
+        derived=DerivedFields(schema) if schema.on_demand else None,
         keys=tuple(EntityKey(names, entity_key_maker(names, kinds)) for names, kinds in keys),
         reads=tuple(_read(one, keys) for one in members),
         read_of=tuple(read_of),
@@ -159,6 +174,8 @@ def check_rows(plan: VectorPlan, first: int, rows: Sequence[Mapping[str, Scalar]
     """
     names = plan.input_types.keys()
     request_names = [field.name for _, field in plan.requests]
+    text_names = plan.derived.text_inputs if plan.derived is not None else ()
+    texts: list[list[str | None]] = []
     given: list[list[float]] = []
     wanted: list[list[Wanted | None]] = [[] for _ in plan.reads]
     for number, inputs in enumerate(rows, first):
@@ -172,11 +189,13 @@ def check_rows(plan: VectorPlan, first: int, rows: Sequence[Mapping[str, Scalar]
         given.append(
             [_NAN if (value := inputs[name]) is None else float(value) for name in request_names]
         )
+        if text_names:
+            texts.append([inputs[name] for name in text_names])  # type: ignore[misc]
         keys = [_key(key, inputs) for key in plan.keys]
         for read, asked in zip(plan.reads, wanted, strict=True):
             key = keys[read.key]
             asked.append(None if key is None else Wanted(read.source, key))
-    return CheckedRows(given, wanted)
+    return CheckedRows(given, wanted, texts)
 
 
 def _key(key: EntityKey, inputs: Mapping[str, Scalar]) -> bytes | None:
