@@ -240,7 +240,7 @@ WIDE = st.floats(-1e9, 1e9, allow_nan=False)
 @given(data=st.data(), width=st.integers(1, 6))
 @settings(max_examples=60)
 def test_linear_contributions_are_products(data: st.DataObject, width: int) -> None:
-    """w (x - b) of each field, adding up even where large offsets would swallow them."""
+    """The product w (x - b) for each field, adding up even where large offsets would swallow them."""
     vectors = st.lists(WIDE, min_size=width, max_size=width).map(np.array)
     weights, row, baseline = data.draw(vectors), data.draw(vectors), data.draw(vectors)
     form = LinearForm(weights, data.draw(WIDE), Link.IDENTITY)
