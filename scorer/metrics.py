@@ -7,7 +7,6 @@ labels takes longer than to count.
 from __future__ import annotations
 
 import threading
-from collections import Counter as Tally
 from collections.abc import Iterable
 from wsgiref.simple_server import WSGIServer
 
@@ -45,7 +44,7 @@ class ScorerMetrics:
         register_process(self.registry)
         self._of_call: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self._of_stream: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
-        self._of_missing: dict[tuple[str, str, str], Counter] = {}
+        self._of_missing: dict[tuple[str, str, int], Counter] = {}
         self._of_age: dict[str, tuple[Histogram, Histogram]] = {}
         self._of_run: dict[str, Histogram] = {}
 
@@ -90,14 +89,20 @@ class ScorerMetrics:
 
     def missing(self, model: str, plan: VectorPlan, rows: Iterable[tuple[Missing, ...]]) -> None:
         """Count the places of a request's rows where defaults stood in."""
-        # Whole numbers count faster than pairs, and a large request may miss thousands of values.
-        places = Tally([8 * position + reason for row in rows for position, reason in row])
-        for place, count in places.items():
-            field, reason = plan.schema.fields[place // 8], MissingReason(place % 8)
-            key = (model, field.view, reason.name.lower())
+        counts: dict[int, int] = {}
+        for row in rows:
+            for position, reason in row:
+                # Whole numbers count faster than pairs, and a request may miss thousands of values.
+                place = 8 * position + reason
+                counts[place] = counts.get(place, 0) + 1
+        fields = plan.schema.fields
+        for place, count in counts.items():
+            key = (model, fields[place >> 3].view, place & 7)
             found = self._of_missing.get(key)
             if found is None:
-                found = self._of_missing[key] = self._missing_features.labels(*key)
+                reason = MissingReason(place & 7)
+                found = self._missing_features.labels(model, key[1], reason.name.lower())
+                self._of_missing[key] = found
             found.inc(count)
 
     def aged(self, model: str, oldest_seconds: float, newest_seconds: float) -> None:
