@@ -105,7 +105,7 @@ class CertificateCallers:
         """
         known = peer()
         for kind in ("x509_common_name", "x509_subject_alternative_name"):
-            for name in known.get(kind, ()):
+            for name in filter(None, known.get(kind, ())):
                 return Caller(name.decode(errors="replace")[:_NAME_CHARACTERS_MAX], None)
         if not any(True for _ in known.get("x509_pem_cert", ())):
             raise UnauthenticatedError("this scorer asks for a certificate: connect with one")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.scorer.secured import mutual_settings, tls_settings, token_settings
 from tests.scorer.shop import Shop
 
 
@@ -15,3 +16,21 @@ def scorer_shop(tmp_path: Path) -> Shop:
     shop = Shop(tmp_path)
     shop.create()
     return shop
+
+
+@pytest.fixture
+def tls(scorer_shop: Shop) -> dict[str, str]:
+    """Settings of the shop's scorer for TLS."""
+    return tls_settings(scorer_shop.folder)
+
+
+@pytest.fixture
+def mutual(scorer_shop: Shop) -> dict[str, str]:
+    """Settings of the shop's scorer for TLS in both directions."""
+    return mutual_settings(scorer_shop.folder)
+
+
+@pytest.fixture
+def tokens(scorer_shop: Shop) -> dict[str, str]:
+    """Settings of the shop's scorer for tokens."""
+    return token_settings(scorer_shop.folder)
