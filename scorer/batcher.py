@@ -226,7 +226,8 @@ class Batcher:
             _fail(requests, error)
             return
         run_at = (started, time.perf_counter())
-        self._metrics.ran(model.manifest.model, len(scores))
+        if is_run:
+            self._metrics.ran(model.manifest.model, len(scores))
         start = 0
         for request in requests:
             end = start + len(request.rows.given)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -66,10 +66,19 @@ class _Task:
 class ExplainCalls:
     """Answers ``Explain``, a few at one time. ``close`` it at the end."""
 
-    def __init__(self, scoring: Scoring, explain_samples_max: int) -> None:
-        """``explain_samples_max`` is the most orders of fields that a request may ask for."""
+    def __init__(
+        self,
+        scoring: Scoring,
+        explain_samples_max: int,
+        explained: Callable[[str, int], None] = lambda model, samples: None,
+    ) -> None:
+        """``explain_samples_max`` is the most orders of fields that a request may ask for.
+
+        ``explained`` is told the model and the orders sampled of each explanation.
+        """
         self._scoring = scoring
         self._samples_max = explain_samples_max
+        self._explained = explained
         self._under_way = 0
         # Threads of its own: loading models and reading stores must not wait for explanations.
         self._threads = ThreadPoolExecutor(AT_ONCE_MAX, "explain")
@@ -123,6 +132,7 @@ class ExplainCalls:
                 # The caller has left; the thread has not, until its run of the model is over.
                 loop = asyncio.get_running_loop()
                 future.add_done_callback(lambda _: self._left(loop))
+        self._explained(model.manifest.model, found.samples)
         return _response(request, model, vectors, contrast, found)
 
     def close(self) -> None:

@@ -107,7 +107,7 @@ async def running(settings: ScorerSettings, repo_dir: Path) -> AsyncIterator[str
     )
     scoring = Scoring(pool, batcher, metrics, settings.rows_per_request_max, _clock_us, predictions)
     streams = Streams(calls, settings.stream_in_flight_max)
-    explain_calls = ExplainCalls(scoring, settings.explain_samples_max)
+    explain_calls = ExplainCalls(scoring, settings.explain_samples_max, metrics.explained)
     service = ScorerService(calls, pool, scoring, Messages(), streams, explain_calls)
     inference_service = inference.InferenceService(
         calls, scoring, pool.models, settings.rows_per_request_max
