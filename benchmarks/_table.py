@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 
-def show(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; the first column is text, the others are numbers and go to the right."""
+def show(
+    title: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    to: TextIO | None = None,
+) -> None:
+    """Print a table; the first column is text, the others are numbers and go to the right.
+
+    It goes to stderr unless ``to`` says otherwise.
+    """
+    to = sys.stderr if to is None else to
     lines = [tuple(header), *(tuple(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    print(f"\n{title}", file=sys.stderr)
+    print(f"\n{title}", file=to)
     for line in lines:
         first, *others = (
             cell.rjust(width) if column else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
-        print("  ".join([first, *others]).rstrip(), file=sys.stderr)
+        print("  ".join([first, *others]).rstrip(), file=to)
 
 
 def load_line(load: Sequence[float], cores: int | None) -> str:

@@ -92,9 +92,10 @@ def _print(figures: Figures, found: dict[str, Part]) -> None:
         + load_line(figures["load_average_before"], os.cpu_count()),
         _HEADER,
         [_cells(name, line) for name, part in found.items() for line in part.lines],
+        sys.stdout,
     )
     show(
-        "reach",
+        "what is wanted",
         ("", "found", "wanted", ""),
         [
             (
@@ -106,9 +107,12 @@ def _print(figures: Figures, found: dict[str, Part]) -> None:
             for part in found.values()
             for reach in part.reaches
         ],
+        sys.stdout,
     )
 
 
+# A client that is busy for more than this may be what answers wait for.
+_CLIENT_CORES_MAX = 0.8
 _HEADER = (
     "part",
     "engine",
@@ -125,7 +129,8 @@ _HEADER = (
 
 
 def _cells(part: str, line: Figures) -> list[str]:
-    name = ", ".join(text for text in (line["engine"], line["note"]) if text)
+    limit = "client is the limit" if line["client_cores"] > _CLIENT_CORES_MAX else ""
+    name = ", ".join(text for text in (line["engine"], line["note"], limit) if text)
     return [
         part,
         name,
