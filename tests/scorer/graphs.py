@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -53,16 +54,16 @@ def product_of_pairs(width: int, bias: float = 0.0) -> bytes:
     )
 
 
-def slow_model(width: int, size: int = 4_000) -> bytes:
-    """A score that takes tens of microseconds a row: a wave of many sums."""
-    random = np.random.default_rng(0)
+def slow_model(width: int, waves: int = 20) -> bytes:
+    """A score that takes milliseconds a row: waves of waves of many sums."""
+    names = [f"wave{number}" for number in range(waves + 1)]
     return graph(
         width,
         [
-            node("MatMul", "features w", "sums"),
-            node("Erf", "sums", "waves"),
-            node("ReduceMean", "waves axis", "mean", keepdims=1),
+            node("MatMul", "features w", names[0]),
+            *(node("Sin", before, after) for before, after in pairwise(names)),
+            node("ReduceMean", f"{names[-1]} axis", "mean", keepdims=1),
             node("Sigmoid", "mean", "score"),
         ],
-        {"w": random.normal(size=(width, size)), "axis": np.array([1])},
+        {"w": np.random.default_rng(0).normal(size=(width, 20_000)), "axis": np.array([1])},
     )
