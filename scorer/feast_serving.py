@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -60,7 +60,11 @@ class FeastServing(serving_grpc.ServingServiceServicer):
     async def _info(
         self, request: serving.GetFeastServingInfoRequest, call: Call
     ) -> serving.GetFeastServingInfoResponse:
-        return serving.GetFeastServingInfoResponse(version=f"headwater {version('headwater')}")
+        try:
+            ours = f"headwater {version('headwater')}"
+        except PackageNotFoundError:
+            ours = "headwater"
+        return serving.GetFeastServingInfoResponse(version=ours)
 
     async def get(
         self, request: serving.GetOnlineFeaturesRequest, call: Call
@@ -76,6 +80,7 @@ class FeastServing(serving_grpc.ServingServiceServicer):
             if name in catalogue.join_keys
         }
         call.rows = _row_count(request.entities)
+        self._features.check_count(call.rows)
         columns = {
             name: [_scalar(name, value) for value in entities[name]]
             for name in features.key_types

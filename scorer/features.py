@@ -22,6 +22,7 @@ from scorer.errors import (
 )
 from scorer.model import LoadedModel
 from scorer.online_store import Cells, OnlineReader, Wanted
+from scorer.scoring import PIECE_ROWS
 from scorer.vector import MissingReason
 from scorer.vector_plan import Scalar
 
@@ -141,6 +142,14 @@ class Features:
         loaded = self._champion(model)
         return loaded, features_of(loaded.manifest.schema)
 
+    def check_count(self, rows: int) -> None:
+        """Raise InvalidRequestError if so many rows, or none, cannot be asked for at once."""
+        rows_max = self._limits.rows_max
+        if not rows:
+            raise InvalidRequestError("no rows: give the entity keys of at least one")
+        if rows > rows_max:
+            raise InvalidRequestError(f"{rows} rows, at most {rows_max} in one request: split it")
+
     async def read(
         self, features: FeatureSet, rows: Sequence[Mapping[str, Scalar]], at_us: int
     ) -> StoredRows:
@@ -156,16 +165,14 @@ class Features:
             OverloadedError: too many requests are under way.
             StoreUnavailableError: the online store failed, or took too long.
         """
-        rows_max = self._limits.rows_max
-        if not rows:
-            raise InvalidRequestError("no rows: give the entity keys of at least one")
-        if len(rows) > rows_max:
-            raise InvalidRequestError(
-                f"{len(rows)} rows, at most {rows_max} in one request: split it"
-            )
+        self.check_count(len(rows))
+        wanted: list[list[Wanted | None]] = [[] for _ in features.reads]
         for number, keys in enumerate(rows):
+            if number and number % PIECE_ROWS == 0:
+                await asyncio.sleep(0)
             features.check(number, keys)
-        wanted = [[read.wanted(keys) for keys in rows] for read in features.reads]
+            for read, column in zip(features.reads, wanted, strict=True):
+                column.append(read.wanted(keys))
         cells = await self._read(
             dict.fromkeys(one for column in wanted for one in column if one is not None)
         )

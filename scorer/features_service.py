@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from google.protobuf.struct_pb2 import NULL_VALUE
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from scorer.calls import Call
 from scorer.catalogue import FeatureSet
 from scorer.errors import InvalidRequestError
 from scorer.features import Features, StoredRows, stored_value, why_missing
+from scorer.messages import rows_of, to_us
 from scorer.v1 import scorer_pb2
 from scorer.vector import MissingReason
 from scorer.vector_plan import Scalar
@@ -39,8 +39,9 @@ class FeatureCalls:
         call.request_id = request.request_id
         call.rows = len(request.rows)
         features = await self._asked(request, call)
-        at_us = _to_us(request.event_time) if request.HasField("event_time") else self._clock_us()
-        rows = [_keys(number, row.inputs) for number, row in enumerate(request.rows)]
+        at_us = to_us(request.event_time) if request.HasField("event_time") else self._clock_us()
+        self._features.check_count(len(request.rows))
+        rows = await rows_of(request.rows)
         stored = await self._features.read(features, rows, at_us)
         response = scorer_pb2.GetFeaturesResponse(
             request_id=request.request_id, names=[one.name for one in features.columns]
@@ -114,22 +115,3 @@ def _oldest_age_seconds(stored: StoredRows) -> float | None:
         and why_missing(read, cells, stored.at_us) is None
     ]
     return (stored.at_us - min(times)) / 1e6 if times else None
-
-
-def _to_us(time: Timestamp) -> int:
-    if not 0 <= time.nanos < 1_000_000_000 or not -62135596800 <= time.seconds <= 253402300799:
-        raise InvalidRequestError("event_time is not a valid Timestamp (years 1 to 9999)")
-    return time.seconds * 1_000_000 + time.nanos // 1000
-
-
-def _keys(number: int, inputs: Mapping[str, scorer_pb2.Value]) -> dict[str, Scalar]:
-    keys: dict[str, Scalar] = {}
-    for name, value in inputs.items():
-        kind = value.WhichOneof("kind")
-        if kind is None:
-            raise InvalidRequestError(
-                f"rows[{number}]: entity key {name!r:.100} has no value; set null_value if it is"
-                " unknown"
-            )
-        keys[name] = None if kind == "null_value" else getattr(value, kind)
-    return keys
