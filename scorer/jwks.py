@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,14 +67,13 @@ def read_jwks(content: bytes) -> KeySet:
         raise JwksError(f"has {len(listed)} keys, at most {KEYS_MAX}")
     keys: dict[str, PublicKey] = {}
     left_out = []
-    names = Counter(one.get("kid") for one in listed if _is_named(one))
     for position, one in enumerate(listed):
         if isinstance(one, dict) and any(member in one for member in _SECRET):
             raise JwksError(f"keys[{position}] holds a secret: put only public keys there")
         reason = _unfit(one)
         if reason:
             left_out.append(f"keys[{position}]: {reason}")
-        elif names[one["kid"]] > 1:
+        elif one["kid"] in keys:
             raise JwksError(f"keys[{position}] has the kid of another key: give each its own")
         else:
             try:
@@ -88,10 +86,6 @@ def read_jwks(content: bytes) -> KeySet:
     return KeySet(keys, tuple(left_out))
 
 
-def _is_named(one: object) -> bool:
-    return isinstance(one, dict) and isinstance(one.get("kid"), str)
-
-
 def _unfit(one: Any) -> str:
     """Why this is no key for RS256 or ES256 tokens, by what it says about itself; or nothing."""
     if not isinstance(one, dict):
@@ -100,7 +94,8 @@ def _unfit(one: Any) -> str:
     wanted = ALGORITHMS.get(kind) if isinstance(kind, str) else None
     if wanted is None:
         return "kty is neither RSA nor EC"
-    if not _is_named(one) or not one["kid"]:
+    name = one.get("kid")
+    if not isinstance(name, str) or not name:
         return "has no kid"
     if one.get("alg", wanted) != wanted:
         return f"alg is not {wanted}"

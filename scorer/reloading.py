@@ -93,4 +93,8 @@ async def keep_looking(
     while True:
         await asyncio.sleep(look_seconds)
         for source in sources:
-            await asyncio.to_thread(source.look)
+            try:
+                await asyncio.to_thread(source.look)
+            except Exception as error:  # noqa: BLE001 - it has to go on looking
+                # Without its text, which may show what was in a file.
+                _log.error("look_failed", error=type(error).__name__)

@@ -12,7 +12,7 @@ import structlog
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from scorer.callers import Caller, Metadata, Peer
 from scorer.errors import ConfigurationError, UnauthenticatedError
@@ -20,6 +20,10 @@ from scorer.reloading import NamedFile, Reloaded
 
 _log = structlog.get_logger()
 _NAME_CHARACTERS_MAX = 200
+_RSA_BITS_MIN = 2048
+# With others gRPC starts, and then fails each handshake without a word.
+_CURVES = (ec.SECP256R1, ec.SECP384R1)
+_Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,8 @@ class ServerTls:
     def _made(self, contents: Sequence[bytes]) -> Certificates:
         chain = _certificates(self._files.certificate, contents[0])
         key = _private_key(self._files.key, contents[1])
-        if _public(chain[0].public_key()) != _public(key.public_key()):
-            certificate = self._files.certificate
+        certificate = self._files.certificate
+        if _public(chain[0]) != _public(key):
             raise ConfigurationError(
                 f"{self._files.key.setting}={self._files.key.path}: is not the key of the "
                 f"certificate in {certificate.setting}={certificate.path}: name the one that is"
@@ -148,14 +152,18 @@ def _certificates(file: NamedFile, content: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(content)
     except (ValueError, UnsupportedAlgorithm):
-        raise ConfigurationError(
-            f"{file.setting}={file.path}: holds no certificate in PEM: name a file that does"
-        ) from None
+        reason = "holds no certificate in PEM: name a file that does"
+    raise ConfigurationError(f"{file.setting}={file.path}: {reason}")
 
 
-def _private_key(file: NamedFile, content: bytes) -> PrivateKeyTypes:
+def _private_key(file: NamedFile, content: bytes) -> _Key:
+    reason = "gRPC serves only RSA from 2048 bits on, and EC on P-256 or P-384: make such a key"
     try:
-        return serialization.load_pem_private_key(content, None)
+        key = serialization.load_pem_private_key(content, None)
+        if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= _RSA_BITS_MIN:
+            return key
+        if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, _CURVES):
+            return key
     except TypeError:
         reason = "is locked with a password: give the key without one"
     except (ValueError, UnsupportedAlgorithm):
@@ -163,7 +171,11 @@ def _private_key(file: NamedFile, content: bytes) -> PrivateKeyTypes:
     raise ConfigurationError(f"{file.setting}={file.path}: {reason}")
 
 
-def _public(key: PublicKeyTypes) -> bytes:
-    return key.public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+def _public(holder: x509.Certificate | _Key) -> bytes:
+    """The public key, in a form in which keys can be compared; empty for one that is not known."""
+    try:
+        return holder.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    except (ValueError, UnsupportedAlgorithm):
+        return b""

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from structlog.testing import capture_logs
 
 from scorer.entrance import is_loopback, open_entrance
 from scorer.errors import ConfigurationError
-from tests.scorer.credentials import jwks
+from tests.scorer.credentials import jwks, key_pem, rsa_key
 from tests.scorer.secured import CA
 from tests.scorer.shop import Shop
 
+P521 = ec.generate_private_key(ec.SECP521R1())
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -96,6 +98,8 @@ WRONG: list[tuple[str, Callable[[Path], object], str]] = [
     ("tls_cert_file", lambda file: file.write_bytes(b"x" * 2_000_000), "more than"),
     ("tls_key_file", lambda file: file.write_bytes(CA.certificate_pem), "no private key in PEM"),
     ("tls_key_file", lambda file: file.write_bytes(CA.key_pem), "is not the key of"),
+    ("tls_key_file", lambda file: file.write_bytes(key_pem(rsa_key(1024))), "gRPC serves only"),
+    ("tls_key_file", lambda file: file.write_bytes(key_pem(P521)), "gRPC serves only"),
     ("tls_client_ca_file", lambda file: file.write_bytes(CA.key_pem), "no certificate in PEM"),
     ("jwks_file", Path.unlink, "cannot be read"),
     ("jwks_file", lambda file: file.write_bytes(b"\xff"), "not JSON"),

@@ -368,7 +368,7 @@ def test_keys_that_do_not_fit_are_left_out() -> None:
     found = read_jwks(
         jwks(
             jwk(RSA, "good"),
-            jwk(RSA, "encrypts", use="enc"),
+            jwk(RSA, "good", use="enc"),
             jwk(RSA, "another algorithm", alg="RSA-OAEP"),
             jwk(RSA, "weaker", alg="RS384"),
             jwk(RSA, "EC's algorithm", alg="ES256"),
