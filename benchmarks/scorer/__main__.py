@@ -64,7 +64,10 @@ def main() -> None:
         "seconds_per_round": options.seconds,
         "rounds": options.rounds,
         "max_abs_diff_to_numpy": max(part.max_abs_diff for part in found.values()),
-        "parts": {name: {"lines": part.lines, **part.more} for name, part in found.items()},
+        "parts": {
+            name: {"lines": part.lines, "ratios": part.ratios, **part.more}
+            for name, part in found.items()
+        },
         "reach": [reach.described() for part in found.values() for reach in part.reaches],
     }
     write(options.output, figures)
@@ -92,6 +95,16 @@ def _print(figures: Figures, found: dict[str, Part]) -> None:
         + load_line(figures["load_average_before"], os.cpu_count()),
         _HEADER,
         [_cells(name, line) for name, part in found.items() for line in part.lines],
+        sys.stdout,
+    )
+    show(
+        "ratios, medians of rounds",
+        ("", "found"),
+        [
+            (f"{name}: {what}", f"{value:,.2f}")
+            for name, part in found.items()
+            for what, value in part.ratios.items()
+        ],
         sys.stdout,
     )
     show(

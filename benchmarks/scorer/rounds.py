@@ -41,6 +41,7 @@ class Part:
     lines: list[Figures] = field(default_factory=list)
     reaches: list[Reach] = field(default_factory=list)
     max_abs_diff: float = 0.0
+    ratios: dict[str, float] = field(default_factory=dict)
     more: Figures = field(default_factory=dict)
 
     def add(
@@ -88,12 +89,13 @@ def ratio(part: Part, first: Figures, second: Figures, figure: str) -> float:
         one[figure] / other[figure]
         for one, other in zip(first["rounds"], second["rounds"], strict=True)
     )
-    part.more[f"{figure}: {_name(first)} / {_name(second)}"] = found
+    part.ratios[f"{figure}: {_name(first)} / {_name(second)}"] = found
     return found
 
 
 def _name(line: Figures) -> str:
-    return f"{line['engine']} at {line['in_flight']}"
+    who = ", ".join(text for text in (line["engine"], line["note"]) if text)
+    return f"{who} at {line['in_flight']}"
 
 
 def _figures(one: Round, rows: int) -> Figures:
