@@ -13,9 +13,10 @@ import grpc
 import structlog
 
 from scorer.callers import ANYBODY, Caller, Callers
-from scorer.errors import DeadlineError, ScorerError, StoppingError
+from scorer.errors import DeadlineError, InvalidRequestError, ScorerError, StoppingError
 from scorer.metrics import ScorerMetrics
 from scorer.status import status_of
+from scorer.unreadable import Unreadable
 
 Context = grpc.aio.ServicerContext[object, object]
 _log = structlog.get_logger()
@@ -183,6 +184,8 @@ class Calls:
         """As ``_outcome``, for a caller who is let in."""
         try:
             try:
+                if isinstance(request, Unreadable):
+                    raise InvalidRequestError(request.reason)
                 async with asyncio.timeout(limit_seconds):
                     answer = await work(request, call)
             except TimeoutError:

@@ -37,6 +37,7 @@ from scorer.prediction_log import open_prediction_log
 from scorer.scoring import Scoring
 from scorer.service import ScorerService
 from scorer.streams import Streams
+from scorer.unreadable import reading
 from scorer.v1 import scorer_pb2, scorer_pb2_grpc
 
 SERVICE = scorer_pb2.DESCRIPTOR.services_by_name["ScorerService"].full_name
@@ -125,9 +126,9 @@ async def running(settings: ScorerSettings, repo_dir: Path) -> AsyncIterator[str
         stack.push_async_callback(_cancelled, follower)
         server = _server(settings)
         status = health.aio.HealthServicer()
-        scorer_pb2_grpc.add_ScorerServiceServicer_to_server(service, server)
+        scorer_pb2_grpc.add_ScorerServiceServicer_to_server(service, reading(server))
         open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
-            inference_service, server
+            inference_service, reading(server)
         )
         health_pb2_grpc.add_HealthServicer_to_server(status, server)
         reflection.enable_server_reflection(

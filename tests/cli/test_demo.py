@@ -10,16 +10,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pyarrow.dataset as ds
 import pytest
+from google.protobuf.json_format import ParseDict
 from rich.console import Console
 
 from cli.demo.flights import files_in
 from cli.demo.player import Pace
+from cli.demo.processes import Process, free_address
 from cli.demo.stage import run_demo
+from scorer.client import ClientOptions, Retries, ScorerClient
+from scorer.v1 import scorer_pb2, scorer_pb2_grpc
+from tests.cli.readme import command_line, python_block
 
 ROOT = Path(__file__).parents[2]
 SLICE = ROOT / "tests" / "data" / "flights2013"
+PATIENT = Retries(tries_max=1_000)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +74,33 @@ def test_the_model_was_swapped_while_it_served(report: dict[str, Any]) -> None:
 def test_a_picture_stands_beside_the_report(output: Path) -> None:
     """The rolling AUC is drawn."""
     assert (output / "auc.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_readme_calls_the_scorer(output: Path, tmp_path: Path) -> None:
+    """README's lines of Python and its line for grpcurl work as printed, and give one score."""
+    address = free_address()
+    settings = {"HEADWATER_SCORER_ADDRESS": address}
+    server = Process("serve", output / "feature_repo", tmp_path / "serve.log", settings)
+    try:
+        with ScorerClient(address, 60.0, options=ClientOptions(PATIENT)) as client:
+            assert client.models()
+        code = python_block("ScorerClient", address)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        )
+        score = float(done.stdout)
+        assert 0 < score < 1
+        words = command_line("grpcurl", address)
+        request = ParseDict(json.loads(words[words.index("-d") + 1]), scorer_pb2.ScoreRequest())
+        with grpc.insecure_channel(address) as channel:
+            answer = scorer_pb2_grpc.ScorerServiceStub(channel).Score(request, timeout=60)
+        assert [one.score for one in answer.scores] == [score]
+        assert words[-1] == "scorer.v1.ScorerService/Score"
+        if shutil.which("grpcurl"):
+            told = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+            assert json.loads(told.stdout)["scores"][0]["score"] == score
+    finally:
+        server.kill()
 
 
 def test_feast_joins_what_the_dataflow_joined(output: Path, tmp_path: Path) -> None:
