@@ -126,11 +126,6 @@ class InferenceService(wire_grpc.GRPCInferenceServiceServicer):
                 tensor(name=OUTPUT, datatype="FP64", shape=[-1]),
                 tensor(name=MISSING, datatype="BYTES", shape=[-1]),
             ],
-            properties={
-                "features": json.dumps(manifest.schema.names),
-                "fingerprint": manifest.fingerprint,
-                "learner": manifest.learner,
-            },
         )
 
     async def _infer(self, request: wire.ModelInferRequest, call: Call) -> wire.ModelInferResponse:
