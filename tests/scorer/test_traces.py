@@ -21,10 +21,12 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 
 from contracts.scorer_settings import ScorerSettings
 from scorer.calls import Call
+from scorer.client import ScoreOptions
 from scorer.errors import ConfigurationError, InvalidRequestError, StoreUnavailableError
 from scorer.spans import SpanTraces, plain_exporter
 from scorer.traces import open_traces
 from scorer.v1 import scorer_pb2
+from tests.scorer.shop import MODEL, NOON_US, ROW, Shop
 from tests.scorer.small_server import METHOD, Score, small_server, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -208,6 +210,23 @@ def test_only_faults_of_the_server_are_errors() -> None:
         ("UNAVAILABLE", trace_pb2.Status.STATUS_CODE_ERROR),
     ]
     assert "secret" not in str(collector.requests)
+
+
+def test_a_scorer_is_traced_by_its_settings(scorer_shop: Shop) -> None:
+    """With the endpoint set, a score is traced with its read and its run, in this order."""
+
+    async def run() -> Collector:
+        async with collecting() as (collector, address):
+            given = {"traces_endpoint": f"http://{address}", "traces_share": 1.0}
+            async with scorer_shop.client(**given) as client:
+                await client.score(MODEL, [ROW, ROW], ScoreOptions(event_time_us=NOON_US))
+            return collector
+
+    spans = asyncio.run(run()).spans()
+    assert [span.name for span in spans] == [METHOD, "read features", "run model"]
+    assert attributes(spans[0])["headwater.rows"] == 2
+    assert spans[1].end_time_unix_nano <= spans[2].start_time_unix_nano
+    assert spans[2].end_time_unix_nano <= spans[0].end_time_unix_nano
 
 
 def test_spans_wait_in_bounded_memory() -> None:
