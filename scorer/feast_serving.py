@@ -117,9 +117,11 @@ def add_feast_serving(servicer: FeastServing, server: grpc.aio.Server) -> None:
         request_deserializer=serving.GetOnlineFeaturesRequest.FromString,
         response_serializer=serving.GetOnlineFeaturesResponse.SerializeToString,
     )
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(PYTHON_SERVICE, {"GetOnlineFeatures": handler}),)
-    )
+    # Both, as generated code does: which one counts depends on the server.
+    handlers = {"GetOnlineFeatures": handler}
+    generic = grpc.method_handlers_generic_handler(PYTHON_SERVICE, handlers)
+    server.add_generic_rpc_handlers((generic,))
+    server.add_registered_method_handlers(PYTHON_SERVICE, handlers)
 
 
 def _names(features: FeatureSet, request: serving.GetOnlineFeaturesRequest) -> list[str]:

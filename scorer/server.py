@@ -16,22 +16,28 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from contracts.model_repository import ModelRepository
+from contracts.plan_file import plan_path
 from contracts.scorer_settings import ScorerSettings
 from contracts.settings import split_address
 from scorer import inference
+from scorer.applied import AppliedFeatures
 from scorer.batcher import Batcher, BatchLimits
 from scorer.calls import Calls
 from scorer.entrance import open_entrance
 from scorer.errors import ConfigurationError
 from scorer.explain_calls import ExplainCalls
-from scorer.foreign import open_inference_pb2, open_inference_pb2_grpc
+from scorer.feast_serving import SERVICE as FEAST_SERVICE
+from scorer.feast_serving import FeastServing, add_feast_serving
+from scorer.features import FeatureLimits, Features
+from scorer.features_service import FeatureCalls
+from scorer.foreign import feast_serving_pb2, open_inference_pb2, open_inference_pb2_grpc
 from scorer.foreign.pool import pool_of
 from scorer.messages import Messages
 from scorer.metrics import ScorerMetrics
 from scorer.model import LoadedModel
 from scorer.model_pool import ModelPool
 from scorer.observation import Observation
-from scorer.online_store import open_online_store
+from scorer.online_store import OnlineReader, open_online_store
 from scorer.onnx_runtime import open_runtime
 from scorer.prediction_log import open_prediction_log
 from scorer.scoring import Scoring
@@ -41,6 +47,7 @@ from scorer.unreadable import reading
 from scorer.v1 import scorer_pb2, scorer_pb2_grpc
 
 SERVICE = scorer_pb2.DESCRIPTOR.services_by_name["ScorerService"].full_name
+_SERVICES = (SERVICE, inference.SERVICE, FEAST_SERVICE)
 # Old versions are asked for now and then, to compare; each may take megabytes.
 _PINNED_MAX = 8
 # A store that hangs is told as UNAVAILABLE, before the deadline would hide the cause.
@@ -109,7 +116,10 @@ async def running(settings: ScorerSettings, repo_dir: Path) -> AsyncIterator[str
     scoring = Scoring(pool, batcher, metrics, settings.rows_per_request_max, _clock_us, predictions)
     streams = Streams(calls, settings.stream_in_flight_max)
     explain_calls = ExplainCalls(scoring, settings.explain_samples_max, metrics.explained)
-    service = ScorerService(calls, pool, scoring, Messages(), streams, explain_calls)
+    features = _features(settings, repo_dir, pool, reader)
+    feature_calls = FeatureCalls(features, _clock_us)
+    feast_serving = FeastServing(calls, features, _clock_us)
+    service = ScorerService(calls, pool, scoring, Messages(), streams, explain_calls, feature_calls)
     inference_service = inference.InferenceService(
         calls, scoring, pool.models, settings.rows_per_request_max
     )
@@ -125,25 +135,10 @@ async def running(settings: ScorerSettings, repo_dir: Path) -> AsyncIterator[str
         follower = asyncio.create_task(entrance.watch())
         stack.push_async_callback(_cancelled, follower)
         server = _server(settings)
-        status = health.aio.HealthServicer()
-        scorer_pb2_grpc.add_ScorerServiceServicer_to_server(service, reading(server))
-        open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
-            inference_service, reading(server)
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(status, server)
-        reflection.enable_server_reflection(
-            (SERVICE, inference.SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME),
-            server,
-            pool=pool_of(
-                scorer_pb2.DESCRIPTOR,
-                open_inference_pb2.DESCRIPTOR,
-                health_pb2.DESCRIPTOR,
-                reflection_pb2.DESCRIPTOR,
-            ),
-        )
+        status = _add_services(server, service, inference_service, feast_serving)
         address = _listen(server, settings.scorer_address, entrance.credentials)
         await server.start()
-        for name in ("", SERVICE, inference.SERVICE):
+        for name in ("", *_SERVICES):
             await status.set(name, health_pb2.HealthCheckResponse.SERVING)
         _log.info("serving", address=address, models=dict(pool.models()))
         if predictions is not None:
@@ -161,6 +156,49 @@ async def running(settings: ScorerSettings, repo_dir: Path) -> AsyncIterator[str
             await batcher.drain()
             if predictions is not None:
                 await predictions.stop(max(0.0, end - time.monotonic()))
+
+
+def _add_services(
+    server: grpc.aio.Server,
+    service: ScorerService,
+    inference_service: inference.InferenceService,
+    feast_serving: FeastServing,
+) -> health.aio.HealthServicer:
+    """All services, and those that tell of them; gives the one that tells of their health."""
+    status = health.aio.HealthServicer()
+    scorer_pb2_grpc.add_ScorerServiceServicer_to_server(service, reading(server))
+    open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
+        inference_service, reading(server)
+    )
+    add_feast_serving(feast_serving, reading(server))
+    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    reflection.enable_server_reflection(
+        (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME),
+        server,
+        pool=pool_of(
+            scorer_pb2.DESCRIPTOR,
+            open_inference_pb2.DESCRIPTOR,
+            feast_serving_pb2.DESCRIPTOR,
+            health_pb2.DESCRIPTOR,
+            reflection_pb2.DESCRIPTOR,
+        ),
+    )
+    return status
+
+
+def _features(
+    settings: ScorerSettings, repo_dir: Path, pool: ModelPool, reader: OnlineReader
+) -> Features:
+    return Features(
+        AppliedFeatures(plan_path(repo_dir), time.monotonic),
+        lambda model: pool.channel(model, "champion"),
+        reader,
+        FeatureLimits(
+            in_flight_max=settings.in_flight_max,
+            rows_max=settings.rows_per_request_max,
+            read_timeout_seconds=_READ_SHARE * settings.default_deadline_seconds,
+        ),
+    )
 
 
 def _batch_limits(settings: ScorerSettings) -> BatchLimits:

@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from scorer.calls import Call, Calls, Context
 from scorer.errors import InvalidRequestError
 from scorer.explain_calls import ExplainCalls
+from scorer.features_service import FeatureCalls
 from scorer.messages import Messages, rows_of, to_us
 from scorer.model_pool import ModelPool
 from scorer.scoring import Scoring
@@ -29,6 +30,7 @@ class ScorerService(scorer_pb2_grpc.ScorerServiceServicer):
         messages: Messages,
         streams: Streams,
         explain_calls: ExplainCalls,
+        feature_calls: FeatureCalls,
     ) -> None:
         """``calls`` runs the work of each call."""
         self._calls = calls
@@ -37,6 +39,7 @@ class ScorerService(scorer_pb2_grpc.ScorerServiceServicer):
         self._messages = messages
         self._streams = streams
         self._explain_calls = explain_calls
+        self._feature_calls = feature_calls
 
     async def Score(  # noqa: N802 - gRPC names it
         self, request: scorer_pb2.ScoreRequest, context: Context
@@ -51,6 +54,13 @@ class ScorerService(scorer_pb2_grpc.ScorerServiceServicer):
         method = f"{NAME}/ScoreStream"
         async for answer in self._streams.answer(method, self.score, request_iterator, context):
             yield answer
+
+    async def GetFeatures(  # noqa: N802 - gRPC names it
+        self, request: scorer_pb2.GetFeaturesRequest, context: Context
+    ) -> scorer_pb2.GetFeaturesResponse:
+        """See the proto."""
+        method = f"{NAME}/GetFeatures"
+        return await self._calls.answer(method, self._feature_calls.get, request, context)
 
     async def Explain(  # noqa: N802 - gRPC names it
         self, request: scorer_pb2.ExplainRequest, context: Context

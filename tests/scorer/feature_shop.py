@@ -23,6 +23,7 @@ from scorer.metrics import ScorerMetrics
 from scorer.model import LoadedModel
 from scorer.model_pool import ModelPool
 from scorer.online_store import OnlineReader, open_online_store
+from scorer.unreadable import reading
 from scorer.v1 import scorer_pb2, scorer_pb2_grpc
 from tests.scorer.shop import NOON_US, TTL_SECONDS, Shop
 
@@ -168,7 +169,7 @@ async def feature_server(
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler("scorer.v1.ScorerService", {"GetFeatures": handler}),)
     )
-    add_feast_serving(FeastServing(calls, features, clock_us), server)
+    add_feast_serving(FeastServing(calls, features, clock_us), reading(server))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
