@@ -20,7 +20,6 @@ from pathlib import Path
 
 import structlog
 
-from contracts.durable_files import replace_file
 from contracts.manifest import sha256_hex
 
 FILES_MAX = 128
@@ -88,7 +87,10 @@ class GraphCache:
         """Keep a graph; what was used longest ago makes room."""
         head = {"sha256": sha256_hex(kept.graph), "scores": kept.scores}
         try:
-            replace_file(self._file(name), json.dumps(head).encode() + b"\n" + kept.graph)
+            # Not synced: what a crash tears is seen by its SHA-256, and made anew.
+            draft = self.draft()
+            draft.write_bytes(json.dumps(head).encode() + b"\n" + kept.graph)
+            draft.replace(self._file(name))
             self._make_room()
         except OSError as error:
             _log.warning("onnx_graph_not_kept", reason=str(error))
@@ -118,7 +120,7 @@ class GraphCache:
         used = {one: _used(one) for one in self._folder.glob(f"*{_SUFFIX}")}
         for file in sorted(used, key=used.__getitem__)[: max(0, len(used) - self._files_max)]:
             file.unlink(missing_ok=True)
-        for draft in (*self._folder.glob(f"{_DRAFT}*"), *self._folder.glob(f".*{_SUFFIX}.*")):
+        for draft in self._folder.glob(f"{_DRAFT}*"):
             if time.time() - _used(draft) > _DRAFT_SECONDS_MAX:
                 draft.unlink(missing_ok=True)
 
