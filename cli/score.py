@@ -15,7 +15,7 @@ from cli.repository_option import RepoOption, repository_folder
 
 if TYPE_CHECKING:
     from contracts.settings import ClientSettings
-    from scorer.client import Scored, ScorerCallError, ScorerClient
+    from scorer.client import Explanation, Scored, ScorerCallError, ScorerClient
 
 
 def score(
@@ -32,18 +32,21 @@ def score(
         str,
         typer.Option(help="Moment of prediction (ISO 8601); else now. Decides what is too old."),
     ] = "",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also say how much each field moved the score.")
+    ] = False,
 ) -> None:
-    """Score one row: one call to the scorer at HEADWATER_SCORER_ADDRESS; the answer as JSON.
+    """Score one row with the scorer at HEADWATER_SCORER_ADDRESS; the answer as JSON.
 
     The scorer is asked first which inputs the model has, so key=123 is text where the model wants
     text and a number where it wants a number. key=null is null. key:=JSON gives a value whose type
-    is yours.
+    is yours. --explain asks a second time, for what each field did beside the model's defaults.
     """
     # gRPC's core writes lines of its own; what matters of them is in our errors.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
     from contracts.settings import ClientSettings
-    from scorer.client import ScoreOptions, ScorerCallError
+    from scorer.client import ExplainOptions, ScoreOptions, ScorerCallError
 
     given = parse_inputs(inputs or [])
     at_us = _microseconds(event_time) if event_time else None
@@ -55,9 +58,14 @@ def score(
             row = {name: as_type(value, types.get(name)) for name, value in given.items()}
             options = ScoreOptions(version=version, event_time_us=at_us, include_features=True)
             answer = client.score(model, [row], options)
+            report = as_json(model, answer)
+            if explain:
+                # Of the version that scored: another may have come in between.
+                told = ExplainOptions(version=answer.version, event_time_us=at_us)
+                report["explanation"] = explanation_as_json(client.explain(model, row, told))
         except ScorerCallError as error:
             raise CommandError(_refusal(error, settings.scorer_address)) from error
-    typer.echo(json.dumps(as_json(model, answer), indent=2))
+    typer.echo(json.dumps(report, indent=2))
 
 
 def as_json(model: str, answer: Scored) -> dict[str, Any]:
@@ -68,6 +76,27 @@ def as_json(model: str, answer: Scored) -> dict[str, Any]:
         "score": answer.scores[0],
         "missing": answer.missing[0],
         "features": dict(zip(answer.feature_names, answer.features[0], strict=True)),
+    }
+
+
+def explanation_as_json(found: Explanation) -> dict[str, Any]:
+    """What each field did, ready for JSON; those that did most come first."""
+    ordered = sorted(found.contributions, key=lambda one: -abs(one.contribution))
+    return {
+        "method": found.method,
+        "link": found.link,
+        "output": found.output,
+        "baseline_output": found.baseline_output,
+        "samples": found.samples,
+        "contributions": {
+            one.name: {
+                "contribution": one.contribution,
+                "standard_error": one.standard_error,
+                "value": one.value,
+                "baseline": one.baseline,
+            }
+            for one in ordered
+        },
     }
 
 

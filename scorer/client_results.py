@@ -100,7 +100,8 @@ class Contribution:
 class Explanation:
     """How much each field moved the score away from the baseline's; see the proto for each.
 
-    ``link`` is ``identity`` or ``log_odds``, ``method`` is ``linear`` or ``sampled_shapley``.
+    ``link`` is ``identity`` or ``log_odds``, ``method`` is ``linear``, ``exact_shapley`` or
+    ``sampled_shapley``.
     """
 
     version: str
