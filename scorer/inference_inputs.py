@@ -182,7 +182,7 @@ def _wrong_inputs(plan: VectorPlan, given: set[str]) -> str:
         f"{name} ({DATATYPES[kinds[0]]})" for name, kinds in sorted(plan.input_types.items())
     )
     ways = (
-        f"give all of: {inputs}; or only {INPUT!r}, vectors of width {plan.width}; or each field of"
+        f"give all of: {inputs:.500}; or only {INPUT!r}, vectors of width {plan.width}; or each field of"
         " the vector"
     )
     unknown = given - plan.input_types.keys()

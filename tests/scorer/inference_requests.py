@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
+import pytest
 
 from scorer.foreign import open_inference_pb2 as wire
 from scorer.foreign import open_inference_pb2_grpc as wire_grpc
 from scorer.server import running
-from tests.scorer.shop import MODEL, NOON_US, Shop
+from tests.scorer.shop import MODEL, NOON_US, VECTOR, Shop, bias_of, linear_score
 
 if TYPE_CHECKING:
     # There is but one class; only the types know two.
@@ -37,6 +39,10 @@ DTYPES = {
     "FP32": "<f4",
     "FP64": "<f8",
 }
+V1 = bias_of("1")
+OTHER_VECTOR = [4.0, 3.0, 1.0, -1.0, -2.0, 7.5]
+# Of the two rows of INPUTS, whose vectors are VECTOR and OTHER_VECTOR.
+SCORES = [linear_score(VECTOR, V1), linear_score(OTHER_VECTOR, V1)]
 # name -> (datatype, values of the two rows)
 Given = Mapping[str, tuple[str, Sequence[object]]]
 INPUTS: Given = {
@@ -105,3 +111,20 @@ def matrix(rows: Sequence[Sequence[float]], datatype: str = "FP64") -> wire.Mode
     request.inputs.add(name="features", datatype=datatype, shape=[len(rows), len(rows[0])])
     request.raw_input_contents.append(np.array(rows, dtype=DTYPES[datatype]).tobytes())
     return request
+
+
+def with_stub(shop: Shop, use: Callable[[Stub], Awaitable[None]], **settings: object) -> None:
+    """Run ``use`` with a stub of a running scorer."""
+
+    async def run() -> None:
+        async with inference(shop, **settings) as stub:
+            await use(stub)
+
+    asyncio.run(run())
+
+
+async def code_of(call: Awaitable[object]) -> tuple[grpc.StatusCode, str]:
+    """How a call ends that must not succeed."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value.code(), caught.value.details() or ""
