@@ -124,7 +124,7 @@ class FeatureSet:
 
 
 def features_of(schema: FeatureSchema) -> FeatureSet:
-    """The stored features of a model's vector, in its order."""
+    """The stored features that a model reads: those of its vector, in order, then hidden ones."""
     found = (
         StoredFeature(
             field.view,
@@ -134,7 +134,7 @@ def features_of(schema: FeatureSchema) -> FeatureSet:
             field.join_key_types,
             round(field.ttl_seconds * 1_000_000),
         )
-        for field in schema.fields
+        for field in schema.places
         if field.kind == "feature"
     )
     return FeatureSet(list(dict.fromkeys(found)))
@@ -193,7 +193,14 @@ class Catalogue:
         """
         found = self._sets.get(service)
         if found is None:
-            found = self._sets[service] = self.named(self.service_names(service))
+            names = self.service_names(service)
+            for name in names:
+                if name not in self._features:
+                    raise UnknownFeatureError(
+                        f"feature service {service!r} has {name!r}, which no stream feature view"
+                        " stores (views on demand store nothing); name the features that you want"
+                    )
+            found = self._sets[service] = self.named(names)
         return found
 
     def named(self, names: Iterable[str]) -> FeatureSet:

@@ -23,10 +23,12 @@ from contracts.plan import View
 from dataflows.stores.online_writer import OnlineWriter
 from dataflows.stores.redis_writer import RedisOnlineWriter
 from dataflows.stores.sqlite_writer import SqliteOnlineWriter
-from scorer.online_store import CellReader, Cells, Found, Wanted
+from scorer.online_store import Cells, OnlineReader, Wanted
+from scorer.online_store import wanted as want
 from scorer.redis_reader import RedisReader
 from scorer.sqlite_reader import SqliteReader
 from tests.conformance.views import ENTITIES, VIEWS, feast_views, offline_file
+from tests.scorer.found import Found, read_found
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PANDAS_TYPES = {"float64": "float64", "int64": "Int64", "bool": "boolean", "string": "object"}
@@ -119,7 +121,7 @@ class Store:
         async def once() -> list[Found]:
             reader = self._reader()
             try:
-                return await reader.read(wanted)
+                return await read_found(reader, wanted)
             finally:
                 await reader.close()
 
@@ -127,6 +129,13 @@ class Store:
 
     def we_read_values(self, *wanted: Wanted) -> list[tuple[int | None, list[Cell]]]:
         """Event time and values of any type, read with our reader."""
+        return [
+            (cells.event_time_us, [decode_value(cell or b"") for cell in cells.values])
+            for cells in self.we_read_cells(*wanted)
+        ]
+
+    def we_read_cells(self, *wanted: Wanted) -> list[Cells]:
+        """What our reader finds, as it is stored."""
 
         async def once() -> list[Cells]:
             reader = self._reader()
@@ -135,10 +144,7 @@ class Store:
             finally:
                 await reader.close()
 
-        return [
-            (cells.event_time_us, [decode_value(cell or b"") for cell in cells.values])
-            for cells in asyncio.run(once())
-        ]
+        return asyncio.run(once())
 
     def feast_writes(self, view: View, rows: Sequence[Row]) -> None:
         """Write rows with ``write_to_online_store``."""
@@ -200,7 +206,7 @@ class Store:
             return SqliteOnlineWriter(config.path, project)
         return RedisOnlineWriter(config, project, timeout_seconds=10)
 
-    def _reader(self) -> CellReader:
+    def _reader(self) -> OnlineReader:
         config = parse_online_store(self.online, self.folder)
         project = self.feast.config.project
         if isinstance(config, SqliteConfig):
@@ -216,7 +222,7 @@ def all_features() -> list[str]:
 def wanted_of(view: View, *keys: str | int) -> Wanted:
     """The read of all of a view's features."""
     names = tuple(one.feature for one in view.aggregates)
-    return Wanted(view.name, names, entity_key(view.join_keys, view.join_key_types, keys))
+    return want(view.name, names, entity_key(view.join_keys, view.join_key_types, keys))
 
 
 def _frame(view: View, rows: Sequence[Row]) -> pd.DataFrame:

@@ -8,7 +8,6 @@ import sqlite3
 import uuid
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scorer.errors import StoreUnavailableError
-from scorer.online_store import Found
+from scorer.online_store import wanted
 from tests.conformance.stores import Cell, Row, Store, wanted_of
 from tests.conformance.test_conformance import WAYS
 from tests.conformance.views import PROFILES
+from tests.scorer.found import Found
 
 T0_US = 1_700_000_000_123_457
 LONG = "\u6771\u4eac\U0001f5fc " * 90_000  # a megabyte
@@ -70,7 +70,7 @@ def test_a_model_reads_the_numbers_beside_the_strings(store: Store) -> None:
     """What is no string can be read for a model; a string is refused by name."""
     store.we_write(PROFILES, ROWS)
     (one, *_) = WANTED
-    numbers = replace(one, features=("score", "visits", "open"))
+    numbers = wanted(one.view, ("score", "visits", "open"), one.entity_key)
     assert store.we_read(numbers) == [Found(T0_US, [0.25, 3.0, 1.0])]
     with pytest.raises(StoreUnavailableError, match="profiles:town holds text"):
         store.we_read(one)

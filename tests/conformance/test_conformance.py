@@ -14,10 +14,13 @@ from contracts.feast_bytes import entity_key
 from contracts.feature_schema import FeatureSchema, VectorField
 from contracts.plan import View
 from scorer.errors import StoreUnavailableError
-from scorer.online_store import Found, Wanted
-from scorer.vector import check_row, fill_row, plan_vector
+from scorer.online_store import Wanted
+from scorer.online_store import wanted as want
+from scorer.vector import VectorFiller
+from scorer.vector_plan import check_rows, plan_vector
 from tests.conformance.stores import Row, Store, all_features, wanted_of
 from tests.conformance.views import CLICKS, DEVICES, HOUR_US, MANY_TYPES, ROUTES, SPEND, TYPES
+from tests.scorer.found import Found
 
 T0_US = 1_700_000_000_123_457
 ROWS: dict[str, tuple[View, list[Row]]] = {
@@ -149,7 +152,7 @@ def many_types(store: Store, **values: Any) -> Wanted:
         {"user": ["ann"], "event_timestamp": stamp, **{n: [v] for n, v in typed.items()}}
     )
     store.feast.write_to_online_store(MANY_TYPES, frame)
-    return Wanted(MANY_TYPES, tuple(values), entity_key(("user",), ("string",), ("ann",)))
+    return want(MANY_TYPES, tuple(values), entity_key(("user",), ("string",), ("ann",)))
 
 
 def test_numbers_of_every_type(store: Store) -> None:
@@ -179,7 +182,7 @@ def test_what_is_no_number_is_refused_by_name(
     wanted = many_types(store, **{"double": 1.5, name: value})
     with pytest.raises(StoreUnavailableError, match=f"{MANY_TYPES}:{name} {problem}"):
         store.we_read(wanted)
-    (row,) = store.we_read(Wanted(MANY_TYPES, ("double", "short"), wanted.entity_key))
+    (row,) = store.we_read(want(MANY_TYPES, ("double", "short"), wanted.entity_key))
     assert row.values == [1.5, None]
 
 
@@ -202,12 +205,15 @@ def test_ttl_is_the_scorers_business(
         ttl_seconds=SPEND.ttl_us / 1e6,
     )
     plan = plan_vector(FeatureSchema(store.feast.config.project, (field,)))
-    row = check_row(plan, 0, {"user": "ann"})
-    read = store.we_read(*(one for one in row.wanted if one is not None))
-    assert read == [Found(stamp_us, [10.25])]
+    rows = check_rows(plan, 0, [{"user": "ann"}])
+    ((one,),) = rows.wanted
+    assert one is not None
+    (cells,) = store.we_read_cells(one)
+    assert store.we_read(one) == [Found(stamp_us, [10.25])]
     for age_us, value in ((0, 10.25), (HOUR_US, 10.25), (HOUR_US + 1, -1.0)):
-        vector = fill_row(plan, row, read, stamp_us + age_us)
-        assert vector.values == [value]
-        assert vector.missing == ((0,) if value == -1.0 else ())
+        at_us = [stamp_us + age_us]
+        vectors = VectorFiller().fill(plan, rows.given, rows.wanted, {one: cells}, at_us)
+        assert vectors.values.tolist() == [[value]]
+        assert [place.position for place in vectors.missing[0]] == ([0] if value == -1.0 else [])
     (answer,) = store.feast_reads([field.name], [{"user": "ann"}])[field.name]
     assert (answer.value, answer.status) == (10.25, "PRESENT")
