@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from typing import Any
 
 import grpc
@@ -100,6 +101,15 @@ def test_a_line_says_all_of_a_call_and_no_secrets(lines: Lines) -> None:
         "request_id": "r-1",
         "caller": "alice",
     }
+
+
+def test_a_line_is_dated_when_the_call_came(lines: Lines) -> None:
+    """The time of a line is the call's beginning, not when somebody came to write it."""
+    run_with(RequestLog(1.0, pytest.fail, clock=lambda: 1_700_000_000.0), "fraud")
+    (line,) = lines()
+    came = datetime.fromisoformat(line["timestamp"]).timestamp()
+    assert came == pytest.approx(1_700_000_000.0 - line["took_ms"] / 1000, abs=2e-6)
+    assert came < 1_700_000_000.0
 
 
 def test_failures_get_a_line_whatever_the_share(lines: Lines) -> None:
