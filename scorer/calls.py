@@ -138,6 +138,9 @@ class Calls:
             except ScorerError as error:
                 call.code, text = status_of(error), str(error)
             if text:
+                for witness in self._witnesses:
+                    witness.begun(call, context)
+                    witness.ended(call)
                 await context.abort(call.code, text)
             yield Stream(self, method, call.caller, context)
             call.code = grpc.StatusCode.OK

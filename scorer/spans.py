@@ -227,7 +227,8 @@ def secure_exporter(address: str) -> SpanExporter:
 def _quieten() -> None:
     """OpenTelemetry's own lines are no JSON, and come again and again: ours say it once."""
     log = logging.getLogger("opentelemetry")
-    log.addHandler(logging.NullHandler())
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())
     log.propagate = False
 
 

@@ -16,11 +16,11 @@ import structlog
 
 from scorer.callers import Caller, Metadata, Peer
 from scorer.calls import Call
-from scorer.errors import InvalidRequestError, StoreUnavailableError
+from scorer.errors import InvalidRequestError, StoreUnavailableError, UnauthenticatedError
 from scorer.logs import configure_logs
 from scorer.request_log import RequestLog
 from scorer.v1 import scorer_pb2
-from tests.scorer.small_server import METHOD, Score, small_server
+from tests.scorer.small_server import METHOD, STREAM, Score, small_server
 
 Lines = Callable[[], list[dict[str, Any]]]
 
@@ -121,6 +121,40 @@ def test_failures_get_a_line_whatever_the_share(lines: Lines) -> None:
         ("UNAVAILABLE", "warning"),
         ("INTERNAL", "error"),
     ]
+
+
+class Nobody:
+    """Knows no one."""
+
+    def identify(self, metadata: Metadata, peer: Peer) -> Caller:
+        """Turn them away."""
+        raise UnauthenticatedError("send a token")
+
+
+def test_requests_of_a_stream_have_lines_of_their_own(lines: Lines) -> None:
+    """Each request of a stream is told as a call is; the stream itself is not."""
+
+    async def run() -> None:
+        log = RequestLog(1.0, pytest.fail)
+        async with started(log), small_server(work, log) as score:
+            await score.stream(*(request_for(model, model) for model in ("fraud", "bad")))
+
+    asyncio.run(run())
+    told = [(line["method"], line["code"], line["request_id"]) for line in lines()]
+    assert sorted(told) == [(STREAM, "INVALID_ARGUMENT", "bad"), (STREAM, "OK", "fraud")]
+
+
+def test_a_stream_that_is_turned_away_has_a_line(lines: Lines) -> None:
+    """A stream that nobody lets in is a failure like any other."""
+
+    async def run() -> None:
+        log = RequestLog(0.0, pytest.fail)
+        async with started(log), small_server(work, log, callers=Nobody()) as score:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await score.stream(request_for("fraud", "r-1"))
+
+    asyncio.run(run())
+    assert [(line["method"], line["code"]) for line in lines()] == [(STREAM, "UNAUTHENTICATED")]
 
 
 def test_an_error_text_is_not_in_the_line(lines: Lines) -> None:
