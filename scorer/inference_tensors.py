@@ -20,6 +20,8 @@ from scorer.foreign import open_inference_pb2 as wire
 # Of an output: numbers or BYTES.
 Values = NDArray[np.float64] | list[bytes]
 BYTES = "BYTES"
+# No model has so many inputs; looking at more would keep everybody else waiting.
+_TENSORS_MAX = 10_000
 _LENGTH = struct.Struct("<I")
 
 
@@ -77,8 +79,11 @@ def encoded_tensors(request: wire.ModelInferRequest) -> dict[str, Encoded]:
     """The tensors of a request by name.
 
     Raises:
-        InvalidRequestError: two have one name, or raw contents are not one for each tensor.
+        InvalidRequestError: there are too many, two have one name, or raw contents are not one for
+            each tensor.
     """
+    if len(request.inputs) > _TENSORS_MAX:
+        raise InvalidRequestError(f"{len(request.inputs)} tensors, at most {_TENSORS_MAX}")
     raws: Sequence[bytes | None] = request.raw_input_contents
     if not raws:
         raws = [None] * len(request.inputs)

@@ -15,6 +15,9 @@ from scorer.vector_plan import Scalar, VectorPlan
 
 _SECONDS_MIN, _SECONDS_MAX = -62135596800, 253402300799
 _TIMES_MAX = 65_536
+# No model has so many; reading more at once would keep everybody else waiting.
+_INPUTS_MAX = 10_000
+_INPUTS_PER_TURN = 4_096
 
 
 class Messages:
@@ -92,15 +95,22 @@ def stand_ins(plan: VectorPlan, missing: Sequence[Missing]) -> list[scorer_pb2.S
 async def rows_of(rows: Sequence[scorer_pb2.Row]) -> list[dict[str, Scalar]]:
     """The inputs of rows. Raise InvalidRequestError for one that has no value."""
     found = []
+    turn = _INPUTS_PER_TURN
     for number, row in enumerate(rows):
-        if number and number % PIECE_ROWS == 0:
+        turn -= len(row.inputs)
+        if turn < 0:
+            turn = _INPUTS_PER_TURN
             await asyncio.sleep(0)
         found.append(inputs_of(number, row.inputs))
     return found
 
 
 def inputs_of(number: int, inputs: Mapping[str, scorer_pb2.Value]) -> dict[str, Scalar]:
-    """The inputs of row ``number``. Raise InvalidRequestError for one that has no value."""
+    """The inputs of row ``number``. InvalidRequestError for too many, and one without value."""
+    if len(inputs) > _INPUTS_MAX:
+        raise InvalidRequestError(
+            f"rows[{number}]: {len(inputs)} inputs, at most {_INPUTS_MAX}; give those of the model"
+        )
     values: dict[str, Scalar] = {}
     for name, value in inputs.items():
         kind = value.WhichOneof("kind")

@@ -154,7 +154,7 @@ class Scoring:
                 f"vectors of shape {list(matrix.shape)}; this model takes [rows, "
                 f"{model.plan.width}]"
             )
-        self._count(call, len(matrix))
+        self.check_count(call, len(matrix))
         if not np.isfinite(matrix).all():
             row, column = (int(place[0]) for place in (~np.isfinite(matrix)).nonzero())
             name = model.manifest.schema.names[column]
@@ -173,20 +173,8 @@ class Scoring:
         self._metrics.ran(model.manifest.model, len(matrix))
         return scores
 
-    async def _checked(
-        self, call: Call, model: LoadedModel, rows: Rows
-    ) -> list[tuple[int, CheckedRows]]:
-        """(number of its first row, rows) of each piece."""
-        self._count(call, len(rows))
-        pieces = []
-        for start in range(0, len(rows), PIECE_ROWS):
-            if start:
-                await asyncio.sleep(0)
-            checked = check_rows(model.plan, start, rows[start : start + PIECE_ROWS])
-            pieces.append((start, checked))
-        return pieces
-
-    def _count(self, call: Call, rows: int) -> None:
+    def check_count(self, call: Call, rows: int) -> None:
+        """Raise InvalidRequestError for no rows, or too many; ``call`` learns how many."""
         call.rows = rows
         if not rows:
             raise InvalidRequestError("no rows: give at least one row to score")
@@ -194,6 +182,19 @@ class Scoring:
             raise InvalidRequestError(
                 f"{rows} rows, at most {self._rows_max} in one request: split it"
             )
+
+    async def _checked(
+        self, call: Call, model: LoadedModel, rows: Rows
+    ) -> list[tuple[int, CheckedRows]]:
+        """(number of its first row, rows) of each piece."""
+        self.check_count(call, len(rows))
+        pieces = []
+        for start in range(0, len(rows), PIECE_ROWS):
+            if start:
+                await asyncio.sleep(0)
+            checked = check_rows(model.plan, start, rows[start : start + PIECE_ROWS])
+            pieces.append((start, checked))
+        return pieces
 
     def _tell(self, call: Call, model: LoadedModel, vectors: Vectors, at_us: int) -> None:
         """Fill in what the call's line in the log, its trace and the metrics say."""

@@ -86,6 +86,8 @@ class ScorerService(scorer_pb2_grpc.ScorerServiceServicer):
         call.request_id = request.request_id
         at_us = to_us(request.event_time) if request.HasField("event_time") else None
         model = await self._scoring.model(call, request.model, request.version, request.channel)
+        # First of all: a small message can have millions of empty rows.
+        self._scoring.check_count(call, len(request.rows))
         scored = await self._scoring.score(call, model, await rows_of(request.rows), at_us)
         return await self._messages.response(request, scored)
 
