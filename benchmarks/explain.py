@@ -19,9 +19,10 @@ import numpy as np
 
 from benchmarks._environment import describe, load_average, write
 from benchmarks.model_load import WIDTH, learned, manifest, network, trees
-from scorer.explain import Contrast, Explanation, explain_linear, explain_shapley
+from scorer.explain import Contrast, Explanation, explain_linear
 from scorer.linear_graph import linear_form
 from scorer.model import INPUT, OUTPUT, LoadedModel
+from scorer.shapley import explain_shapley
 
 SAMPLES = 200
 TIMES = 20

@@ -22,12 +22,11 @@ from scorer.explain import (
     Link,
     Method,
     explain_linear,
-    explain_shapley,
-    samples_max,
 )
 from scorer.messages import inputs_of, stand_ins, to_us
 from scorer.model import INPUT, OUTPUT, LoadedModel
 from scorer.scoring import Scoring
+from scorer.shapley import explain_shapley, samples_max
 from scorer.v1 import scorer_pb2
 from scorer.vector import Vectors
 
@@ -164,7 +163,9 @@ class ExplainCalls:
         form = self._linear_form(model)
         ends = ((task.row, score), (task.baseline, baseline_score))
         if form is not None and all(form.gives(vector, known) for vector, known in ends):
-            return contrast, explain_linear(form, contrast)
+            # Log-odds may be too large for a double where scores are not.
+            with contextlib.suppress(OverflowError):
+                return contrast, explain_linear(form, contrast)
         return contrast, explain_shapley(task.run, contrast, task.samples, task.seed)
 
     def _linear_form(self, model: LoadedModel) -> LinearForm | None:

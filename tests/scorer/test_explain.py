@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from scorer.errors import InvalidRequestError, ModelFaultError
 from scorer.explain import (
-    MIXTURES_MAX,
     Contrast,
     Explanation,
     Floats,
@@ -21,9 +20,8 @@ from scorer.explain import (
     Link,
     Method,
     explain_linear,
-    explain_shapley,
-    samples_max,
 )
+from scorer.shapley import MIXTURES_MAX, explain_shapley, samples_max
 
 Run = Callable[[Floats], Floats]
 NUMBERS = st.floats(-3, 3, allow_nan=False).map(lambda number: round(number, 3))
@@ -215,6 +213,38 @@ def test_mixtures_without_a_finite_score_are_refused() -> None:
         explain_shapley(overflowing, contrast, 100, 0)
 
 
+@pytest.mark.parametrize("samples", [4, 1_000])
+def test_what_cancels_out_leaves_no_gap(samples: int) -> None:
+    """Scores near 1 in between and near 0 at both ends add up to the last bit of the small ones."""
+
+    def either(matrix: Floats) -> Floats:
+        odd = (matrix.sum(axis=1) % 2).astype(bool)
+        scores: Floats = np.where(odd, 0.7, 1e-13)
+        return scores
+
+    contrast = contrast_of(either, np.ones(6), np.zeros(6))
+    assert contrast.score == contrast.baseline_score == 1e-13
+    found = explain_shapley(either, contrast, samples, 1)
+    assert abs(found.residual) <= 1e-9 * max(1e-13, float(np.abs(found.contributions).max()))
+
+
+@pytest.mark.parametrize("samples", [4, 1_000])
+def test_scores_too_far_apart_are_refused(samples: int) -> None:
+    """A difference that is no double any more is the request's fault, not the scorer's."""
+
+    def huge(matrix: Floats) -> Floats:
+        scores: Floats = np.where(matrix[:, 0] > 0, 1.7e308, -1.7e308)
+        return scores
+
+    contrast = contrast_of(huge, np.ones(6), np.zeros(6))
+    with pytest.raises(InvalidRequestError, match="closer to the row"):
+        explain_shapley(huge, contrast, samples, 1)
+    form = LinearForm(np.full(6, 1e308), 0.0, Link.IDENTITY)
+    assert not form.gives(np.ones(6), 1.0)
+    with pytest.raises(OverflowError):
+        explain_linear(form, contrast)
+
+
 def test_a_sum_that_misses_is_not_handed_out() -> None:
     """Contributions that do not add up are a fault, never an answer."""
     found = explain_linear(
@@ -240,7 +270,7 @@ WIDE = st.floats(-1e9, 1e9, allow_nan=False)
 @given(data=st.data(), width=st.integers(1, 6))
 @settings(max_examples=60)
 def test_linear_contributions_are_products(data: st.DataObject, width: int) -> None:
-    """The product w (x - b) for each field, adding up even where large offsets would swallow them."""
+    """The product w (x - b) of each field, adding up even where large offsets swallow digits."""
     vectors = st.lists(WIDE, min_size=width, max_size=width).map(np.array)
     weights, row, baseline = data.draw(vectors), data.draw(vectors), data.draw(vectors)
     form = LinearForm(weights, data.draw(WIDE), Link.IDENTITY)
