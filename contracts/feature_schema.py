@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 FieldKind = Literal["request", "feature", "derived"]
@@ -87,17 +88,17 @@ class FeatureSchema:
         canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Names of the fields, in order."""
         return tuple(field.name for field in self.fields)
 
-    @property
+    @cached_property
     def defaults(self) -> tuple[float, ...]:
         """What stands in for a missing value, in order."""
         return tuple(field.default for field in self.fields)
 
-    @property
+    @cached_property
     def places(self) -> tuple[VectorField, ...]:
         """The fields and after them the hidden ones: where values stand until all are made."""
         return self.fields + self.hidden

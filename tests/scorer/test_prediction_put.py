@@ -1,0 +1,67 @@
+"""Where records of the prediction log are made: small ones at once, large ones by the thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+
+from scorer.metrics import ScorerMetrics
+from scorer.prediction_log import PredictionLog, ScoredRequest
+from scorer.vector import Vectors
+from tests.scorer.shop import manifest_for
+
+
+class Log:
+    """A log in memory."""
+
+    def __init__(self) -> None:
+        self.records: list[tuple[str, bytes]] = []
+
+    def append(self, records: Iterable[tuple[str, bytes]]) -> int:
+        """Keep them."""
+        records = list(records)
+        self.records += records
+        return len(records)
+
+    def close(self) -> None:
+        """Nothing to do."""
+
+
+def scored(request_id: str, rows: int, scores: int) -> ScoredRequest:
+    """A request of so many rows; it can be no record if there are not as many scores."""
+    vectors = Vectors(np.ones((rows, 2)), [()] * rows, [None] * rows, [None] * rows)
+    manifest = manifest_for("1", b"")
+    return ScoredRequest(request_id, manifest, [{}] * rows, [0.5] * scores, vectors, 1, 1, 0.1)
+
+
+@pytest.mark.parametrize("rows", [2, 1_000])
+def test_a_request_that_is_no_record_is_counted_and_the_rest_written(rows: int) -> None:
+    """One bad request is dropped as an error; those before and after it arrive in order."""
+    log, metrics = Log(), ScorerMetrics()
+    predictions = PredictionLog(lambda: log, 1_000, metrics)
+    predictions.put(scored("before", 1, 1))
+    predictions.put(scored("bad", rows, rows - 1))
+    predictions.put(scored("after", 1_000, 1_000))
+    predictions.put(scored("last", 1, 1))
+    predictions.start()
+    asyncio.run(predictions.stop(10.0))
+    assert list(dict.fromkeys(key for key, _ in log.records)) == ["before", "after", "last"]
+    dropped = "headwater_scorer_predictions_dropped_total"
+    assert metrics.registry.get_sample_value(dropped, {"reason": "error"}) == 1
+    assert metrics.registry.get_sample_value("headwater_scorer_predictions_written_total") == 3
+
+
+def test_requests_without_an_id_get_different_ones() -> None:
+    """Records of requests that brought no id can be told apart."""
+    log = Log()
+    predictions = PredictionLog(lambda: log, 100, ScorerMetrics())
+    for _ in range(50):
+        predictions.put(scored("", 1, 1))
+    predictions.start()
+    asyncio.run(predictions.stop(10.0))
+    keys = {key for key, _ in log.records}
+    assert len(keys) == 50
+    assert all(len(key) == 32 for key in keys)
