@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 import grpc
 from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from scorer.calls import Call, Calls, Context
 from scorer.catalogue import FeatureSet
@@ -15,18 +17,19 @@ from scorer.features import Features, StoredRows, why_missing
 from scorer.foreign import feast_serving_pb2 as serving
 from scorer.foreign import feast_serving_pb2_grpc as serving_grpc
 from scorer.foreign import feast_types_pb2 as types
+from scorer.online_store import Cells
 from scorer.vector import MissingReason
 from scorer.vector_plan import Scalar
 
 # Feast's server in Python has this very call under a name of its own.
 PYTHON_SERVICE = "GrpcFeatureServer"
 SERVICE = serving.DESCRIPTOR.services_by_name["ServingService"].full_name
-_STATUSES = {
-    None: serving.PRESENT,
-    MissingReason.NULL_INPUT: serving.NOT_FOUND,
-    MissingReason.NO_ROW: serving.NOT_FOUND,
-    MissingReason.EXPIRED: serving.OUTSIDE_MAX_AGE,
-}
+_NOT_THERE = (MissingReason.NULL_INPUT, MissingReason.NO_ROW)
+_NULLS = (b"", types.Value(null_val=types.NULL).SerializeToString())
+_VALUES, _TIMES = (
+    serving.GetOnlineFeaturesResponse.FeatureVector.DESCRIPTOR.fields_by_name[name].number
+    for name in ("values", "event_timestamps")
+)
 
 
 class FeastServing(serving_grpc.ServingServiceServicer):
@@ -94,7 +97,7 @@ class FeastServing(serving_grpc.ServingServiceServicer):
             result = response.results.add(values=given, statuses=[serving.PRESENT] * len(given))
             for _ in given:
                 result.event_timestamps.add()
-        _fill(response, stored, len(entities))
+        await _fill(response, stored)
         if request.include_feature_view_version_metadata:
             for view in dict.fromkeys(one.view for one in features.columns):
                 response.metadata.feature_view_metadata.add(name=view)
@@ -157,33 +160,54 @@ def _scalar(name: str, value: types.Value) -> Scalar:
     )
 
 
-def _fill(response: serving.GetOnlineFeaturesResponse, stored: StoredRows, first: int) -> None:
-    """Add a result for each column of ``stored``, the first as number ``first``."""
-    features = stored.features
-    for _ in features.columns:
-        response.results.add()
-    for read, column in zip(features.reads, stored.found, strict=True):
-        reasons = [why_missing(read, cells, stored.at_us) for cells in column]
+async def _fill(response: serving.GetOnlineFeaturesResponse, stored: StoredRows) -> None:
+    """Add a result for each column of ``stored``, in order."""
+    columns = stored.features.columns
+    results: dict[int, serving.GetOnlineFeaturesResponse.FeatureVector] = {}
+    for read, found in zip(stored.features.reads, stored.found, strict=True):
+        reasons = [why_missing(read, cells, stored.at_us) for cells in found]
+        times = b"".join([_field(_TIMES, _time(cells)) for cells in found])
         for place, position in enumerate(read.positions):
-            result = response.results[first + position]
-            name = features.columns[position].name
-            for cells, reason in zip(column, reasons, strict=True):
-                value, time = result.values.add(), result.event_timestamps.add()
-                if cells is None or cells.event_time_us is None:
-                    result.statuses.append(_STATUSES[reason])
-                    continue
-                time.FromMicroseconds(cells.event_time_us)
-                data = cells.values[place]
-                if data is None:
-                    result.statuses.append(serving.NOT_FOUND)
-                    continue
-                _parse(name, data, value)
-                is_null = not data or value.WhichOneof("val") == "null_val"
-                result.statuses.append(serving.NULL_VALUE if is_null else _STATUSES[reason])
+            # Other calls get their turn: a column may be long.
+            await asyncio.sleep(0)
+            data = [None if cells is None else cells.values[place] for cells in found]
+            result = results[position] = _result(columns[position].name, data, times)
+            result.statuses.extend(map(_status, data, reasons))
+    response.results.extend(results[position] for position in range(len(columns)))
 
 
-def _parse(name: str, data: bytes, value: types.Value) -> None:
+def _result(
+    name: str, data: Sequence[bytes | None], times: bytes
+) -> serving.GetOnlineFeaturesResponse.FeatureVector:
+    """A column with its values and times. The store has the very bytes in which a value is sent."""
+    values = b"".join([_field(_VALUES, one or b"") for one in data])
     try:
-        value.ParseFromString(data)
+        return serving.GetOnlineFeaturesResponse.FeatureVector.FromString(values + times)
     except DecodeError as error:
         raise StoreUnavailableError(f"feature {name} cannot be read: {error}") from error
+
+
+def _status(data: bytes | None, reason: MissingReason | None) -> serving.FieldStatus.ValueType:
+    if data is None or reason in _NOT_THERE:
+        return serving.NOT_FOUND
+    if data in _NULLS:
+        return serving.NULL_VALUE
+    return serving.PRESENT if reason is None else serving.OUTSIDE_MAX_AGE
+
+
+def _time(cells: Cells | None) -> bytes:
+    """The event time of a row as it is sent; without a row it is 1970."""
+    time = Timestamp()
+    if cells is not None and cells.event_time_us is not None:
+        time.FromMicroseconds(cells.event_time_us)
+    return time.SerializeToString()
+
+
+def _field(number: int, data: bytes) -> bytes:
+    """A field that holds a message: its tag, its length in groups of 7 bits, its bytes."""
+    head, length = bytearray((number << 3 | 2,)), len(data)
+    while length > 0x7F:
+        head.append(length & 0x7F | 0x80)
+        length >>= 7
+    head.append(length)
+    return bytes(head) + data

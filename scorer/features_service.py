@@ -16,8 +16,8 @@ from scorer.v1 import scorer_pb2
 from scorer.vector import MissingReason
 from scorer.vector_plan import Scalar
 
-# Other calls get their turn after so many rows of a long answer.
-_ROWS_PER_TURN = 128
+# Other calls get their turn after so many values of a long answer: one takes microseconds.
+_VALUES_PER_TURN = 2_000
 
 
 class FeatureCalls:
@@ -46,8 +46,9 @@ class FeatureCalls:
         response = scorer_pb2.GetFeaturesResponse(
             request_id=request.request_id, names=[one.name for one in features.columns]
         )
+        rows_per_turn = 1 + _VALUES_PER_TURN // (1 + len(features.columns))
         for number in range(len(rows)):
-            if number % _ROWS_PER_TURN == _ROWS_PER_TURN - 1:
+            if number % rows_per_turn == rows_per_turn - 1:
                 await asyncio.sleep(0)
             _fill(response.rows.add(), stored, number)
         call.oldest_age_seconds = _oldest_age_seconds(stored)
@@ -77,11 +78,14 @@ def _fill(message: scorer_pb2.FeatureRow, stored: StoredRows, row: int) -> None:
     for read, column in zip(features.reads, stored.found, strict=True):
         cells = column[row]
         reason = why_missing(read, cells, at_us)
+        common = scorer_pb2.FeatureValue()
+        if cells is not None and cells.event_time_us is not None:
+            common.event_time.FromMicroseconds(cells.event_time_us)
+            common.age_seconds = (at_us - cells.event_time_us) / 1e6
         for place, position in enumerate(read.positions):
             value = values[position]
-            if cells is not None and cells.event_time_us is not None:
-                value.event_time.FromMicroseconds(cells.event_time_us)
-                value.age_seconds = (at_us - cells.event_time_us) / 1e6
+            # Setting the parts of a message one by one takes three times as long.
+            value.CopyFrom(common)
             found = None
             if cells is not None and reason is None:
                 found = stored_value(features.columns[position], cells.values[place])

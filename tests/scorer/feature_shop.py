@@ -7,8 +7,10 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from contracts.feast_bytes import encode_value, entity_key
 from contracts.plan import Aggregate, Plan, View
@@ -25,6 +27,7 @@ from scorer.model_pool import ModelPool
 from scorer.online_store import OnlineReader, open_online_store
 from scorer.unreadable import reading
 from scorer.v1 import scorer_pb2, scorer_pb2_grpc
+from scorer.v1.scorer_pb2 import FeatureValue, GetFeaturesResponse, MissingReason, Row, Value
 from tests.scorer.shop import NOON_US, TTL_SECONDS, Shop
 
 CARD = View(
@@ -58,6 +61,38 @@ SERVICES = {
 LIMITS = FeatureLimits(in_flight_max=100, rows_max=50, read_timeout_seconds=5.0)
 # Rows of noon are half a minute old.
 NOW_US = NOON_US + 30_000_000
+TRIP: dict[str, Any] = {"card": 42, "origin": "JFK", "dest": "LAX"}
+_KINDS = {int: "int64_value", str: "string_value", float: "double_value", bool: "bool_value"}
+
+
+def row(keys: Mapping[str, Any]) -> Row:
+    """A row of these entity keys."""
+    return Row(
+        inputs={
+            name: Value(null_value=0) if value is None else Value(**{_KINDS[type(value)]: value})  # type: ignore[arg-type]
+            for name, value in keys.items()
+        }
+    )
+
+
+def plain(value: FeatureValue) -> Any:
+    """The value itself."""
+    kind = value.value.WhichOneof("kind")
+    assert kind is not None
+    return None if kind == "null_value" else getattr(value.value, kind)
+
+
+def reasons(response: GetFeaturesResponse) -> list[list[str]]:
+    """Why values are missing, in words; empty where they are not."""
+    names = [name.removeprefix("MISSING_REASON_") for name, _ in MissingReason.items()]
+    return [[names[one.missing] if one.missing else "" for one in r.values] for r in response.rows]
+
+
+def stamp(time_us: int) -> Timestamp:
+    """A moment as a message."""
+    time = Timestamp()
+    time.FromMicroseconds(time_us)
+    return time
 
 
 class NamedCallers:
