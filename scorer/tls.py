@@ -139,7 +139,7 @@ def name_in(file: NamedFile, content: bytes) -> str:
     names += [str(one.value) for one in common]
     if not names:
         raise ConfigurationError(f"{file.setting}={file.path}: the certificate names no host")
-    return names[0].replace("*", "any", 1)
+    return names[0]
 
 
 def _configuration(certificates: Certificates) -> grpc.ServerCertificateConfiguration:
