@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from wsgiref.simple_server import WSGIServer
 
 from google.protobuf import descriptor_pool
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
 from contracts import metric_names as names
 from scorer.process_metrics import Models, register_models, register_process
+from scorer.tally import Series, Tally
 from scorer.vector import Missing, MissingReason
 from scorer.vector_plan import VectorPlan
 
@@ -42,11 +43,11 @@ class ScorerMetrics:
         self._declare_scoring()
         self._declare_background()
         register_process(self.registry)
-        self._of_call: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
-        self._of_stream: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+        self._of_call: dict[tuple[str, str], tuple[Counter, Series]] = {}
+        self._of_stream: dict[tuple[str, str], tuple[Counter, Series]] = {}
         self._of_missing: dict[tuple[str, str, int], Counter] = {}
-        self._of_age: dict[str, tuple[Histogram, Histogram]] = {}
-        self._of_run: dict[str, Histogram] = {}
+        self._of_age: dict[str, tuple[Series, Series]] = {}
+        self._of_run: dict[str, Series] = {}
 
     def handled(self, method: str, code: str, seconds: float) -> None:
         """Count a finished call of ``service/method``; a stream is one call."""
@@ -228,8 +229,8 @@ class ScorerMetrics:
 
     def _histogram(
         self, name: str, text: str, *labels: str, buckets: tuple[float, ...] = _SECONDS
-    ) -> Histogram:
-        return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+    ) -> Tally:
+        return Tally(name, text, labels, buckets, self.registry)
 
 
 def _type_of(service: str, method: str) -> str:

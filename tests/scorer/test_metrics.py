@@ -12,6 +12,9 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from contracts import metric_names
@@ -26,6 +29,7 @@ from scorer.errors import ConfigurationError
 from scorer.metrics import ScorerMetrics
 from scorer.metrics_gathering import process_address, show_gathered
 from scorer.process_metrics import LoopLag
+from scorer.tally import Tally
 from tests.scorer.shop import MODEL, NOON_US, ROW, Shop, feast_key
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -264,6 +268,26 @@ def test_a_loop_that_is_held_is_seen() -> None:
         lag.stop()
 
     asyncio.run(run())
+
+
+@given(
+    st.lists(st.floats(0.125, 8.0)),
+    st.lists(st.sampled_from([0.25, 0.5, 1.0, 2.0, 4.0]), unique=True).map(sorted),
+)
+def test_a_tally_shows_what_the_library_shows(values: list[float], bounds: list[float]) -> None:
+    """Counted without locks, buckets and counts are those of a histogram of the library."""
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    bounds = [*bounds, 8.0]
+    tally = Tally("x", "A text.", ["k"], bounds, ours).labels("v")
+    histogram = Histogram("x", "A text.", ["k"], buckets=bounds, registry=theirs).labels("v")
+    for value in [*values, *bounds]:
+        tally.observe(value)
+        histogram.observe(value)
+    shown = [
+        [line for line in str(generate_latest(one), "utf-8").splitlines() if "_created" not in line]
+        for one in (ours, theirs)
+    ]
+    assert shown[0] == shown[1]
 
 
 def test_losses_are_counted_by_reason() -> None:
