@@ -38,9 +38,10 @@ _DECIMAL = re.compile(rb"-?[0-9]{1,19}")
 def vectors_of(
     plan: VectorPlan, tensors: Mapping[str, Encoded], rows_max: int
 ) -> NDArray[np.float64] | None:
-    """The vectors that a request brings, float64[N, W]; None if it brings inputs instead.
+    """The vectors that a request brings, float64; None if it brings inputs instead.
 
     They come as one tensor ``features`` [N, W], or as one [N] or [N, 1] for each field by its name.
+    Whether a shape is [N, W] is for ``Scoring.score_vectors`` to say.
 
     Raises:
         InvalidRequestError: the tensors are wrong in themselves, or not what the model takes.
@@ -50,7 +51,7 @@ def vectors_of(
     if _inputs(plan, tensors) == plan.input_types.keys():
         return None
     if tensors.keys() == {INPUT}:
-        return _matrix(plan, decoded(tensors[INPUT], rows_max))
+        return _matrix(decoded(tensors[INPUT], rows_max))
     if tensors.keys() != set(names):
         return None
     columns = [decoded(tensors[name], rows_max) for name in names]
@@ -92,14 +93,9 @@ def _inputs(plan: VectorPlan, tensors: Mapping[str, Encoded]) -> set[str]:
     }
 
 
-def _matrix(plan: VectorPlan, tensor: Tensor) -> NDArray[np.float64]:
+def _matrix(tensor: Tensor) -> NDArray[np.float64]:
     if tensor.datatype not in _FLOATS:
         raise InvalidRequestError(f"tensor {INPUT!r} is {tensor.datatype}; give FP64 or FP32")
-    if len(tensor.shape) != 2 or tensor.shape[1] != plan.width:
-        raise InvalidRequestError(
-            f"tensor {INPUT!r} has shape {list(tensor.shape)}; this model takes "
-            f"[rows, {plan.width}]"
-        )
     return np.asarray(tensor.values, dtype=np.float64).reshape(tensor.shape)
 
 
@@ -182,8 +178,8 @@ def _wrong_inputs(plan: VectorPlan, given: set[str]) -> str:
         f"{name} ({DATATYPES[kinds[0]]})" for name, kinds in sorted(plan.input_types.items())
     )
     ways = (
-        f"give all of: {inputs:.500}; or only {INPUT!r}, vectors of width {plan.width}; or each field of"
-        " the vector"
+        f"give all of: {inputs:.500}; or only {INPUT!r}, vectors of width {plan.width}; "
+        "or each field of the vector"
     )
     unknown = given - plan.input_types.keys()
     if unknown:

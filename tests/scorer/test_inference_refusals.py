@@ -15,6 +15,7 @@ from tests.scorer.inference_requests import (
     INPUTS,
     OTHER_VECTOR,
     SCORES,
+    Given,
     Stub,
     code_of,
     matrix,
@@ -24,7 +25,7 @@ from tests.scorer.inference_requests import (
     typed,
     with_stub,
 )
-from tests.scorer.shop import MODEL, VECTOR, Shop
+from tests.scorer.shop import MODEL, SCHEMA, VECTOR, Shop
 
 
 def _without(name: str) -> dict[str, tuple[str, list[object]]]:
@@ -55,6 +56,22 @@ def _longer(request: wire.ModelInferRequest) -> wire.ModelInferRequest:
     return request
 
 
+def _shaped(given: Given, *shapes: list[int]) -> wire.ModelInferRequest:
+    """A typed request with other shapes: the last for the last tensor, the first for all others."""
+    request = typed(given)
+    for number, tensor in enumerate(request.inputs):
+        tensor.shape[:] = shapes[-1 if number == len(given) - 1 else 0]
+    return request
+
+
+def _integers() -> wire.ModelInferRequest:
+    request = wire.ModelInferRequest(model_name=MODEL)
+    tensor = request.inputs.add(name="features", datatype="INT64", shape=[1, 6])
+    tensor.contents.int64_contents.extend([1] * 6)
+    return request
+
+
+FIELDS: Given = {name: ("FP64", [1.0, 2.0]) for name in SCHEMA.names}
 BAD: dict[str, tuple[wire.ModelInferRequest, str]] = {
     "nothing": (wire.ModelInferRequest(), "no model"),
     "no tensors": (wire.ModelInferRequest(model_name=MODEL), "'amount' is missing"),
@@ -73,7 +90,26 @@ BAD: dict[str, tuple[wire.ModelInferRequest, str]] = {
     "both negative": (_changed(shape=[-1, -2]), "negative"),
     "huge": (_changed(shape=[2**62]), "at most"),
     "huge and wide": (_changed(shape=[2, 2**62]), "raw bytes"),
-    "wide": (_changed(shape=[1, 2]), "rows"),
+    "other rows": (_changed(shape=[1, 2]), "has 1 rows"),
+    "wide": (
+        _shaped({**_without("card"), "card": ("INT64", [42] * 4)}, [2], [2, 2]),
+        "give [rows] or [rows, 1]",
+    ),
+    "wide texts": (
+        _shaped({**_without("dest"), "dest": ("BYTES", [b"LAX"] * 4)}, [2], [2, 2]),
+        "BYTES come as",
+    ),
+    "wide fields": (_shaped(FIELDS, [1, 2]), "give [rows] or [rows, 1]"),
+    "wide null": (
+        _shaped({**INPUTS, "card.null": ("BOOL", [True] * 4)}, [2], [2, 2]),
+        "give [rows] or [rows, 1]",
+    ),
+    "rows of fields differ": (typed({**FIELDS, "gift": ("FP64", [1.0])}), "rows"),
+    "texts for a field": (typed({**FIELDS, "gift": ("BYTES", [b"1", b"1"])}), "BYTES"),
+    "typed too short": (_shaped(FIELDS, [3]), "but 2 values"),
+    "typed too long": (_shaped(FIELDS, [1]), "but 2 values"),
+    "vectors of integers": (_integers(), "give FP64 or FP32"),
+    "vectors without columns": (typed({"features": ("FP64", [1.0, 2.0])}), "takes [rows, 6]"),
     "rows differ": (typed({**INPUTS, "card": ("INT64", [42])}), "rows"),
     "raw too short": (_raw_changed(3, b"1234567"), "take 16"),
     "raw too long": (_raw_changed(3, bytes(24)), "take 16"),

@@ -127,7 +127,7 @@ def test_any_message_is_understood_or_refused(
                 rows = rows_of(PLAN, tensors, ROWS_MAX)
                 assert all(row.keys() == PLAN.input_types.keys() for row in rows)
             else:
-                assert vectors.shape[1] == PLAN.width
+                assert vectors.dtype == np.float64
         except InvalidRequestError:
             pass
 
