@@ -28,8 +28,12 @@ from dataflows.watermark import NOT_YET, WatermarkTable
 
 @dataclass(frozen=True)
 class Unpredicted:
-    """A spine row that an on-demand view failed at, so that it has no vector."""
+    """A spine row that an on-demand view failed at, so that it has no vector.
 
+    ``place`` counts the rows of its step, with and without vectors, in their order.
+    """
+
+    place: int
     rank: int
     key: str
     failure: Failure
@@ -211,7 +215,7 @@ class ModelStep:
         is_good = np.ones(len(rows), np.bool_)
         is_good[list(failures)] = False
         unpredicted = tuple(
-            Unpredicted(int(spine.ranks[rows[at]]), spine.keys[rows[at]], failure)
+            Unpredicted(at, int(spine.ranks[rows[at]]), spine.keys[rows[at]], failure)
             for at, failure in sorted(failures.items())
         )
         vectors = values[is_good, : len(self._model.schema.fields)]

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from river import linear_model, optim, preprocessing
 
-from contracts.feature_schema import FeatureSchema, VectorField
+from contracts.feature_schema import FeatureSchema, OnDemandView, VectorField
 from contracts.plan import ModelPlan, Plan, View
 from dataflows.batches import LabelRows, ModelInput, ShardOutput, SpineRows, ranks_of
 from dataflows.learning.records import LearnerSpec
@@ -238,3 +238,72 @@ def test_reads_of_other_models_are_not_kept() -> None:
         step.on_batch([*items, _reads(mine + others)])
         sizes.append(len(pickle.dumps(step.dump()["reads"])))
     assert sizes[-1] == sizes[0]
+
+
+_CODE = "def made(inputs): return {'y': len(inputs['name']) / inputs['f'] + inputs['amount']}"
+_ON_DEMAND = FeatureSchema(
+    "p",
+    (
+        VectorField("made:y", "derived", "float64", 0.0, "made", "y"),
+        VectorField("amount", "request", "float64", 0.0),
+    ),
+    (
+        VectorField("v:f", "feature", "float64", 2.0, "v", "f", ("k",), ("string",)),
+        VectorField("name", "request", "string", 0.0),
+    ),
+    (OnDemandView("made", "made", _CODE, "row", ("amount", "v:f", "name")),),
+)
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 1.0, 4.0]), st.sampled_from(["", "ab", None]))),
+    st.integers(0, 2**32),
+)
+def test_vectors_have_what_functions_make(rows: list[tuple[float, str | None]], seed: int) -> None:
+    """However rows are cut and stored, each gets what the function makes of its own values."""
+    rng = random.Random(seed)
+    model = ModelPlan("m", "s", "id", "l", "id", "y", 10**9, 10**9, ("v",), _ON_DEMAND)
+    plan = Plan("p", (), (_VIEW,), (model,))
+    spec = LearnerSpec("m", _ON_DEMAND, _learner, 10**9, 10**9)
+    step = ModelStep(plan, model, spec, 1)
+    steps: list[Step | None] = []
+    for number, (f, name) in enumerate(rows):
+        rank = ranks_of(0, np.array([number]))
+        reads = {"v": Reads(rank, np.array([[f, 7.0]]))}
+        spine = SpineRows(
+            [_key(number)],
+            np.array([number]),
+            rank,
+            np.array([[number / 8]]),
+            np.array([1]),
+            ([name],),
+        )
+        clock = PartitionClock(0, rng.choice([0, number]), number, False)
+        items: list[Any] = [ModelInput(clock, True, spine, None)]
+        items.insert(rng.randrange(2), ShardOutput(0, 0, {}, reads, {}))
+        steps.append(step.on_batch(items))
+        if rng.random() < 0.3:
+            stored = pickle.loads(pickle.dumps(step.dump()))
+            step = ModelStep.load(plan, model, spec, 1, stored)
+    over = PartitionClock(0, len(rows), len(rows), True)
+    steps.append(step.on_batch([ModelInput(over, True, None, None)]))
+    done = [one for one in [*steps, *step.finish()] if one is not None]
+    failed = [one for each in done for one in each.unpredicted]
+    found = {
+        key: vector
+        for each in done
+        for key, vector in zip(
+            each.learned.predictions.keys, each.learned.predictions.features.tolist(), strict=True
+        )
+    }
+    for number, (f, name) in enumerate(rows):
+        if name is not None and f:
+            assert found.pop(_key(number)) == [len(name) / f + number / 8, number / 8]
+            continue
+        one = failed.pop(0)
+        assert (one.key, one.rank) == (_key(number), int(ranks_of(0, np.array([number]))[0]))
+        kind = "TypeError" if name is None else "ZeroDivisionError"
+        assert str(one.failure) == f"on-demand view 'made': it raised {kind}"
+    assert not found
+    assert not failed

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 from bytewax.operators import StatefulBatchLogic
 
 from contracts.plan import Plan
@@ -13,6 +14,7 @@ from dataflows.flow.run_context import RunContext
 from dataflows.learning.records import LearnerSpec
 from dataflows.model_step import ModelStep, Step
 from dataflows.shard import Shard
+from dataflows.sources.bad_share import BadShare, TooManyBadRecordsError
 from dataflows.state_files import Handle, StateFiles
 
 ShardHandle = tuple[int, Handle]
@@ -123,15 +125,51 @@ class ModelLogic(StatefulBatchLogic[ModelInput | ShardOutput, Step, Handle]):
             (state,) = self._files.read()
             self._step = ModelStep.load(plan, model, spec, partitions, state)
         self._finishes = context.until_end is not None
+        self._name = spec.name
+        self._has_functions = bool(spec.schema.on_demand)
+        settings = context.settings
+        self._bad = BadShare(settings.bad_record_share_max, settings.bad_record_window)
+        self._failure: TooManyBadRecordsError | None = None
 
     def on_batch(self, values: list[ModelInput | ShardOutput]) -> tuple[Iterable[Step], bool]:
-        """Run the model; its state is kept for ever."""
+        """Run the model; its state is kept for ever.
+
+        Raises:
+            TooManyBadRecordsError: of too many rows before these no vectors could be made. The
+                dead letters of those rows have gone their way by now.
+        """
+        self._raise_failure()
         self._is_dirty = True
         step = self._step.on_batch(values)
         steps = [] if step is None else [step]
         if self._finishes and self._step.is_over:
             steps.extend(self._step.finish())
+        if self._has_functions:
+            for one in steps:
+                self._look_at_share(one)
         return steps, False
+
+    def on_eof(self) -> tuple[Iterable[Step], bool]:
+        """Nothing will come any more; raises as ``on_batch`` does."""
+        self._raise_failure()
+        return (), False
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _look_at_share(self, step: Step) -> None:
+        is_bad = np.zeros(len(step.learned.predictions.keys) + len(step.unpredicted), np.bool_)
+        is_bad[[one.place for one in step.unpredicted]] = True
+        too_many = self._bad.too_many(is_bad)
+        if too_many:
+            last = step.unpredicted[-1] if step.unpredicted else None
+            why = "" if last is None else f" ({last.failure} {last.failure.detail})".rstrip()
+            self._failure = TooManyBadRecordsError(
+                f"{too_many} predictions of model {self._name!r} could not be made{why}; see the "
+                "dead letters of its spine, mend the function in definitions.py, or raise "
+                "HEADWATER_BAD_RECORD_SHARE_MAX"
+            )
 
     def snapshot(self) -> Handle:
         """A handle of the state as it is now: a new file if anything changed."""

@@ -11,16 +11,13 @@ import numpy.typing as npt
 from contracts.log import Chunk
 from contracts.plan import Topic
 from dataflows.batches import DeadLetter, SourceBatch, ranks_of
+from dataflows.sources.bad_share import BadShare, TooManyBadRecordsError
 from dataflows.sources.decoding import make_decoder
 from dataflows.sources.schema_registry import SchemaRegistry
 from dataflows.sources.transform import Transformation, transformed
 from dataflows.watermark import NOT_YET, PartitionClock
 
 Ints = npt.NDArray[np.int64]
-
-
-class TooManyBadRecordsError(Exception):
-    """So many records are bad that going on would throw the topic away."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +55,7 @@ class PartitionStream:
         self.failure: TooManyBadRecordsError | None = None
         self._decoder = make_decoder(topic, registry)
         self._transformations = transformations
-        self._bad_share_max = bad_share_max
-        self._bad_window_records = bad_window_records
-        self._recent = np.empty(0, np.bool_)
+        self._bad_share = BadShare(bad_share_max, bad_window_records)
         self._last_reason = ""
 
     def batch(self, chunk: Chunk) -> SourceBatch:
@@ -121,15 +116,10 @@ class PartitionStream:
 
     def _look_at_share(self, is_bad: npt.NDArray[np.bool_]) -> None:
         """Note if any window of consecutive records holds too many bad ones."""
-        recent = np.concatenate([self._recent, is_bad])
-        window = self._bad_window_records
-        if len(recent) >= window:
-            counts = np.concatenate([[0], np.cumsum(recent)])
-            worst = int((counts[window:] - counts[:-window]).max())
-            if worst > self._bad_share_max * window:
-                self.failure = TooManyBadRecordsError(
-                    f"{worst} of {window} records of {self.topic.name}/{self.partition} are bad "
-                    f"({self._last_reason}); see {self.topic.name}.dlq, mend the producer, or the "
-                    "format or function in definitions.py, or raise HEADWATER_BAD_RECORD_SHARE_MAX"
-                )
-        self._recent = recent[-(window - 1) :] if window > 1 else recent[:0]
+        too_many = self._bad_share.too_many(is_bad)
+        if too_many:
+            self.failure = TooManyBadRecordsError(
+                f"{too_many} records of {self.topic.name}/{self.partition} are bad "
+                f"({self._last_reason}); see {self.topic.name}.dlq, mend the producer, or the "
+                "format or function in definitions.py, or raise HEADWATER_BAD_RECORD_SHARE_MAX"
+            )

@@ -22,7 +22,7 @@ from dataflows.definitions.errors import DefinitionError
 from dataflows.definitions.repository import Repository, load_repository
 from dataflows.flow.engine import run_flow
 from dataflows.flow.errors import EngineError
-from dataflows.sources.partition import TooManyBadRecordsError
+from dataflows.sources.bad_share import TooManyBadRecordsError
 from dataflows.windows.view_state import Pending, ViewState
 from tests.flow import shop
 from tests.flow.conftest import Run

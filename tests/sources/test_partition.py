@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from contracts.plan import Column, Topic, View
 from dataflows.batches import SourceBatch, split_ranks
 from dataflows.sources.alignment import Alignment
-from dataflows.sources.partition import PartitionStream, TooManyBadRecordsError
+from dataflows.sources.bad_share import TooManyBadRecordsError
+from dataflows.sources.partition import PartitionStream
 from dataflows.sources.transform import Transformation
 from dataflows.watermark import NOT_YET, PartitionClock, WatermarkTable
 from tests.sources.chunks import chunk_of
