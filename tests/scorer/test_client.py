@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,12 +18,10 @@ from google.protobuf.struct_pb2 import NULL_VALUE
 from contracts.settings import ClientSettings
 from scorer.client import (
     AsyncScorerClient,
-    ClientOptions,
     Contribution,
     ExplainOptions,
     FeaturesOf,
     ModelInput,
-    Retries,
     Scalar,
     Scored,
     ScoreItem,
@@ -317,49 +313,3 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["set()", "1"]
-
-
-SERVER = """
-import sys
-from threading import Event
-from tests.scorer.scripted import Script, scripted
-port, = sys.argv[1:]
-import grpc
-from concurrent.futures import ThreadPoolExecutor
-from scorer.v1 import scorer_pb2_grpc
-server = grpc.server(ThreadPoolExecutor(2), options=[("grpc.so_reuseport", 0)])
-scorer_pb2_grpc.add_ScorerServiceServicer_to_server(Script(), server)
-print(server.add_insecure_port(f"127.0.0.1:{port}"), flush=True)
-server.start()
-Event().wait()
-"""
-
-
-@contextmanager
-def scorer_process(port: int) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A server in a process of its own, and its port."""
-    command = [sys.executable, "-c", SERVER, str(port)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process, int(process.stdout.readline())
-        finally:
-            process.kill()
-
-
-def test_a_killed_scorer_is_waited_for() -> None:
-    """A call that begins while the scorer is dead has its answer when another one has started."""
-    patient = Retries(tries_max=10_000, first_pause_seconds=0.01, pause_seconds_max=0.1)
-    answers: list[Scored] = []
-    with ExitStack() as stack:
-        process, port = stack.enter_context(scorer_process(0))
-        client = ScorerClient(f"127.0.0.1:{port}", 60.0, options=ClientOptions(patient))
-        stack.enter_context(client)
-        client.score("m", ROW)
-        process.kill()
-        process.wait()
-        caller = threading.Thread(target=lambda: answers.append(client.score("m", ROW)))
-        caller.start()
-        stack.enter_context(scorer_process(port))
-        caller.join(60)
-    assert [answer.score for answer in answers] == [0.5]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -322,6 +324,56 @@ def test_any_message_has_a_status(server: Server, method: str) -> None:
             _check_score(request, answer)
 
     send()
+    server.check()
+
+
+def test_any_metadata_does_no_harm(server: Server) -> None:
+    """Headers that mean something to somebody may have any value."""
+    request = GOOD["scorer.v1.ScorerService/Score"][0].SerializeToString()
+    call: Any = server.channel.unary_unary("/scorer.v1.ScorerService/Score")
+    names = ("authorization", "traceparent", "tracestate", "baggage", "x-request-id", "te")
+    values = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300)
+
+    @FUZZ
+    @given(st.lists(st.tuples(st.sampled_from(names), values), max_size=5))
+    def send(metadata: list[tuple[str, str]]) -> None:
+        call(request, metadata=metadata, timeout=DEADLINE_SECONDS)
+        call(request, metadata=[("traceparent-bin", b"\x00\xff")], timeout=DEADLINE_SECONDS)
+
+    send()
+    server.check()
+
+
+def test_calls_that_are_given_up_do_no_harm(server: Server) -> None:
+    """Callers may leave at any moment, those who asked for much as well, and close connections."""
+    many = _rows(2_000).SerializeToString()
+    with grpc.insecure_channel(server.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        unary: Any = channel.unary_unary("/scorer.v1.ScorerService/Score")
+        stream: Any = channel.stream_stream("/scorer.v1.ScorerService/ScoreStream")
+        calls = []
+        for number in range(60):
+            calls.append(unary.future(many, timeout=0.001 * number))
+            calls.append(stream(iter([many] * 5), timeout=DEADLINE_SECONDS))
+            if number % 2:
+                calls[-1].cancel()
+    assert all(call.code() is not None for call in calls)
+    server.check()
+
+
+def test_what_is_not_grpc_does_no_harm(server: Server) -> None:
+    """Bytes that are no HTTP/2, or stop in the middle of it, cost their sender the connection."""
+    host, _, port = server.address.rpartition(":")
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    for sent in (b"", b"GET / HTTP/1.1\r\n\r\n", preface, preface + b"\xff" * 500, bytes(9_000)):
+        with (
+            socket.create_connection((host, int(port)), DEADLINE_SECONDS) as connection,
+            # The scorer may hang up at any byte.
+            contextlib.suppress(OSError),
+        ):
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(4096):
+                pass
     server.check()
 
 
