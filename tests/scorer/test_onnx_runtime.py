@@ -137,14 +137,16 @@ def test_damaged_graphs_are_made_anew(tmp_path: Path, damage: str) -> None:
     load(data, cached(tmp_path))
     (file,) = kept_files(tmp_path)
     whole = file.read_bytes()
-    middle = len(whole) // 2
-    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    flipped = whole[:-1] + bytes([whole[-1] ^ 1])
     file.write_bytes(
         {"flipped": flipped, "short": whole[:-9], "empty": b"", "text": b"[]\nx"}[damage]
     )
     with capture_logs() as logs:
         model = load(data, cached(tmp_path))
-    assert [line["event"] for line in logs] == ["onnx_graph_dropped"]
+    (line,) = logs
+    assert line["event"] == "onnx_graph_dropped"
+    # What does not have its SHA-256 is not even given to ONNX Runtime.
+    assert line["reason"].startswith(("is damaged", "cannot be read"))
     np.testing.assert_array_equal(model.run(ROWS), load(data, Runtime()).run(ROWS))
     assert file.read_bytes() == whole
 
