@@ -9,7 +9,11 @@ from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2
+from grpc_health.v1 import health, health_pb2
+from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
 from structlog.testing import capture_logs
 
 from scorer.entrance import open_entrance
@@ -205,6 +209,40 @@ def test_with_both_the_token_counts(
             assert await score(address, trust(), bearer(MODEL)) is grpc.StatusCode.UNAVAILABLE
             assert await score(address, client, bearer(MODEL)) is grpc.StatusCode.OK
             assert await score(address, client, bearer("x")) is grpc.StatusCode.PERMISSION_DENIED
+
+    asyncio.run(run())
+
+
+def test_every_call_asks_for_a_token(scorer_shop: Shop, tokens: dict[str, str]) -> None:
+    """No method of any service that the scorer shows answers without a token, but health's."""
+
+    def methods(address: str) -> list[tuple[str, bool]]:
+        with grpc.insecure_channel(address) as opened:
+            database = ProtoReflectionDescriptorDatabase(opened)
+            return [
+                (f"/{service}/{method.name}", method.server_streaming)
+                for service in database.get_services()
+                if service not in (health.SERVICE_NAME, reflection.SERVICE_NAME)
+                for file in [database.FindFileContainingSymbol(service)]
+                for described in file.service
+                if service.endswith("." + described.name)
+                for method in described.method
+            ]
+
+    async def run() -> None:
+        async with (
+            running(scorer_shop.settings(**tokens), scorer_shop.folder) as address,
+            channel(address, None) as opened,
+        ):
+            found = await asyncio.to_thread(methods, address)
+            assert len(found) >= 12
+            nothing: Any = b""
+            for path, streams in found:
+                if streams:
+                    code = await opened.stream_stream(path)(timeout=SECONDS_MAX).code()
+                else:
+                    code = await status(opened.unary_unary(path)(nothing, timeout=SECONDS_MAX))
+                assert code is grpc.StatusCode.UNAUTHENTICATED, path
 
     asyncio.run(run())
 
