@@ -14,6 +14,7 @@ import grpc
 import structlog
 
 from scorer.calls import Call, Context
+from scorer.logs import stderr_takes_more
 
 # A store that is gone fails every call, and the log must not become the next trouble.
 FAILURES_PER_SECOND_MAX = 20
@@ -113,9 +114,12 @@ class RequestLog:
         while not self._stopping.wait(_PAUSE_SECONDS):
             self._write()
         self._write()
+        for _ in self._lines:
+            self._tell_left_out("unwritable")
 
     def _write(self) -> None:
-        while self._lines:
+        # The last of a pipe's room is for others, who write from the loop and would hold it.
+        while self._lines and stderr_takes_more(_PAUSE_SECONDS):
             line = self._lines.popleft()
             try:
                 _log.log(_level(line), **line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -229,6 +230,24 @@ def test_long_names_are_cut(lines: Lines) -> None:
     run_with(RequestLog(1.0, pytest.fail), "m\n" * 500, request_id="x" * 10_000)
     (line,) = lines()
     assert len(line["request_id"]) == len(line["model"]) == 128
+
+
+def test_a_stderr_that_nobody_reads_does_no_harm(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Into a full pipe nothing is written: the log ends in time and counts what it kept."""
+    left_out = Counter[str]()
+    log = RequestLog(1.0, lambda reason: left_out.update([reason]))
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb"), os.fdopen(writing, "w", encoding="utf-8") as full:
+        os.set_blocking(writing, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(writing, bytes(4096))
+        os.set_blocking(writing, True)
+        monkeypatch.setattr("sys.stderr", full)
+        run_with(log, "fraud", "fraud")
+    assert left_out == {"unwritable": 2}
 
 
 def test_a_closed_stderr_does_no_harm(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
