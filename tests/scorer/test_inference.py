@@ -11,9 +11,13 @@ from collections.abc import Callable
 import grpc
 import numpy as np
 import pytest
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
 
 from scorer.client import AsyncScorerClient, ScoreOptions
 from scorer.foreign import open_inference_pb2 as wire
+from scorer.inference import SERVICE
 from scorer.server import running
 from tests.scorer.inference_requests import (
     INPUTS,
@@ -237,3 +241,20 @@ def test_hints_of_clients_are_passed_over(scorer_shop: Shop) -> None:
         assert list(answer.outputs[0].contents.fp64_contents) == pytest.approx(SCORES, abs=1e-15)
 
     with_stub(scorer_shop, use)
+
+
+def test_reflection_shows_the_protocol(scorer_shop: Shop) -> None:
+    """Tools such as grpcurl find the service and its messages without having the proto."""
+
+    def look(address: str) -> None:
+        with grpc.insecure_channel(address) as channel:
+            database = ProtoReflectionDescriptorDatabase(channel)
+            assert SERVICE in database.get_services()
+            for symbol in (SERVICE, "inference.ModelInferRequest"):
+                assert database.FindFileContainingSymbol(symbol).name == wire.DESCRIPTOR.name
+
+    async def run() -> None:
+        async with running(scorer_shop.settings(), scorer_shop.folder) as address:
+            await asyncio.to_thread(look, address)
+
+    asyncio.run(run())
