@@ -8,12 +8,14 @@ import math
 import grpc
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from scorer.client import AsyncScorerClient
 from scorer.client_requests import ExplainOptions, ScoreOptions, explain_request
 from scorer.explain_calls import AT_ONCE_MAX
 from scorer.v1 import scorer_pb2, scorer_pb2_grpc
-from tests.scorer.graphs import product_of_pairs, slow_model
+from tests.scorer.graphs import graph, node, product_of_pairs, slow_model
 from tests.scorer.shop import (
     MODEL,
     NOON_US,
@@ -195,6 +197,60 @@ def test_bad_requests_get_their_status(scorer_shop: Shop) -> None:
                 assert refused.value.code().name == code, case
                 assert text in (refused.value.details() or ""), case
             check_sum(await stub.Explain(request(samples=100), timeout=60))
+
+    asyncio.run(run())
+
+
+ANY = st.one_of(
+    st.sampled_from([0.0, -0.0, 1e308, -1.7e308, 5e-324, 1e154, math.nan, math.inf, 1e15]),
+    st.floats(-10, 10),
+)
+BASELINES = st.dictionaries(st.sampled_from((*SCHEMA.names, "nothing")), ANY, max_size=WIDTH)
+REQUESTS = st.builds(
+    lambda row, options: explain_request(MODEL, {**ROW, **row}, options),
+    st.fixed_dictionaries(
+        {},
+        optional={"amount": st.none() | ANY, "items": st.none() | st.integers(-(2**63), 2**63 - 1)},
+    ),
+    st.builds(
+        ExplainOptions,
+        version=st.sampled_from(["1", "2", "3"]),
+        event_time_us=st.just(NOON_US),
+        baseline=BASELINES,
+        samples=st.integers(-1, 11),
+        seed=st.integers(0, 2**64 - 1),
+    ),
+)
+
+
+@given(requests=st.lists(REQUESTS, min_size=20, max_size=40))
+@settings(max_examples=6)
+def test_whatever_is_asked_has_its_status(
+    tmp_path_factory: pytest.TempPathFactory, requests: list[scorer_pb2.ExplainRequest]
+) -> None:
+    """However far apart the values are: a sum that holds, or an error of the request."""
+    shop = Shop(tmp_path_factory.mktemp("shop"))
+    shop.create()
+    publish(shop, "2", product_of_pairs(WIDTH))
+    squares = [node("Mul", "features features", "h"), node("MatMul", "h w", "score")]
+    publish(shop, "3", graph(WIDTH, squares, {"w": np.array([WEIGHTS]).T}))
+
+    async def run() -> None:
+        async with shop.client() as client, grpc.aio.insecure_channel(client.address) as channel:
+            stub = scorer_pb2_grpc.ScorerServiceStub(channel)
+            for one in requests:
+                asked = stub.Explain(one, timeout=60)
+                code, told = await asked.code(), await asked.details()
+                if code is not grpc.StatusCode.OK:
+                    assert code is grpc.StatusCode.INVALID_ARGUMENT, told
+                    continue
+                answer = await asked
+                parts = [
+                    answer.baseline_output,
+                    *(one.contribution for one in answer.contributions),
+                ]
+                largest = max(map(abs, [answer.output, *parts]))
+                assert abs(math.fsum(parts) - answer.output) <= 1e-9 * largest
 
     asyncio.run(run())
 
