@@ -84,9 +84,9 @@ class Scoring:
         """
         if not name:
             raise InvalidRequestError("no model named: set `model`")
-        # Not before this: a caller need not learn which models there are.
-        call.caller.check(name)
         call.model = name
+        # Before all else that is told of it: a caller need not learn which models there are.
+        call.caller.check(name)
         if version and channel:
             raise InvalidRequestError("both version and channel are set; leave one of them empty")
         if version:

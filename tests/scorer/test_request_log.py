@@ -15,12 +15,18 @@ import grpc
 import pytest
 import structlog
 
+from scorer.batcher import Batcher, BatchLimits
 from scorer.callers import Caller, Metadata, Peer
 from scorer.calls import Call
 from scorer.errors import InvalidRequestError, StoreUnavailableError, UnauthenticatedError
 from scorer.logs import configure_logs
+from scorer.metrics import ScorerMetrics
+from scorer.model_pool import ModelPool
+from scorer.online_store import open_online_store
 from scorer.request_log import RequestLog
+from scorer.scoring import Scoring
 from scorer.v1 import scorer_pb2
+from tests.scorer.shop import MODEL, Shop
 from tests.scorer.small_server import METHOD, STREAM, Score, small_server
 
 Lines = Callable[[], list[dict[str, Any]]]
@@ -130,6 +136,39 @@ class Nobody:
     def identify(self, metadata: Metadata, peer: Peer) -> Caller:
         """Turn them away."""
         raise UnauthenticatedError("send a token")
+
+
+class OnlyOthers:
+    """Lets everyone in, for another model."""
+
+    def identify(self, metadata: Metadata, peer: Peer) -> Caller:
+        """Somebody who may use one model."""
+        return Caller("eve", frozenset({"other"}))
+
+
+def test_a_forbidden_model_is_named(scorer_shop: Shop, lines: Lines) -> None:
+    """An operator sees who asked for which model in vain."""
+
+    async def run() -> None:
+        log = RequestLog(0.0, pytest.fail)
+        metrics = ScorerMetrics()
+        pool = ModelPool(scorer_shop.repository, 1, metrics.swapped)
+        reader = open_online_store(scorer_shop.folder)
+        batcher = Batcher(reader, metrics, BatchLimits(1, 0.0, 1.0))
+        scoring = Scoring(pool, batcher, metrics, 1, lambda: 0, None)
+
+        async def ask(request: scorer_pb2.ScoreRequest, call: Call) -> scorer_pb2.ScoreResponse:
+            await scoring.model(call, request.model)
+            raise AssertionError("it was let through")
+
+        async with started(log), small_server(ask, log, callers=OnlyOthers()) as score:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await score(request_for(MODEL, ""))
+        await reader.close()
+
+    asyncio.run(run())
+    told = [(line["code"], line["model"], line["caller"]) for line in lines()]
+    assert told == [("PERMISSION_DENIED", MODEL, "eve")]
 
 
 def test_requests_of_a_stream_have_lines_of_their_own(lines: Lines) -> None:
