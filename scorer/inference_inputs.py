@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -117,7 +117,7 @@ def _one_column(tensor: Tensor) -> None:
         )
 
 
-def _column(plan: VectorPlan, tensor: Tensor, nulls: Sequence[bool]) -> list[Any]:
+def _column(plan: VectorPlan, tensor: Tensor, nulls: NDArray[np.bool_]) -> list[Any]:
     """The values of an input; None where it is null, or NaN in a tensor of floats."""
     _one_column(tensor)
     kinds = plan.input_types[tensor.name]
@@ -132,29 +132,27 @@ def _column(plan: VectorPlan, tensor: Tensor, nulls: Sequence[bool]) -> list[Any
         convert = _decimal if decimal else _text
         return [
             None if null else convert(tensor.name, row, value)
-            for row, (null, value) in enumerate(zip(nulls, tensor.values, strict=True))
+            for row, (null, value) in enumerate(zip(nulls.tolist(), tensor.values, strict=True))
         ]
-    # What is not equal to itself is NaN.
-    values: list[Any] = [
-        None if null or value != value else value
-        for null, value in zip(nulls, tensor.values.tolist(), strict=True)
-    ]
+    if tensor.datatype in _FLOATS:
+        nulls = nulls | np.isnan(tensor.values)
+    values: list[Any] = tensor.values.tolist()
+    for row in nulls.nonzero()[0].tolist():
+        values[row] = None
     for row, value in enumerate(values) if tensor.datatype == "UINT64" else ():
         if value is not None and value > _INT64_MAX:
             raise InvalidRequestError(f"rows[{row}]: input {tensor.name!r} is over {_INT64_MAX}")
     return values
 
 
-def _nulls(tensor: Tensor, nulls: Tensor | None) -> Sequence[bool]:
+def _nulls(tensor: Tensor, nulls: Tensor | None) -> NDArray[np.bool_]:
     """In which rows an input is null."""
     if nulls is None:
-        return [False] * tensor.shape[0]
+        return np.zeros(tensor.shape[0], dtype=np.bool_)
     _one_column(nulls)
     if nulls.datatype != "BOOL":
         raise InvalidRequestError(f"tensor {nulls.name!r} is {nulls.datatype}; give BOOL")
-    assert not isinstance(nulls.values, list)
-    given: list[bool] = nulls.values.tolist()
-    return given
+    return np.asarray(nulls.values, dtype=np.bool_)
 
 
 def _text(name: str, row: int, value: bytes) -> str:
