@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -249,3 +251,11 @@ def test_products_and_other_names_are_not_linear() -> None:
     linear = linear_onnx(WEIGHTS, 0.3)
     assert linear_form(linear, INPUT, "other") is None
     assert linear_form(linear, "other", OUTPUT) is None
+
+
+def test_a_scorer_that_explains_nothing_does_not_import_onnx() -> None:
+    """The package takes 0.1 s and 12 MB that only the first explanation spends."""
+    code = "import sys, scorer.server; print('onnx' in sys.modules, 'grpc' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
