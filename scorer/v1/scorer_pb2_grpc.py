@@ -94,7 +94,8 @@ class ScorerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Explain(self, request, context):
-        """Tells how much each field of the vector moved the score of a row away from a baseline's.
+        """Tells how much each field of the vector moved the score of a row away from a baseline's. A
+        scorer works on two at one time, beside its scores, and refuses more (RESOURCE_EXHAUSTED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

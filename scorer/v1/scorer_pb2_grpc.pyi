@@ -59,7 +59,9 @@ class ScorerServiceStub:
     GetFeatures: _grpc.UnaryUnaryMultiCallable[_scorer_pb2.GetFeaturesRequest, _scorer_pb2.GetFeaturesResponse]
     """Reads stored features of entities, as they would be read for a score now."""
     Explain: _grpc.UnaryUnaryMultiCallable[_scorer_pb2.ExplainRequest, _scorer_pb2.ExplainResponse]
-    """Tells how much each field of the vector moved the score of a row away from a baseline's."""
+    """Tells how much each field of the vector moved the score of a row away from a baseline's. A
+    scorer works on two at one time, beside its scores, and refuses more (RESOURCE_EXHAUSTED).
+    """
     ListModels: _grpc.UnaryUnaryMultiCallable[_scorer_pb2.ListModelsRequest, _scorer_pb2.ListModelsResponse]
     """Lists the models of the repository, sorted by name, with the versions that serve."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_scorer_pb2.GetModelRequest, _scorer_pb2.GetModelResponse]
@@ -79,7 +81,9 @@ class ScorerServiceAsyncStub(ScorerServiceStub):
     GetFeatures: _aio.UnaryUnaryMultiCallable[_scorer_pb2.GetFeaturesRequest, _scorer_pb2.GetFeaturesResponse]  # type: ignore[assignment]
     """Reads stored features of entities, as they would be read for a score now."""
     Explain: _aio.UnaryUnaryMultiCallable[_scorer_pb2.ExplainRequest, _scorer_pb2.ExplainResponse]  # type: ignore[assignment]
-    """Tells how much each field of the vector moved the score of a row away from a baseline's."""
+    """Tells how much each field of the vector moved the score of a row away from a baseline's. A
+    scorer works on two at one time, beside its scores, and refuses more (RESOURCE_EXHAUSTED).
+    """
     ListModels: _aio.UnaryUnaryMultiCallable[_scorer_pb2.ListModelsRequest, _scorer_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models of the repository, sorted by name, with the versions that serve."""
     GetModel: _aio.UnaryUnaryMultiCallable[_scorer_pb2.GetModelRequest, _scorer_pb2.GetModelResponse]  # type: ignore[assignment]
@@ -120,7 +124,9 @@ class ScorerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scorer_pb2.ExplainRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scorer_pb2.ExplainResponse, _abc.Awaitable[_scorer_pb2.ExplainResponse]]:
-        """Tells how much each field of the vector moved the score of a row away from a baseline's."""
+        """Tells how much each field of the vector moved the score of a row away from a baseline's. A
+        scorer works on two at one time, beside its scores, and refuses more (RESOURCE_EXHAUSTED).
+        """
 
     @_abc_1.abstractmethod
     def ListModels(
