@@ -93,8 +93,9 @@ class Batcher:
         self._in_flight = 0
         self._rows_in_flight = 0
         self._pending: deque[_Request] = deque()
-        self._start: asyncio.Handle | None = None
-        self._deadline: asyncio.TimerHandle | None = None
+        self._forming: asyncio.Task[None] | None = None
+        self._waiting: asyncio.TimerHandle | None = None
+        self._had_company = False
         # The loop itself holds tasks only weakly.
         self._batches: set[asyncio.Task[None]] = set()
         metrics.in_flight.set_function(lambda: self._in_flight)
@@ -116,8 +117,10 @@ class Batcher:
         return (await self._put(model, rows, at_us, is_run=False)).vectors
 
     async def drain(self) -> None:
-        """Wait until every batch that has been started is answered; each has a time limit."""
-        while self._batches:
+        """Wait until all that was put is answered; each batch has a time limit."""
+        while self._batches or self._pending:
+            if self._waiting is not None:
+                self._form()
             await asyncio.wait(self._batches)
 
     async def _put(
@@ -137,39 +140,43 @@ class Batcher:
         self._in_flight += 1
         self._rows_in_flight += count
         self._pending.append(request)
-        if not self._batches:
-            self._start_soon(loop)
-        elif self._deadline is None and self._start is None:
-            self._deadline = loop.call_later(limits.wait_seconds_max, self._start_soon, loop)
+        if self._forming is None and self._waiting is None:
+            # Whoever came together with others, or while others are read, may meet more of them.
+            if self._batches or self._had_company:
+                self._waiting = loop.call_later(limits.wait_seconds_max, self._form)
+            else:
+                self._form()
         return await request.answer
 
-    def _start_soon(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-        if self._start is None:
-            self._start = loop.call_soon(self._start_batch, loop)
+    def _form(self) -> None:
+        """Have a batch of all that is pending when its task begins, at the end of this turn."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        self._forming = asyncio.get_running_loop().create_task(self._run())
+        self._batches.add(self._forming)
+        self._forming.add_done_callback(self._ended)
 
-    def _start_batch(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._start = None
+    def _taken(self) -> list[_Request]:
         batch: list[_Request] = []
         rows = 0
         while self._pending and rows < _BATCH_ROWS_MAX:
             batch.append(self._pending.popleft())
             rows += len(batch[-1].rows.given)
+        self._forming = None
+        self._had_company = len(batch) > 1
         if self._pending:
-            self._start_soon(loop)
-        if batch:
-            task = loop.create_task(self._run(batch))
-            self._batches.add(task)
-            task.add_done_callback(self._ended)
+            self._form()
+        return batch
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._batches.discard(task)
-        if self._pending and not self._batches:
-            self._start_soon(asyncio.get_running_loop())
+        is_alone = not self._batches and not self._had_company
+        if self._pending and is_alone and self._forming is None:
+            self._form()
 
-    async def _run(self, batch: list[_Request]) -> None:
+    async def _run(self) -> None:
+        batch = self._taken()
         try:
             found, read_at = await self._read(batch)
             by_model: dict[LoadedModel, list[_Request]] = {}

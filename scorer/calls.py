@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 import grpc
 import structlog
 
-from scorer.callers import ANYBODY, Caller, Callers
+from scorer.callers import ANYBODY, Caller, Callers, OpenDoor
 from scorer.errors import DeadlineError, InvalidRequestError, ScorerError, StoppingError
 from scorer.metrics import ScorerMetrics
 from scorer.status import status_of
@@ -84,6 +84,7 @@ class Calls:
         """``default_deadline_seconds`` is for calls that come without a deadline."""
         self._metrics = metrics
         self._callers = callers
+        self._is_open = isinstance(callers, OpenDoor)
         self._default_deadline_seconds = default_deadline_seconds
         self._witnesses = witnesses
         self._refusing = False
@@ -113,15 +114,31 @@ class Calls:
     ) -> _Answer:
         """The result of ``work``; errors and the deadline become the call's status here."""
         call = Call(method, time.perf_counter())
-        text = ""
-        self._begin(call, context)
+        self._arrived += 1
+        self._under_way += 1
+        for witness in self._witnesses:
+            witness.begun(call, context)
+        remaining = _seconds_left(context)
         try:
-            answer, text = await self._outcome(call, work, request, context)
+            call.caller = self._admitted(context)
+            if isinstance(request, Unreadable):
+                raise InvalidRequestError(request.reason)
+            if remaining is None:
+                async with asyncio.timeout(self._default_deadline_seconds):
+                    answer = await work(request, call)
+            else:
+                # gRPC cancels the work when the caller's own deadline has passed.
+                answer = await work(request, call)
+            call.code = grpc.StatusCode.OK
+            return answer
+        except asyncio.CancelledError:
+            if remaining is not None and call.started + remaining <= time.perf_counter():
+                call.code = grpc.StatusCode.DEADLINE_EXCEEDED
+            raise
+        except Exception as error:  # noqa: BLE001 - a call ends in a status whatever happens
+            text = _failed(call, error)
         finally:
             self._end(call)
-        if call.code is grpc.StatusCode.OK:
-            assert answer is not None
-            return answer
         await context.abort(call.code, text)
         raise AssertionError("abort always raises")
 
@@ -148,24 +165,6 @@ class Calls:
             self._under_way -= 1
             self._metrics.handled(method, call.code.name, time.perf_counter() - call.started)
 
-    async def _outcome(
-        self,
-        call: Call,
-        work: Callable[[_Request, Call], Awaitable[_Answer]],
-        request: _Request,
-        context: Context,
-    ) -> tuple[_Answer | None, str]:
-        """The answer, or None and what to tell the caller; the code stands in ``call``."""
-        try:
-            call.caller = self._admitted(context)
-        except ScorerError as error:
-            call.code = status_of(error)
-            return None, str(error)
-        remaining = _seconds_left(context)
-        return await self._worked(
-            call, work, request, self._default_deadline_seconds if remaining is None else remaining
-        )
-
     def _admitted(self, context: Context) -> Caller:
         """Who calls. Raise StoppingError or UnauthenticatedError where nobody is let in."""
         if self._refusing:
@@ -173,41 +172,12 @@ class Calls:
         return self._caller(context)
 
     def _caller(self, context: Context) -> Caller:
+        if self._is_open:
+            # To fetch metadata from gRPC costs more than all the rest here.
+            return ANYBODY
         return self._callers.identify(
             tuple(context.invocation_metadata() or ()), context.auth_context
         )
-
-    async def _worked(
-        self,
-        call: Call,
-        work: Callable[[_Request, Call], Awaitable[_Answer]],
-        request: _Request,
-        limit_seconds: float,
-    ) -> tuple[_Answer | None, str]:
-        """As ``_outcome``, for a caller who is let in."""
-        try:
-            try:
-                if isinstance(request, Unreadable):
-                    raise InvalidRequestError(request.reason)
-                async with asyncio.timeout(limit_seconds):
-                    answer = await work(request, call)
-            except TimeoutError:
-                raise DeadlineError("the answer was not ready within the deadline") from None
-        except ScorerError as error:
-            call.code = status_of(error)
-            return None, str(error)
-        except Exception:  # noqa: BLE001 - a call ends in a status whatever happens
-            call.code = grpc.StatusCode.INTERNAL
-            _log.exception("request_failed", method=call.method)
-            return None, "internal error; the scorer's log has the cause"
-        call.code = grpc.StatusCode.OK
-        return answer, ""
-
-    def _begin(self, call: Call, context: Context) -> None:
-        self._arrived += 1
-        self._under_way += 1
-        for witness in self._witnesses:
-            witness.begun(call, context)
 
     def _end(self, call: Call) -> None:
         self._under_way -= 1
@@ -233,24 +203,37 @@ class Stream:
         """The result of ``work`` and None, or None and what it failed with."""
         call = Call(self._method, time.perf_counter(), self._caller)
         calls = self._calls
-
-        async def let_in(request: _Request, call: Call) -> _Answer:
-            # A token may expire, and its key be taken away, while a stream lasts.
-            call.caller = calls._caller(self._context)
-            return await work(request, call)
-
         for witness in calls._witnesses:
             witness.begun(call, self._context)
         try:
-            answer, text = await calls._worked(
-                call, let_in, request, calls._default_deadline_seconds
-            )
+            # A token may expire, and its key be taken away, while a stream lasts.
+            call.caller = calls._caller(self._context)
+            if isinstance(request, Unreadable):
+                raise InvalidRequestError(request.reason)
+            async with asyncio.timeout(calls._default_deadline_seconds):
+                answer = await work(request, call)
+            call.code = grpc.StatusCode.OK
+            return answer, None
+        except Exception as error:  # noqa: BLE001 - a request ends in a status whatever happens
+            text = _failed(call, error)
+            return None, (call.code, text)
         finally:
             call.seconds = time.perf_counter() - call.started
             calls._metrics.answered_in_stream(call.method, call.code.name, call.seconds)
             for witness in calls._witnesses:
                 witness.ended(call)
-        return answer, (None if call.code is grpc.StatusCode.OK else (call.code, text))
+
+
+def _failed(call: Call, error: Exception) -> str:
+    """What to tell the caller of an error; the code stands in ``call``."""
+    if isinstance(error, TimeoutError):
+        error = DeadlineError("the answer was not ready within the deadline")
+    if isinstance(error, ScorerError):
+        call.code = status_of(error)
+        return str(error)
+    call.code = grpc.StatusCode.INTERNAL
+    _log.error("request_failed", method=call.method, exc_info=error)
+    return "internal error; the scorer's log has the cause"
 
 
 def _seconds_left(context: Context) -> float | None:

@@ -90,7 +90,7 @@ def test_a_corrupt_version_is_refused_and_the_last_good_one_serves_on(scorer_sho
         with capture_logs() as logs:
             for _ in range(10):
                 await pool.poll()
-        assert pool.champion(MODEL).manifest.version == "1"
+        assert pool.channel(MODEL, "champion").manifest.version == "1"
         assert tries == ["swapped", *["refused"] * 4], "tried again ever more rarely"
         refused = [entry for entry in logs if entry["event"] == "model_refused"]
         assert len(refused) == 1
@@ -99,7 +99,7 @@ def test_a_corrupt_version_is_refused_and_the_last_good_one_serves_on(scorer_sho
         flip_a_byte(repository, "2")
         for _ in range(64):
             await pool.poll()
-        assert pool.champion(MODEL).manifest.version == "2"
+        assert pool.channel(MODEL, "champion").manifest.version == "2"
 
     asyncio.run(run())
 
@@ -135,7 +135,7 @@ def test_old_versions_answer_by_number(scorer_shop: Shop) -> None:
         await pool.poll()
         loaded = {v: await pool.version(MODEL, v) for v in ("1", "2")}
         assert await pool.version(MODEL, "1") is loaded["1"]
-        assert await pool.version(MODEL, "4") is pool.champion(MODEL)
+        assert await pool.version(MODEL, "4") is pool.channel(MODEL, "champion")
         await pool.version(MODEL, "3")
         assert await pool.version(MODEL, "1") is loaded["1"]
         assert await pool.version(MODEL, "2") is not loaded["2"], "least used: it had to go"
@@ -165,7 +165,7 @@ def test_the_last_good_version_outlives_its_repository(scorer_shop: Shop) -> Non
         channels.write_text(text)
         repository.root.rename(scorer_shop.folder / "moved")
         await pool.poll()
-        assert pool.champion(MODEL).manifest.version == "1"
+        assert pool.channel(MODEL, "champion").manifest.version == "1"
 
     asyncio.run(run())
 
