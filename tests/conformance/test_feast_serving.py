@@ -75,6 +75,7 @@ def fill(store: Store) -> None:
         [
             Row(("JFK", 1), T0_US, ("New York", True, None, -4, 0.5)),
             Row(("Zürich", 2), T0_US, ("東京🗼", None, "", 2**53, -0.0)),
+            Row(("Zürich", 1), T0_US, ("z" * 200, False, "東京🗼" * 9_000, 1, 1.0)),
         ],
     )
     store.feast.apply(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
+import os
+from pathlib import Path, PosixPath
 
 import grpc
 import pytest
@@ -66,13 +67,25 @@ def test_the_plan_file_is_looked_at_once_in_a_while(feature_shop: FeatureShop) -
     asyncio.run(run())
 
 
+class CountedPath(PosixPath):
+    """A path that counts how often someone looks at its file."""
+
+    looks = 0
+
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        """As of any path."""
+        CountedPath.looks += 1
+        return super().stat(follow_symlinks=follow_symlinks)
+
+
 def test_callers_of_the_first_moment_wait_for_the_first_look(feature_shop: FeatureShop) -> None:
-    """Those who come while the plan is read for the first time get it, all the same one."""
-    applied = AppliedFeatures(plan_path(feature_shop.folder), lambda: 0.0)
+    """Those who come while the plan is read for the first time get it, and it is read once."""
+    applied = AppliedFeatures(CountedPath(plan_path(feature_shop.folder)), lambda: 0.0)
 
     async def run() -> None:
         found = await asyncio.gather(*(applied.catalogue() for _ in range(5)))
         assert len(set(map(id, found))) == 1
+        assert CountedPath.looks == 1
 
     asyncio.run(run())
 
