@@ -112,8 +112,18 @@ def _client(settings: ClientSettings) -> ScorerClient:
 def _refusal(error: ScorerCallError, address: str) -> str:
     from scorer.client import UnavailableError
 
-    if isinstance(error, UnavailableError) and "connect" in error.message:
+    told = error.message
+    if not isinstance(error, UnavailableError):
+        return str(error)
+    if "Failed to connect" in told:
         return f"UNAVAILABLE: no scorer answers at {address}; start one with `headwater serve`"
+    if "handshake failed" in told or "erification" in told:
+        return f"UNAVAILABLE: no TLS with {address}; see HEADWATER_SCORER_CA_FILE: {told}"
+    if "Socket closed" in told:
+        return (
+            f"UNAVAILABLE: {address} hangs up; if it wants TLS set HEADWATER_SCORER_TLS=true, "
+            "if it wants a certificate HEADWATER_SCORER_CERT_FILE and HEADWATER_SCORER_KEY_FILE"
+        )
     return str(error)
 
 
