@@ -166,14 +166,14 @@ class FeatureServer:
     ended: list[Call]
 
     async def get(
-        self, models: str | None = None, timeout_seconds: float = 30.0, **request: object
+        self, models: str | None = None, **request: object
     ) -> scorer_pb2.GetFeaturesResponse:
         """``GetFeatures`` by a caller who may use those models, all without a word."""
         stub: scorer_pb2_grpc.ScorerServiceAsyncStub
         stub = scorer_pb2_grpc.ScorerServiceStub(self.channel)
         metadata = () if models is None else (("models", models),)
         message = scorer_pb2.GetFeaturesRequest(**request)  # type: ignore[arg-type]
-        return await stub.GetFeatures(message, metadata=metadata, timeout=timeout_seconds)
+        return await stub.GetFeatures(message, metadata=metadata, timeout=30.0)
 
 
 @asynccontextmanager
