@@ -114,6 +114,7 @@ class ExplainCalls:
         try:
             inputs = [inputs_of(0, request.row.inputs)]
             vectors = await self._scoring.vectors(call, model, inputs, at_us)
+            call.missing = len(vectors.missing[0])
             row = np.array(vectors.values[0], dtype=np.float64)
             samples = request.samples or min(
                 _SAMPLES_DEFAULT, self._samples_max, samples_max(int((row != baseline).sum()))
@@ -135,10 +136,10 @@ class ExplainCalls:
         return _response(request, model, vectors, contrast, found)
 
     def close(self) -> None:
-        """Stop what is under way; no call may come after this."""
+        """Stop what is under way after its run of the model; no call may come after this."""
         for stop in self._stops:
             stop.set()
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._threads.shutdown(wait=False)
 
     def _left(self, loop: asyncio.AbstractEventLoop) -> None:
         # Without a loop nobody counts any more.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 
 import grpc
 import numpy as np
@@ -11,10 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scorer.calls import Call
 from scorer.client import AsyncScorerClient
 from scorer.client_requests import ExplainOptions, ScoreOptions, explain_request
-from scorer.explain_calls import AT_ONCE_MAX
+from scorer.errors import StoppingError
+from scorer.explain import Floats
+from scorer.explain_calls import AT_ONCE_MAX, ExplainCalls
+from scorer.model import LoadedModel
+from scorer.scoring import Rows, Scoring
 from scorer.v1 import scorer_pb2, scorer_pb2_grpc
+from scorer.vector import Vectors
 from tests.scorer.graphs import graph, node, product_of_pairs, slow_model
 from tests.scorer.shop import (
     MODEL,
@@ -301,5 +308,72 @@ def test_a_caller_who_leaves_makes_room(scorer_shop: Shop) -> None:
                     answer = await long_request(client)
             assert isinstance(answer, scorer_pb2.ExplainResponse)
             check_sum(answer)
+
+    asyncio.run(run())
+
+
+class GatedModel(LoadedModel):
+    """A model whose runs are counted, and wait at a gate."""
+
+    def __init__(self, data: bytes) -> None:
+        self.gate, self.entered = threading.Event(), threading.Event()
+        self.runs = 0
+        self.gate.set()
+        super().__init__(manifest_for("1", data), data)
+        self.runs = 0
+        self.gate.clear()
+        self.entered.clear()
+
+    def run(self, matrix: Floats) -> Floats:
+        """Scores, once the gate is open."""
+        self.runs += 1
+        self.entered.set()
+        assert self.gate.wait(60)
+        return super().run(matrix)
+
+
+class OneModel(Scoring):
+    """Scoring that has one model, and the shop's vector for every row."""
+
+    def __init__(self, only: LoadedModel) -> None:
+        self._only = only
+
+    async def model(
+        self, call: Call, name: str, version: str = "", channel: str = ""
+    ) -> LoadedModel:
+        """The model."""
+        return self._only
+
+    async def vectors(
+        self, call: Call, model: LoadedModel, rows: Rows, at_us: int | None
+    ) -> Vectors:
+        """The vector."""
+        return Vectors(np.array([VECTOR]), [()], [None], [None])
+
+
+@pytest.mark.parametrize("end", ["caller leaves", "scorer stops"])
+def test_work_that_nobody_waits_for_ends_with_its_run(end: str) -> None:
+    """No further run of the model is begun once the caller has left or the scorer stops."""
+
+    async def run() -> None:
+        model = GatedModel(product_of_pairs(WIDTH))
+        calls = ExplainCalls(OneModel(model), 100)
+        task = asyncio.create_task(calls.explain(request(), Call("Explain", 0.0)))
+        assert await asyncio.to_thread(model.entered.wait, 60)
+        if end == "caller leaves":
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        else:
+            calls.close()
+        model.gate.set()
+        if end == "scorer stops":
+            with pytest.raises(StoppingError):
+                await task
+        calls.close()
+        for thread in threading.enumerate():
+            if thread.name.startswith("explain"):
+                await asyncio.to_thread(thread.join, 60)
+        assert model.runs == 1
 
     asyncio.run(run())
