@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from contracts.scorer_settings import ScorerSettings
 from contracts.settings import SettingsError
 from scorer.errors import ConfigurationError
 from scorer.logs import configure_logs
-from scorer.server import serve
+from scorer.process import serve_alone, serve_sharing_port
+from scorer.processes import ProcessDiedError, serve_together
+
+_SHARING = "--sharing-port"
 
 
 def main() -> int:
     """Serve until a signal; prints ``serving on HOST:PORT`` when ready. Returns the exit code."""
-    if len(sys.argv) != 2:
+    *options, repo = sys.argv[1:] or [""]
+    if not repo or options not in ([], [_SHARING]):
         sys.stderr.write("usage: python -m scorer REPO_DIR\n")
         return 2
-    repo_dir = Path(sys.argv[1])
+    repo_dir = Path(repo)
     configure_logs()
     try:
         settings = ScorerSettings.for_repo(repo_dir)
-        asyncio.run(serve(settings, repo_dir, _announce))
-    except (ConfigurationError, SettingsError) as error:
+        serve_in(settings, options)(settings, repo_dir, _announce)
+    except (ConfigurationError, SettingsError, ProcessDiedError) as error:
         sys.stderr.write(f"scorer: {error}\n")
         return 1
     return 0
+
+
+def serve_in(
+    settings: ScorerSettings, options: list[str]
+) -> Callable[[ScorerSettings, Path, Callable[[str], None]], None]:
+    """What serves: one of several processes, one alone, or what starts several."""
+    if options:
+        return serve_sharing_port
+    return serve_alone if settings.scorer_processes == 1 else serve_together
 
 
 def _announce(address: str) -> None:

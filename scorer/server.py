@@ -7,6 +7,7 @@ import contextlib
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
+from enum import Enum
 from functools import partial
 from pathlib import Path
 
@@ -56,8 +57,19 @@ _QUIET_SECONDS = 0.05
 _log = structlog.get_logger()
 
 
+class Port(Enum):
+    """Whether other processes may listen on the same port; the value is gRPC's."""
+
+    # Two scorers on one port would share its calls without anyone noticing.
+    ALONE = 0
+    SHARED = 1
+
+
 async def serve(
-    settings: ScorerSettings, repo_dir: Path, ready: Callable[[str], None] | None = None
+    settings: ScorerSettings,
+    repo_dir: Path,
+    ready: Callable[[str], None] | None = None,
+    port: Port = Port.ALONE,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is under way and return.
 
@@ -68,6 +80,7 @@ async def serve(
         settings: addresses, limits and times.
         repo_dir: folder with ``feature_store.yaml``.
         ready: called once with the address (``host:port``) when calls are answered.
+        port: whose the port is.
 
     Raises:
         ConfigurationError: an address is taken, the online store cannot be set up, or the
@@ -80,7 +93,7 @@ async def serve(
     for one in signals:
         loop.add_signal_handler(one, stop.set)
     try:
-        async with running(settings, repo_dir) as address:
+        async with running(settings, repo_dir, port) as address:
             if ready is not None:
                 ready(address)
             await stop.wait()
@@ -91,7 +104,9 @@ async def serve(
 
 
 @contextlib.asynccontextmanager
-async def running(settings: ScorerSettings, repo_dir: Path) -> AsyncIterator[str]:
+async def running(
+    settings: ScorerSettings, repo_dir: Path, port: Port = Port.ALONE
+) -> AsyncIterator[str]:
     """A scorer that runs as long as the context; gives its address. Raises as ``serve``."""
     metrics = ScorerMetrics()
     entrance = open_entrance(settings, refused=metrics.token_refused)
@@ -134,7 +149,7 @@ async def running(settings: ScorerSettings, repo_dir: Path) -> AsyncIterator[str
         stack.push_async_callback(_cancelled, watcher)
         follower = asyncio.create_task(entrance.watch())
         stack.push_async_callback(_cancelled, follower)
-        server = _server(settings)
+        server = _server(settings, port)
         status = _add_services(server, service, inference_service, feast_serving)
         address = _listen(server, settings.scorer_address, entrance.credentials)
         await server.start()
@@ -213,13 +228,12 @@ def _clock_us() -> int:
     return time.time_ns() // 1000
 
 
-def _server(settings: ScorerSettings) -> grpc.aio.Server:
+def _server(settings: ScorerSettings, port: Port) -> grpc.aio.Server:
     return grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", settings.request_bytes_max),
             ("grpc.max_send_message_length", -1),
-            # Two scorers on one port would share its calls without anyone noticing.
-            ("grpc.so_reuseport", 0),
+            ("grpc.so_reuseport", port.value),
         ]
     )
 
