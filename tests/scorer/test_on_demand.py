@@ -17,12 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.feature_schema import FeatureSchema, OnDemandView, VectorField
-from scorer.errors import ConfigurationError
+from scorer.batcher import ScoredRows
+from scorer.errors import ConfigurationError, InvalidRequestError
+from scorer.model import LoadedModel
 from scorer.on_demand import DerivedFields
 from scorer.server import running
 from scorer.v1 import scorer_pb2, scorer_pb2_grpc
 from scorer.vector_plan import Scalar, plan_vector
 from tests.scorer.shop import MODEL, NOON_US, ROW, SCHEMA, Shop, linear_onnx, manifest_for
+from tests.scorer.test_batcher import WatchedReader, batcher, checked
 
 CODE = """
 def per_item(inputs):
@@ -131,25 +134,31 @@ def test_nulls_go_in_and_come_out_as_nulls(scorer_shop: Shop) -> None:
 
 def test_a_row_that_fails_is_the_callers_alone(scorer_shop: Shop) -> None:
     """Requests that share a batch with a row at which the function fails get their scores."""
-    publish(scorer_shop, "2")
+    data = linear_onnx(WEIGHTS, 0.0)
+    model = LoadedModel(manifest_for("2", data, DEMANDED), data)
+    rows = [{**INPUTS, "shop": "x" * number, "amount": float(number)} for number in range(7)]
     bad = {**INPUTS, "amount": None}
+    pieces = [[rows[0]], [rows[1], rows[2], bad, bad], rows[3:5], [bad], rows[5:]]
 
-    async def use(stub: Stub) -> None:
-        calls = [
-            stub.Score(request(INPUTS, bad, bad))
-            if number % 3 == 1
-            else stub.Score(request(INPUTS))
-            for number in range(12)
+    async def run() -> None:
+        reader = WatchedReader(scorer_shop)
+        scoring = batcher(reader)
+        answers = await asyncio.gather(
+            *(scoring.score(model, checked(model, *piece), NOON_US) for piece in pieces),
+            return_exceptions=True,
+        )
+        assert len(reader.reads) == 1
+        told = [str(answer) for answer in answers if isinstance(answer, InvalidRequestError)]
+        reason = "on-demand view 'per_item': it raised TypeError"
+        assert told == [f"rows[2]: {reason}", f"rows[0]: {reason}"]
+        scored = [answer.vectors for answer in answers if isinstance(answer, ScoredRows)]
+        assert [vectors.values.tolist() for vectors in scored] == [
+            [[float(number), 10.25, float(number), number / 4] for number in numbers]
+            for numbers in ([0], [3, 4], [5, 6])
         ]
-        answers: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
-        for number, answer in enumerate(answers):
-            if number % 3 != 1:
-                assert list(answer.scores[0].features) == [4.0, 10.25, 6.0, 1.5]
-                continue
-            assert answer.code() is grpc.StatusCode.INVALID_ARGUMENT
-            assert answer.details() == "rows[1]: on-demand view 'per_item': it raised TypeError"
+        await reader.close()
 
-    with_stub(scorer_shop, use)
+    asyncio.run(run())
 
 
 def test_a_failing_row_keeps_its_number_in_a_long_request(scorer_shop: Shop) -> None:
