@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from types import TracebackType
 from typing import Self
 
@@ -114,7 +114,7 @@ class ScorerClient(ClientBase):
 
     def score_stream(
         self, items: Iterable[ScoreItem], deadline_seconds: float | None = None
-    ) -> Iterator[Scored | ScorerCallError]:
+    ) -> Generator[Scored | ScorerCallError, None, None]:
         """Score requests over one call, as they come; one answer for each, in their order.
 
         An error of one request is its answer. Items are taken by a thread of gRPC's. Nothing is

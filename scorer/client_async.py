@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from types import TracebackType
 from typing import Self
 
@@ -69,7 +69,7 @@ class AsyncScorerClient(ClientBase):
         self,
         items: Iterable[ScoreItem] | AsyncIterable[ScoreItem],
         deadline_seconds: float | None = None,
-    ) -> AsyncIterator[Scored | ScorerCallError]:
+    ) -> AsyncGenerator[Scored | ScorerCallError, None]:
         """As ``ScorerClient.score_stream``; items are taken by a task."""
         self._check_process()
         outgoing = Outgoing()

@@ -42,12 +42,14 @@ class Script(scorer_pb2_grpc.ScorerServiceServicer):
         answers: method -> message.
         came: all tries so far.
         gone: set when the client has left a call that got no answer, or a stream.
+        waits: set when a call has come that gets no answer.
     """
 
     failures: list[grpc.StatusCode | None] = field(default_factory=list)
     answers: dict[str, Any] = field(default_factory=dict)
     came: list[Came] = field(default_factory=list)
     gone: Event = field(default_factory=Event)
+    waits: Event = field(default_factory=Event)
 
     def Score(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802 - gRPC's
         """As told; without an answer the request's id comes back and one score for each row."""
@@ -101,6 +103,7 @@ class Script(scorer_pb2_grpc.ScorerServiceServicer):
             code = self.failures.pop(0)
             if code is None:
                 context.add_callback(self.gone.set)
+                self.waits.set()
                 self.gone.wait(WAIT_SECONDS_MAX)
             else:
                 context.abort(code, f"failure {len(self.came)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -215,8 +216,35 @@ def test_a_stream_that_nobody_reads_on_ends() -> None:
     with scripted(script) as address, ScorerClient(address) as client:
         stream = client.score_stream(forever())
         assert isinstance(next(stream), Scored)
-        stream.close()  # type: ignore[attr-defined]
+        stream.close()
         assert script.gone.wait(WAIT_SECONDS_MAX)
+
+
+def test_what_is_given_up_ends_at_the_scorer_too() -> None:
+    """With asyncio, cancelling a task ends its call, and closing a stream ends it there, too."""
+
+    async def cancelled(address: str, script: Script) -> None:
+        async with AsyncScorerClient(address) as client:
+            task = asyncio.create_task(client.score("m", ROW))
+            assert await asyncio.to_thread(script.waits.wait, WAIT_SECONDS_MAX)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await asyncio.to_thread(script.gone.wait, WAIT_SECONDS_MAX)
+
+    async def left(address: str, script: Script) -> None:
+        async def forever() -> AsyncIterator[ScoreItem]:
+            while True:
+                yield ScoreItem("m", ROW)
+
+        async with AsyncScorerClient(address) as client:
+            async with contextlib.aclosing(client.score_stream(forever())) as answers:
+                assert isinstance(await anext(answers), Scored)
+            assert await asyncio.to_thread(script.gone.wait, WAIT_SECONDS_MAX)
+
+    for story, script in ((cancelled, Script([None])), (left, Script())):
+        with scripted(script) as address:
+            asyncio.run(story(address, script))
 
 
 def test_a_conversation_waits_for_each_answer() -> None:
