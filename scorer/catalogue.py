@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from contracts.feast_bytes import entity_key
+from contracts.feast_bytes import decode_value, entity_key
 from contracts.feature_schema import FeatureSchema, ValueType
 from contracts.plan_file import Applied
-from scorer.errors import InvalidRequestError, UnknownFeatureError
+from scorer.errors import InvalidRequestError, StoreUnavailableError, UnknownFeatureError
 from scorer.online_store import Wanted, wanted
 from scorer.vector_plan import Scalar
 
@@ -140,6 +141,29 @@ def features_of(schema: FeatureSchema) -> FeatureSet:
     return FeatureSet(list(dict.fromkeys(found)))
 
 
+def stored_value(feature: StoredFeature, data: bytes | None) -> Scalar:
+    """A stored value in the type that the feature has; null, NaN and nothing are None.
+
+    Raises:
+        StoreUnavailableError: the bytes cannot be read.
+    """
+    try:
+        value = decode_value(data or b"")
+    except ValueError as error:
+        raise StoreUnavailableError(f"feature {feature.name} cannot be read: {error}") from error
+    # NaN differs from itself.
+    return None if value is None or value != value else _typed(feature.dtype, value)
+
+
+def _typed(dtype: ValueType, value: float | str) -> Scalar:
+    """The value as ``dtype``: Feast may have written a number in another type of its own."""
+    if isinstance(value, str) or dtype == "string":
+        return value
+    if dtype == "bool":
+        return bool(value)
+    return int(value) if dtype == "int64" and math.isfinite(value) else float(value)
+
+
 class Catalogue:
     """What ``headwater apply`` has left behind, by name."""
 
@@ -181,7 +205,7 @@ class Catalogue:
         if names is None:
             known = ", ".join(sorted(self._services)) or "none"
             raise UnknownFeatureError(
-                f"unknown feature service {service!r:.120}; there are: {known:.1000}"
+                f"no feature service {service!r:.120}; there are: {known:.1000}"
             )
         return names
 

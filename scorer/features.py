@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from contracts.feast_bytes import decode_value
-from contracts.feature_schema import ValueType
 from scorer.applied import AppliedFeatures
 from scorer.callers import Caller
-from scorer.catalogue import Catalogue, FeatureRead, FeatureSet, StoredFeature, features_of
+from scorer.catalogue import Catalogue, FeatureRead, FeatureSet, features_of
 from scorer.errors import (
     ForbiddenError,
     InvalidRequestError,
@@ -224,26 +221,3 @@ def why_missing(read: FeatureRead, cells: Cells | None, at_us: int) -> MissingRe
     if 0 < read.first.ttl_us < at_us - cells.event_time_us:
         return MissingReason.EXPIRED
     return None
-
-
-def stored_value(feature: StoredFeature, data: bytes | None) -> Scalar:
-    """A stored value in the type that the feature has; null, NaN and nothing are None.
-
-    Raises:
-        StoreUnavailableError: the bytes cannot be read.
-    """
-    try:
-        value = decode_value(data or b"")
-    except ValueError as error:
-        raise StoreUnavailableError(f"feature {feature.name} cannot be read: {error}") from error
-    # NaN differs from itself.
-    return None if value is None or value != value else _typed(feature.dtype, value)
-
-
-def _typed(dtype: ValueType, value: float | str) -> Scalar:
-    """The value as ``dtype``: Feast may have written a number in another type of its own."""
-    if isinstance(value, str) or dtype == "string":
-        return value
-    if dtype == "bool":
-        return bool(value)
-    return int(value) if dtype == "int64" and math.isfinite(value) else float(value)

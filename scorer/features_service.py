@@ -8,9 +8,9 @@ from collections.abc import Callable
 from google.protobuf.struct_pb2 import NULL_VALUE
 
 from scorer.calls import Call
-from scorer.catalogue import FeatureSet
+from scorer.catalogue import FeatureSet, stored_value
 from scorer.errors import InvalidRequestError
-from scorer.features import Features, StoredRows, stored_value, why_missing
+from scorer.features import Features, StoredRows, why_missing
 from scorer.messages import rows_of, to_us
 from scorer.v1 import scorer_pb2
 from scorer.vector import MissingReason

@@ -86,7 +86,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "unknown service": (
         {"feature_service": "trips", "rows": [row(TRIP)]},
         "NOT_FOUND",
-        "unknown feature service 'trips'; there are: card, elsewhere, trip",
+        "no feature service 'trips'; there are: card, elsewhere, trip",
     ),
     "unknown feature": (
         {"features": {"names": ["card_1h:spend"]}, "rows": [row(TRIP)]},
