@@ -91,6 +91,7 @@ class FeastServing(serving_grpc.ServingServiceServicer):
         }
         rows = [{name: column[row] for name, column in columns.items()} for row in range(call.rows)]
         stored = await self._features.read(features, rows, self._clock_us())
+        call.oldest_age_seconds = stored.oldest_age_seconds()
         response = serving.GetOnlineFeaturesResponse()
         response.metadata.feature_names.val.extend([*entities, *names])
         for given in entities.values():

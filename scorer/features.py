@@ -54,6 +54,18 @@ class StoredRows:
     found: tuple[list[Cells | None], ...]
     at_us: int
 
+    def oldest_age_seconds(self) -> float | None:
+        """Age of the oldest row whose values count; None if there is none."""
+        times = [
+            cells.event_time_us
+            for read, column in zip(self.features.reads, self.found, strict=True)
+            for cells in column
+            if cells is not None
+            and cells.event_time_us is not None
+            and why_missing(read, cells, self.at_us) is None
+        ]
+        return (self.at_us - min(times)) / 1e6 if times else None
+
 
 class Features:
     """Reads stored features by feature service, by model, or by name.

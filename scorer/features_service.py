@@ -51,7 +51,7 @@ class FeatureCalls:
             if number % rows_per_turn == rows_per_turn - 1:
                 await asyncio.sleep(0)
             _fill(response.rows.add(), stored, number)
-        call.oldest_age_seconds = _oldest_age_seconds(stored)
+        call.oldest_age_seconds = stored.oldest_age_seconds()
         return response
 
     async def _asked(self, request: scorer_pb2.GetFeaturesRequest, call: Call) -> FeatureSet:
@@ -106,16 +106,3 @@ def _set(message: scorer_pb2.Value, value: Scalar) -> None:
         message.double_value = value
     else:
         message.string_value = value
-
-
-def _oldest_age_seconds(stored: StoredRows) -> float | None:
-    """Age of the oldest row whose values count; None if there is none."""
-    times = [
-        cells.event_time_us
-        for read, column in zip(stored.features.reads, stored.found, strict=True)
-        for cells in column
-        if cells is not None
-        and cells.event_time_us is not None
-        and why_missing(read, cells, stored.at_us) is None
-    ]
-    return (stored.at_us - min(times)) / 1e6 if times else None

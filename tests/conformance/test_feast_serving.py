@@ -313,6 +313,22 @@ def test_bad_requests_have_a_status(applied_folder: Path, one: Any, code: str, t
     assert text in (caught.value.details() or "")
 
 
+def test_callers_are_held_to_their_models(applied_folder: Path) -> None:
+    """A caller whose models read none of it gets nothing by Feast's protocol either."""
+
+    async def run() -> None:
+        async with serving(applied_folder) as server:
+            stub = ServingServiceStub(server.channel)
+            for asked in ({"feature_service": "people"}, {"features": ["spend_1h:total"]}):
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await stub.GetOnlineFeatures(
+                        request({"user": ["ann"]}, **asked), metadata=(("models", "other"),)
+                    )
+                assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(
     ("mine", "feasts"), [(ours, theirs), (our_types, their_types)], ids=["serving", "types"]
 )
@@ -375,6 +391,7 @@ def test_the_names_of_both_servers_answer(applied_folder: Path) -> None:
             one = request({"user": ["nobody"]}, features=["spend_1h:total"])
             answers = [await each.GetOnlineFeatures(one) for each in (stub, python)]
             assert answers[0] == answers[1]
+            assert [call.rows for call in server.ended] == [0, 1, 1]
             assert answers[0].results[1].statuses == [theirs.NOT_FOUND]
 
     asyncio.run(run())
