@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from contracts.feature_schema import ValueType
 from scorer.errors import InvalidRequestError
 from scorer.scoring import PIECE_ROWS, Scored
 from scorer.v1 import scorer_pb2
 from scorer.vector import Missing
-from scorer.vector_plan import Scalar, VectorPlan
+from scorer.vector_plan import GoodInputs, Scalar, VectorPlan
 
 _SECONDS_MIN, _SECONDS_MAX = -62135596800, 253402300799
 _TIMES_MAX = 65_536
 # No model has so many; reading more at once would keep everybody else waiting.
 _INPUTS_MAX = 10_000
 _INPUTS_PER_TURN = 4_096
+
+
+_Getter = Callable[[scorer_pb2.Value], Any]
+_KINDS: dict[ValueType, tuple[str, _Getter]] = {
+    "float64": ("double_value", attrgetter("double_value")),
+    "int64": ("int64_value", attrgetter("int64_value")),
+    "bool": ("bool_value", attrgetter("bool_value")),
+    "string": ("string_value", attrgetter("string_value")),
+}
 
 
 class Messages:
@@ -92,17 +104,50 @@ def stand_ins(plan: VectorPlan, missing: Sequence[Missing]) -> list[scorer_pb2.S
     ]
 
 
-async def rows_of(rows: Sequence[scorer_pb2.Row]) -> list[dict[str, Scalar]]:
-    """The inputs of rows. Raise InvalidRequestError for one that has no value."""
-    found = []
+async def rows_of(
+    rows: Sequence[scorer_pb2.Row], plan: VectorPlan | None = None
+) -> list[dict[str, Scalar]]:
+    """The inputs of rows, checked already where they are as ``plan`` wants them.
+
+    Raises:
+        InvalidRequestError: an input has no value, or there are far too many.
+    """
+    # An input of two types, a key and a number at once, is left to the long way.
+    kinds = [(name, *_KINDS[types[0]]) for name, types in plan.input_types.items()] if plan else []
+    if plan is not None and any(len(types) > 1 for types in plan.input_types.values()):
+        kinds = []
+    found: list[dict[str, Scalar]] = []
     turn = _INPUTS_PER_TURN
     for number, row in enumerate(rows):
         turn -= len(row.inputs)
         if turn < 0:
             turn = _INPUTS_PER_TURN
             await asyncio.sleep(0)
-        found.append(inputs_of(number, row.inputs))
+        found.append(_good_inputs(row.inputs, kinds) or inputs_of(number, row.inputs))
     return found
+
+
+def _good_inputs(
+    inputs: Mapping[str, scorer_pb2.Value], kinds: Sequence[tuple[str, str, _Getter]]
+) -> GoodInputs | None:
+    """The inputs if all are there, of their types, not null and finite; else None."""
+    if len(inputs) != len(kinds):
+        return None
+    good = GoodInputs()
+    get = inputs.get
+    for name, kind, value_of in kinds:
+        message = get(name)
+        if message is None:
+            return None
+        value = value_of(message)
+        # What is not the type's zero is set; of a zero one has to ask.
+        if not value and message.WhichOneof("kind") != kind:
+            return None
+        # Infinity minus itself is not zero, nor is NaN.
+        if kind == "double_value" and value - value != 0:
+            return None
+        good[name] = value
+    return good
 
 
 def inputs_of(number: int, inputs: Mapping[str, scorer_pb2.Value]) -> dict[str, Scalar]:

@@ -33,6 +33,8 @@ def _settled(ready: Callable[[str], None]) -> Callable[[str], None]:
         # What is there now stays: the garbage collector need not look at it again and again.
         gc.collect()
         gc.freeze()
+        # Requests leave no cycles behind, and a large one has more new objects than the default.
+        gc.set_threshold(50_000, 20, 50)
         ready(address)
 
     return call

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from contracts.feast_redis import decode_timestamp
 from contracts.online_store import RedisConfig
@@ -54,11 +55,21 @@ class RedisReader:
         Raises:
             StoreUnavailableError: the server is away or refused the read, or the reader is closed.
         """
+        suffix = self._suffix
+        fields = [row_fields(source) for source, _ in wanted]
+        if len({key for _, key in wanted}) == len(wanted):
+            rows = [
+                HashRead(key + suffix, [row]) for (_, key), row in zip(wanted, fields, strict=True)
+            ]
+            return [
+                self._cells(one, _checked(self._address, answer), 0, row.count)
+                for one, row, answer in zip(
+                    wanted, fields, await self._hashes.read(rows) if rows else [], strict=True
+                )
+            ]
         hashes: dict[bytes, list[int]] = {}
         for position, one in enumerate(wanted):
             hashes.setdefault(one.entity_key, []).append(position)
-        fields = [row_fields(one.source) for one in wanted]
-        suffix = self._suffix
         reads = [
             HashRead(key + suffix, [fields[position] for position in positions])
             for key, positions in hashes.items()
@@ -66,8 +77,7 @@ class RedisReader:
         answers = await self._hashes.read(reads) if reads else []
         found: dict[int, Cells] = {}
         for positions, answer in zip(hashes.values(), answers, strict=True):
-            if isinstance(answer, Exception):
-                raise StoreUnavailableError(explain(self._address, answer))
+            _checked(self._address, answer)
             start = 0
             for position in positions:
                 end = start + fields[position].count
@@ -109,3 +119,11 @@ def _hashes(config: RedisConfig, answer_seconds: float) -> Hashes:
 
         return ClusterHashes(config, answer_seconds)
     return ServerHashes(config, answer_seconds)
+
+
+def _checked(address: str, answer: Any) -> list[bytes | None]:
+    """An answer that is no error. Raise StoreUnavailableError for one that is."""
+    if isinstance(answer, Exception):
+        raise StoreUnavailableError(explain(address, answer))
+    found: list[bytes | None] = answer
+    return found
