@@ -49,7 +49,15 @@ def main() -> None:
     ):
         folder = Path(name)
         world = make_world(folder, store)
-        bench = Bench(world, client, options.seconds, options.rounds, folder, options.swap_seconds)
+        bench = Bench(
+            world=world,
+            client=client,
+            seconds=options.seconds,
+            rounds=options.rounds,
+            folder=folder,
+            swap_seconds=options.swap_seconds,
+            echo_loop=options.echo_loop,
+        )
         for part in options.only or list(PARTS):
             began, before = time.monotonic(), load_average()
             found[part] = PARTS[part](bench)
@@ -63,6 +71,7 @@ def main() -> None:
         **world.shape(),
         "seconds_per_round": options.seconds,
         "rounds": options.rounds,
+        "echo_loop": options.echo_loop,
         "max_abs_diff_to_numpy": max(part.max_abs_diff for part in found.values()),
         "parts": {
             name: {"lines": part.lines, "ratios": part.ratios, **part.more}
@@ -82,6 +91,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--swap-seconds", type=float, default=60.0, help="of the swaps; 300 to be sure"
     )
+    parser.add_argument("--echo-loop", choices=["asyncio", "uvloop"], default="asyncio")
     parser.add_argument("--store", choices=["redis", "sqlite"], default="redis")
     parser.add_argument("--output", type=Path, default=Path("build/bench/scorer.json"))
     return parser.parse_args()

@@ -1,9 +1,10 @@
 """An empty ``grpc.aio`` server: takes the scorer's requests apart and gives a ready answer.
 
-    python -m benchmarks.scorer.echo ANSWER
+    python -m benchmarks.scorer.echo ANSWER LOOP
 
 It is what a Python server of these messages costs before it does anything. ANSWER is a file with a
-serialized ``ScoreResponse``, which is built once and serialized for each call.
+serialized ``ScoreResponse``, which is built once and serialized for each call; LOOP is ``asyncio``,
+Python's own event loop, or ``uvloop``, on which the scorer runs.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import uvloop
 
 from scorer.v1 import scorer_pb2
 
@@ -48,4 +50,5 @@ def _always(answer: scorer_pb2.ScoreResponse) -> Score:
 
 if __name__ == "__main__":
     ready = scorer_pb2.ScoreResponse.FromString(Path(sys.argv[1]).read_bytes())
-    asyncio.run(listen(_always(ready)))
+    run = {"asyncio": asyncio.run, "uvloop": uvloop.run}[sys.argv[2]]
+    run(listen(_always(ready)))

@@ -36,6 +36,7 @@ class Bench:
         rounds: of each engine and load.
         folder: for files of the parts.
         swap_seconds: of the part about swaps, all phases together.
+        echo_loop: event loop of the echo, "asyncio" or "uvloop".
     """
 
     world: World
@@ -44,6 +45,7 @@ class Bench:
     rounds: int
     folder: Path
     swap_seconds: float
+    echo_loop: str
 
     def load(self, in_flight: int) -> Load:
         """So many callers for a round."""
@@ -67,7 +69,7 @@ class Bench:
             answer: bytes = ask(asked.messages[0], timeout=10)
         file = self.folder / "answer"
         file.write_bytes(answer)
-        arguments = ["-m", "benchmarks.scorer.echo", str(file)]
+        arguments = ["-m", "benchmarks.scorer.echo", str(file), self.echo_loop]
         with running(arguments, self.folder / "echo.log", {}) as server:
             yield replace(asked, address=server.address, check=Always(answer), pids=(server.pid,))
 
