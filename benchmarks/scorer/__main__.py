@@ -117,6 +117,8 @@ def _print(figures: Figures, found: dict[str, Part]) -> None:
         ],
         sys.stdout,
     )
+    if not figures["reach"]:
+        return
     show(
         "what is wanted",
         ("", "found", "wanted", ""),
