@@ -106,7 +106,8 @@ def rows(bench: Bench) -> Part:
         with bench.echo(ours) as echo:
             load = bench.load(8)
             found = in_turns(bench.client, {"scorer": ours, "echo": echo}, [load] * bench.rounds)
-            score, _ = (part.add(name, load, them, ROWS) for name, them in found.items())
+            score, empty = (part.add(name, load, them, ROWS) for name, them in found.items())
+            ratio(part, empty, score, "server_cpu_us")
     part.reach(
         f"rows per CPU-second, {ROWS} a request",
         score["rows_per_server_cpu_second"],
