@@ -53,7 +53,7 @@ _SERVICES = (SERVICE, inference.SERVICE, FEAST_SERVICE)
 _PINNED_MAX = 8
 # A store that hangs is told as UNAVAILABLE, before the deadline would hide the cause.
 _READ_SHARE = 0.8
-_QUIET_SECONDS = 0.05
+_QUIET_SECONDS = 0.25
 _log = structlog.get_logger()
 
 
