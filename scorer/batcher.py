@@ -48,7 +48,7 @@ class BatchLimits:
     read_timeout_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ScoredRows:
     """Scores of some rows, and the vectors that they are the scores of.
 

@@ -25,7 +25,7 @@ Rows = Sequence[Mapping[str, Scalar]]
 PIECE_ROWS = 512
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Scored:
     """An answer.
 

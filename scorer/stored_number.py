@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Final
 
@@ -36,16 +36,11 @@ class StoredNumbers:
         Raises:
             StoreUnavailableError: bytes are broken, or hold text; the text names the feature.
         """
-        count = len(rows) * len(features)
-        try:
-            data = b"".join(chain.from_iterable(rows))  # type: ignore[arg-type]
-        except TypeError:
-            data = b""
-        # A cell that begins with this tag is nine bytes long, so the next one begins behind it.
-        if len(data) != count * _BYTES or data[::_BYTES] != _TAG * count:
+        found = doubles_of(rows, len(rows) * len(features))
+        if found is None:
             data = self._as_doubles(view, features, rows)
-        cells = np.frombuffer(data, _DOUBLE)
-        return cells["value"].reshape(len(rows), len(features))
+            found = np.frombuffer(data, _DOUBLE)["value"]
+        return found.reshape(len(rows), len(features))
 
     def _as_doubles(self, view: str, features: Sequence[str], rows: Sequence[Row]) -> bytes:
         known = self._known
@@ -65,6 +60,19 @@ class StoredNumbers:
                     known[cell] = _TAGGED.pack(TAG_FLOAT64, _number(view, feature, cell))
                 parts.append(known[cell])
         return b"".join(parts)
+
+
+def doubles_of(rows: Iterable[Row], count: int) -> NDArray[np.float64] | None:
+    """The values of ``count`` cells, float64[count], if all of them are doubles; else None."""
+    try:
+        data = b"".join(chain.from_iterable(rows))  # type: ignore[arg-type]
+    except TypeError:
+        return None
+    # A cell that begins with this tag is nine bytes long, so the next one begins behind it.
+    if len(data) != count * _BYTES or data[::_BYTES] != _TAG * count:
+        return None
+    found: NDArray[np.float64] = np.frombuffer(data, _DOUBLE)["value"]
+    return found
 
 
 def _number(view: str, feature: str, data: bytes | None) -> float:

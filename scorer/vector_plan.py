@@ -74,6 +74,8 @@ class VectorPlan:
         derived: what is computed after the read; None for nothing.
         keys: the entities that are read.
         reads: what is read of them, in order of first use.
+        stored_columns: positions of all that is read, in that order.
+        stored_width: how many they are.
         read_of: of each position the number of its read; None for a request field, -1 for a
             derived one.
         input_types: input name -> its type, for entity keys and request fields together.
@@ -90,13 +92,15 @@ class VectorPlan:
     derived: DerivedFields | None
     keys: tuple[EntityKey, ...]
     reads: tuple[ViewRead, ...]
+    stored_columns: slice | tuple[int, ...]
+    stored_width: int
     read_of: tuple[int | None, ...]
     input_types: Mapping[str, tuple[ValueType, ...]]
     checks: tuple[tuple[str, frozenset[type]], ...]
     entity_inputs: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CheckedRows:
     """Valid rows of one request: their request values, and what is to be read for them.
 
@@ -147,6 +151,7 @@ def plan_vector(schema: FeatureSchema) -> VectorPlan:
     for number, group_members in enumerate(members):
         for position, _ in group_members:
             read_of[position] = number
+    stored = [position for one in members for position, _ in one]
     return VectorPlan(
         schema=schema,
         width=len(schema.fields),
@@ -157,6 +162,8 @@ def plan_vector(schema: FeatureSchema) -> VectorPlan:
         derived=DerivedFields(schema) if schema.on_demand else None,
         keys=tuple(EntityKey(names, entity_key_maker(names, kinds)) for names, kinds in keys),
         reads=tuple(_read(one, keys) for one in members),
+        stored_columns=_columns(stored),
+        stored_width=len(stored),
         read_of=tuple(read_of),
         input_types=types,
         checks=tuple(
