@@ -54,6 +54,8 @@ _PINNED_MAX = 8
 # A store that hangs is told as UNAVAILABLE, before the deadline would hide the cause.
 _READ_SHARE = 0.8
 _QUIET_SECONDS = 0.25
+# What was scored last gets so long to reach its log, also where calls have used up the grace.
+_LOG_SECONDS_MIN = 1.0
 _log = structlog.get_logger()
 
 
@@ -167,10 +169,11 @@ async def running(
             # (grpc/grpc#41785). So turn callers away first, and stop when it has become quiet.
             calls.refuse()
             await calls.quiet(_QUIET_SECONDS, settings.grace_seconds)
-            await server.stop(settings.grace_seconds)
+            # A stream that its caller leaves open has used the grace up by now.
+            await server.stop(max(0.0, end - time.monotonic()))
             await batcher.drain()
             if predictions is not None:
-                await predictions.stop(max(0.0, end - time.monotonic()))
+                await predictions.stop(max(_LOG_SECONDS_MIN, end - time.monotonic()))
 
 
 def _add_services(
