@@ -21,13 +21,12 @@ from scorer.errors import (
 from scorer.metrics import ScorerMetrics
 from scorer.model import LoadedModel
 from scorer.online_store import Cells, OnlineReader, Wanted
+from scorer.row_room import ROWS_PER_REQUEST, RowRoom
 from scorer.vector import VectorFiller, Vectors
 from scorer.vector_plan import CheckedRows
 
 # Rows of one batch: more would hold the loop, and with it everybody else.
 _BATCH_ROWS_MAX = 1_024
-# Rows accepted at one time, for each request that may be.
-_ROWS_PER_REQUEST = 16
 
 
 _Span = tuple[float, float]
@@ -82,6 +81,9 @@ class Batcher:
 
     An idle batcher starts at the end of the loop's turn, so that only what came together waits for
     each other.
+
+    Attributes:
+        row_room: for whole requests; ``score`` sees them in pieces.
     """
 
     def __init__(self, reader: OnlineReader, metrics: ScorerMetrics, limits: BatchLimits) -> None:
@@ -90,6 +92,7 @@ class Batcher:
         self._metrics = metrics
         self._limits = limits
         self._filler = VectorFiller()
+        self.row_room = RowRoom(ROWS_PER_REQUEST * limits.in_flight_max)
         self._in_flight = 0
         self._rows_in_flight = 0
         self._pending: deque[_Request] = deque()
@@ -132,7 +135,7 @@ class Batcher:
             raise OverloadedError(
                 f"{limits.in_flight_max} requests are in flight already; try again later"
             )
-        rows_max = _ROWS_PER_REQUEST * limits.in_flight_max
+        rows_max = ROWS_PER_REQUEST * limits.in_flight_max
         if self._rows_in_flight and self._rows_in_flight + count > rows_max:
             raise OverloadedError(f"{rows_max} rows are in flight already; try again later")
         loop = asyncio.get_running_loop()

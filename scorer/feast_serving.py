@@ -84,6 +84,17 @@ class FeastServing(serving_grpc.ServingServiceServicer):
         }
         call.rows = _row_count(request.entities)
         self._features.check_count(call.rows)
+        with self._features.room(call.rows):
+            return await self._answer(request, call, features, names, entities)
+
+    async def _answer(
+        self,
+        request: serving.GetOnlineFeaturesRequest,
+        call: Call,
+        features: FeatureSet,
+        names: Sequence[str],
+        entities: Mapping[str, Sequence[types.Value]],
+    ) -> serving.GetOnlineFeaturesResponse:
         columns = {
             name: [_scalar(name, value) for value in entities[name]]
             for name in features.key_types

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from scorer.applied import AppliedFeatures
@@ -19,6 +20,7 @@ from scorer.errors import (
 )
 from scorer.model import LoadedModel
 from scorer.online_store import Cells, OnlineReader, Wanted
+from scorer.row_room import ROWS_PER_REQUEST, RowRoom
 from scorer.scoring import PIECE_ROWS
 from scorer.vector import MissingReason
 from scorer.vector_plan import Scalar
@@ -94,6 +96,7 @@ class Features:
         self._reader = reader
         self._limits = limits
         self._in_flight = 0
+        self._row_room = RowRoom(ROWS_PER_REQUEST * limits.in_flight_max)
 
     async def catalogue(self) -> Catalogue:
         """What is applied now (UnknownFeatureError if nothing is)."""
@@ -150,6 +153,10 @@ class Features:
         caller.check(model)
         loaded = self._champion(model)
         return loaded, features_of(loaded.manifest.schema)
+
+    def room(self, rows: int) -> AbstractContextManager[None]:
+        """Room for all rows of a request until it is answered. OverloadedError if there is none."""
+        return self._row_room.keep(rows)
 
     def check_count(self, rows: int) -> None:
         """Raise InvalidRequestError if so many rows, or none, cannot be asked for at once."""

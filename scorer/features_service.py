@@ -41,6 +41,12 @@ class FeatureCalls:
         features = await self._asked(request, call)
         at_us = to_us(request.event_time) if request.HasField("event_time") else self._clock_us()
         self._features.check_count(len(request.rows))
+        with self._features.room(len(request.rows)):
+            return await self._answer(request, call, features, at_us)
+
+    async def _answer(
+        self, request: scorer_pb2.GetFeaturesRequest, call: Call, features: FeatureSet, at_us: int
+    ) -> scorer_pb2.GetFeaturesResponse:
         rows = await rows_of(request.rows)
         stored = await self._features.read(features, rows, at_us)
         response = scorer_pb2.GetFeaturesResponse(

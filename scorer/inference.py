@@ -138,7 +138,8 @@ class InferenceService(wire_grpc.GRPCInferenceServiceServicer):
         scored: Scored | None = None
         if vectors is None:
             rows = rows_of(model.plan, tensors, self._rows_max)
-            scored = await self._scoring.score(call, model, rows, at_us)
+            with self._scoring.room(len(rows)):
+                scored = await self._scoring.score(call, model, rows, at_us)
             scores = scored.scores
         else:
             scores = await self._scoring.score_vectors(call, model, vectors)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -172,6 +173,10 @@ class Scoring:
             scores += piece.tolist()
         self._metrics.ran(model.manifest.model, len(matrix))
         return scores
+
+    def room(self, rows: int) -> AbstractContextManager[None]:
+        """Room for all rows of a request until it is answered. OverloadedError if there is none."""
+        return self._batcher.row_room.keep(rows)
 
     def check_count(self, call: Call, rows: int) -> None:
         """Raise InvalidRequestError for no rows, or too many; ``call`` learns how many."""

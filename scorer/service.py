@@ -88,9 +88,10 @@ class ScorerService(scorer_pb2_grpc.ScorerServiceServicer):
         model = await self._scoring.model(call, request.model, request.version, request.channel)
         # First of all: a small message can have millions of empty rows.
         self._scoring.check_count(call, len(request.rows))
-        rows = await rows_of(request.rows, model.plan)
-        scored = await self._scoring.score(call, model, rows, at_us)
-        return await self._messages.response(request, scored)
+        with self._scoring.room(len(request.rows)):
+            rows = await rows_of(request.rows, model.plan)
+            scored = await self._scoring.score(call, model, rows, at_us)
+            return await self._messages.response(request, scored)
 
     async def _list_models(
         self, request: scorer_pb2.ListModelsRequest, call: Call
