@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 
 from contracts.online_store import RedisConfig
 from scorer.errors import StoreUnavailableError
-from scorer.redis_hashes import HashRead
+from scorer.redis_hashes import HashRead, RowFields
 
 _READS_MAX = 32
 # Moved slots and a new master are found within these; a cluster that is away is not waited for.
@@ -45,6 +45,10 @@ class ClusterHashes:
         self._tasks.add(task)
         task.add_done_callback(self._finished)
         return await asyncio.shield(task)
+
+    async def read_each(self, keys: Sequence[bytes], rows: Sequence[RowFields]) -> list[Any]:
+        """See ``Hashes``."""
+        return await self.read([HashRead(key, [row]) for key, row in zip(keys, rows, strict=True)])
 
     async def close(self) -> None:
         """See ``Hashes``."""

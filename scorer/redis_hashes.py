@@ -45,6 +45,10 @@ class Hashes(Protocol):
         """
         ...
 
+    async def read_each(self, keys: Sequence[bytes], rows: Sequence[RowFields]) -> list[Any]:
+        """``read`` of one row of each hash."""
+        ...
+
     async def close(self) -> None:
         """Let go of connections; reading afterwards is an error."""
         ...
@@ -76,6 +80,14 @@ class ServerHashes:
         """See ``Hashes``."""
         return await self._connection.ask(b"".join(map(_command, reads)), len(reads))
 
+    async def read_each(self, keys: Sequence[bytes], rows: Sequence[RowFields]) -> list[Any]:
+        """See ``Hashes``."""
+        commands = [
+            b"%b%d\r\n%b\r\n%b" % (row.begin, len(key), key, row.sent)
+            for key, row in zip(keys, rows, strict=True)
+        ]
+        return await self._connection.ask(b"".join(commands), len(commands))
+
     async def close(self) -> None:
         """See ``Hashes``."""
         await self._connection.close()
@@ -83,8 +95,5 @@ class ServerHashes:
 
 def _command(read: HashRead) -> bytes:
     key, rows = read
-    if len(rows) == 1:
-        row = rows[0]
-        return b"%b%d\r\n%b\r\n%b" % (row.begin, len(key), key, row.sent)
     begin = _begin(sum(row.count for row in rows))
     return b"%b%d\r\n%b\r\n%b" % (begin, len(key), key, b"".join(row.sent for row in rows))

@@ -9,7 +9,7 @@ from contracts.feast_redis import decode_timestamp
 from contracts.online_store import RedisConfig
 from scorer.errors import ConfigurationError, StoreUnavailableError
 from scorer.online_store import Cells, Wanted
-from scorer.redis_hashes import Hashes, HashRead, ServerHashes, row_fields
+from scorer.redis_hashes import Hashes, HashRead, RowFields, ServerHashes, row_fields
 from scorer.redis_wire import explain
 
 # Redis answers a read in well under a millisecond; a call that says nothing has a second.
@@ -55,18 +55,12 @@ class RedisReader:
         Raises:
             StoreUnavailableError: the server is away or refused the read, or the reader is closed.
         """
+        if not wanted:
+            return []
         suffix = self._suffix
         fields = [row_fields(source) for source, _ in wanted]
         if len({key for _, key in wanted}) == len(wanted):
-            rows = [
-                HashRead(key + suffix, [row]) for (_, key), row in zip(wanted, fields, strict=True)
-            ]
-            return [
-                self._cells(one, _checked(self._address, answer), 0, row.count)
-                for one, row, answer in zip(
-                    wanted, fields, await self._hashes.read(rows) if rows else [], strict=True
-                )
-            ]
+            return await self._one_each(wanted, fields)
         hashes: dict[bytes, list[int]] = {}
         for position, one in enumerate(wanted):
             hashes.setdefault(one.entity_key, []).append(position)
@@ -84,6 +78,24 @@ class RedisReader:
                 found[position] = self._cells(wanted[position], answer, start, end)
                 start = end
         return [found[position] for position in range(len(wanted))]
+
+    async def _one_each(self, wanted: Sequence[Wanted], fields: Sequence[RowFields]) -> list[Cells]:
+        """As ``read_cells``, where no entity is wanted of two views."""
+        suffix, times = self._suffix, self._times
+        answers = await self._hashes.read_each([key + suffix for _, key in wanted], fields)
+        try:
+            return [
+                Cells(None, [None] * (len(answer) - 1))
+                if answer[0] is None
+                else Cells(times[answer[0]], answer[1:])
+                for answer in answers
+            ]
+        except (KeyError, TypeError):
+            # An event time that was not seen before, or an error in the place of an answer.
+            return [
+                self._cells(one, _checked(self._address, answer), 0, row.count)
+                for one, row, answer in zip(wanted, fields, answers, strict=True)
+            ]
 
     def _cells(self, wanted: Wanted, answer: Sequence[bytes | None], start: int, end: int) -> Cells:
         stamp = answer[start]
