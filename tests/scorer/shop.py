@@ -186,9 +186,14 @@ class Shop:
         self.repository.set_channel(MODEL, "champion", version, "test", "test", 0)
 
     def settings(self, **given: object) -> ScorerSettings:
-        """Settings on a free port, with a quick look for new versions."""
-        given = {"scorer_address": "127.0.0.1:0", "model_poll_seconds": 0.01, **given}
-        return ScorerSettings.for_repo(self.folder, **given)
+        """Settings on a free port, with a quick look for new versions, and patient."""
+        chosen = {
+            "scorer_address": "127.0.0.1:0",
+            "model_poll_seconds": 0.01,
+            "default_deadline_seconds": 30.0,
+            **given,
+        }
+        return ScorerSettings.for_repo(self.folder, **chosen)
 
     @asynccontextmanager
     async def client(self, **given: object) -> AsyncIterator[AsyncScorerClient]:

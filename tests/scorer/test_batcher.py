@@ -116,7 +116,7 @@ def test_too_many_requests_are_refused_at_once(scorer_shop: Shop) -> None:
     async def run() -> None:
         reader = WatchedReader(scorer_shop)
         reader.gate.clear()
-        scoring, model = batcher(reader, in_flight_max=2), load("1")
+        scoring, model = batcher(reader, in_flight_max=2, wait=0.01), load("1")
         rows = checked(model, ROW)
         waiting = [asyncio.create_task(scoring.score(model, rows, NOON_US)) for _ in range(2)]
         await asyncio.sleep(0)
@@ -156,7 +156,7 @@ def test_a_store_that_hangs_is_given_up(scorer_shop: Shop) -> None:
     async def run() -> None:
         reader = WatchedReader(scorer_shop)
         reader.gate.clear()
-        scoring, model = batcher(reader, timeout=0.02), load("1")
+        scoring, model = batcher(reader, timeout=0.02, wait=0.01), load("1")
         rows = checked(model, ROW)
         calls = (scoring.score(model, rows, NOON_US) for _ in range(2))
         answers = await asyncio.gather(*calls, return_exceptions=True)

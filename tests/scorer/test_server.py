@@ -28,6 +28,10 @@ from scorer.server import SERVICE, running
 from tests.scorer.shop import MODEL, NOON_US, ROW, Shop
 
 ROOT = Path(__file__).resolve().parents[2]
+ANYWHERE_AND_PATIENT = {
+    "HEADWATER_SCORER_ADDRESS": "127.0.0.1:0",
+    "HEADWATER_DEFAULT_DEADLINE_SECONDS": "30",
+}
 
 
 def free_port() -> int:
@@ -43,7 +47,7 @@ def scorer_process(shop: Shop, **environment: str) -> Iterator[tuple[subprocess.
     process = subprocess.Popen(
         [sys.executable, "-m", "scorer", str(shop.folder)],
         cwd=ROOT,
-        env={**os.environ, "HEADWATER_SCORER_ADDRESS": "127.0.0.1:0", **environment},
+        env={**os.environ, **ANYWHERE_AND_PATIENT, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
