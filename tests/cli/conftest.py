@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.rides import RIDES, Rides, asked, done, lines
+from tests.integration.commands import Commands
 
 
 @pytest.fixture
@@ -18,16 +19,15 @@ def rides(tmp_path: Path) -> Rides:
 
 
 @pytest.fixture(scope="session")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Rides:
+def ran(tmp_path_factory: pytest.TempPathFactory, commands: Commands) -> Rides:
     """A repository after apply, produce and run; tests that share it leave it as it is."""
     made = Rides(tmp_path_factory.mktemp("ran") / "feature_repo")
     made.create()
-    for words, given in (
-        (("apply",), None),
-        (("produce", "rides.asked"), lines([asked(i) for i in range(RIDES)])),
-        (("produce", "rides.done"), lines([done(i) for i in range(RIDES)])),
-        (("run", "--until-end"), None),
-    ):
-        result = made.headwater(*words, given=given)
-        assert result.returncode == 0, result.stderr
+    results = [
+        made.forked(commands, "apply"),
+        made.headwater("produce", "rides.asked", given=lines([asked(i) for i in range(RIDES)])),
+        made.headwater("produce", "rides.done", given=lines([done(i) for i in range(RIDES)])),
+        made.forked(commands, "run", "--until-end"),
+    ]
+    assert [result.returncode for result in results] == [0] * 4, results
     return made

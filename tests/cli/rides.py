@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from tests.integration.commands import Commands
+
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_MAX = 100
 RIDES = 300
@@ -137,6 +139,10 @@ class Rides:
             timeout=SECONDS_MAX,
             check=False,
         )
+
+    def forked(self, commands: Commands, *words: str) -> subprocess.CompletedProcess[str]:
+        """As ``headwater`` without input, and without the seconds that Feast's import takes."""
+        return commands.run(self.folder, *words, seconds=SECONDS_MAX, **self.settings)
 
     @contextmanager
     def started(self, *words: str) -> Iterator[subprocess.Popen[str]]:

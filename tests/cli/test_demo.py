@@ -23,6 +23,7 @@ from cli.demo.stage import run_demo
 from scorer.client import ClientOptions, Retries, ScorerClient
 from scorer.v1 import scorer_pb2, scorer_pb2_grpc
 from tests.cli.readme import command_line, python_block
+from tests.integration.commands import Commands
 
 ROOT = Path(__file__).parents[2]
 SLICE = ROOT / "tests" / "data" / "flights2013"
@@ -121,20 +122,14 @@ def test_feast_joins_what_the_dataflow_joined(output: Path, tmp_path: Path) -> N
         assert same.all(), joined[~same][["flight_id", name, name.removeprefix("ours__")]].head()
 
 
-def test_replay_rebuilds_the_same(output: Path, tmp_path: Path) -> None:
+def test_replay_rebuilds_the_same(output: Path, tmp_path: Path, commands: Commands) -> None:
     """What a replay builds from the log has the digest of the run that it replays."""
     repo = tmp_path / "feature_repo"
     shutil.copytree(ROOT / "feature_repo", repo, ignore=shutil.ignore_patterns("data"))
     shutil.copytree(output / "feature_repo" / "data" / "log", repo / "data" / "log")
-    command = [sys.executable, "-m", "cli.main"]
-    subprocess.run([*command, "run", "--repo", str(repo), "--until-end"], check=True, timeout=110)
-    replayed = subprocess.run(
-        [*command, "replay", "--repo", str(repo)],
-        check=True,
-        timeout=110,
-        capture_output=True,
-        text=True,
-    )
+    commands.run(repo, "run", "--until-end", seconds=110).check_returncode()
+    replayed = commands.run(repo, "replay", seconds=110)
+    replayed.check_returncode()
     verdicts = {line.split()[0]: line for line in replayed.stdout.splitlines()[1:]}
     assert set(verdicts) == {"online", "offline", "examples", "models"}
     for line in verdicts.values():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from cli import status as status_command
 from contracts.model_repository import ModelRepository
 from dataflows.status import FlowStatus
 from tests.cli.rides import SECONDS_MAX, Rides, asked, lines
+from tests.integration.commands import Commands
 
 
 def _status(ran: Rides) -> tuple[int, dict[str, Any], str]:
@@ -60,20 +60,22 @@ def test_what_is_not_read_is_lag(ran: Rides) -> None:
             log.truncate(before)
 
 
-def test_while_it_runs(ran: Rides) -> None:
+def test_while_it_runs(ran: Rides, commands: Commands) -> None:
     """A running dataflow is shown with its pid, and status then exits with 0."""
-    with ran.started("run") as process:
+    running = commands.start({}, "run", "--repo", str(ran.folder))
+    try:
         deadline = time.monotonic() + SECONDS_MAX
         while True:
             code, report, _ = _status(ran)
-            if code == 0 and report["dataflow"]["pids"] == [process.pid]:
+            if code == 0 and report["dataflow"]["pids"] == [running.pid]:
                 break
             assert time.monotonic() < deadline, report
-            assert process.poll() is None
+            assert running.poll() is None, running.output
         assert report["dataflow"]["running"] is True
         assert report["dataflow"]["waiting_for"] == ""
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(SECONDS_MAX) == 0
+        assert running.stop(SECONDS_MAX) == 0
+    finally:
+        running.kill()
 
 
 def test_nothing_was_ever_run(rides: Rides) -> None:

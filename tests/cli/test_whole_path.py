@@ -17,6 +17,7 @@ import pytest
 
 from contracts.plan_file import plan_path, read_plan
 from tests.cli.rides import DEFINITIONS, RIDES, SECONDS_MAX, Rides, asked, done, lines
+from tests.integration.commands import Commands
 
 
 def _features(ran: Rides, *words: str) -> Any:
@@ -54,10 +55,10 @@ def test_applying_again_changes_nothing(ran: Rides) -> None:
     assert [(file.read_bytes(), file.stat().st_mtime_ns) for file in files] == before
 
 
-def test_apply_refuses_before_it_changes_anything(rides: Rides) -> None:
+def test_apply_refuses_before_it_changes_anything(rides: Rides, commands: Commands) -> None:
     """What cannot be executed is refused by name, and nothing is made."""
     rides.create(DEFINITIONS.replace('function="max"', 'function="median"'))
-    result = rides.headwater("apply")
+    result = rides.forked(commands, "apply")
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1
     for word in ("headwater: ", "city_rides", "worst", "median"):
@@ -65,9 +66,9 @@ def test_apply_refuses_before_it_changes_anything(rides: Rides) -> None:
     assert not (rides.folder / "data").exists()
 
 
-def test_run_tells_what_it_did(ran: Rides) -> None:
+def test_run_tells_what_it_did(ran: Rides, commands: Commands) -> None:
     """A run until the end sums up events and versions; a further one finds nothing new."""
-    result = ran.headwater("run", "--until-end")
+    result = ran.forked(commands, "run", "--until-end")
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("0 events ")
 

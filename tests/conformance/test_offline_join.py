@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import warnings
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,10 +19,10 @@ from dataflows.definitions.repository import Repository, load_repository
 from dataflows.flow.engine import default_places, run_flow
 from tests.flow import every_kind, shop
 from tests.flow.log_oracle import ViewOracle, known_records
+from tests.integration.commands import Commands
 
 # The repository is applied and run four times before the first test.
 pytestmark = pytest.mark.timeout(300)
-ROOT = Path(__file__).parents[2]
 ORDERS = 560
 EPOCH = pd.Timestamp("1970-01-01", tz="UTC")
 Asked = tuple[Any, ...]  # the parts of an entity key, and the time of the read
@@ -57,17 +54,13 @@ class Ran:
 
 
 @pytest.fixture(scope="module", params=[3, 4])
-def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+def ran(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, commands: Commands
+) -> Ran:
     """Every kind of view, applied and run over a log in four pieces, in different ways."""
     folder = tmp_path_factory.mktemp("ran")
     directory = shop.make_repository(folder / "repository", every_kind.DEFINITIONS)
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "cli.main", "apply", "--repo", str(directory)],
-        check=True,
-        timeout=200,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-    )
+    commands.run(directory, "apply", seconds=200).check_returncode()
     repository = load_repository(directory)
     pieces = pieces_of(every_kind.make_records(request.param, ORDERS))
     records = [record for piece in pieces for record in piece]

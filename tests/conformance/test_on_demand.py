@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-import subprocess
-import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -37,10 +33,10 @@ from scorer.online_store import Cells, open_online_store
 from scorer.vector import VectorFiller
 from scorer.vector_plan import check_rows, plan_vector
 from tests.conformance import on_demand
+from tests.integration.commands import Commands
 
 # The repository is applied and run before the first test.
 pytestmark = pytest.mark.timeout(200)
-ROOT = Path(__file__).parents[2]
 Vector = dict[str, float | None]
 
 
@@ -63,16 +59,10 @@ class Ran:
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+def ran(tmp_path_factory: pytest.TempPathFactory, commands: Commands) -> Ran:
     """The repository after a run to the end of its log."""
     folder = on_demand.make(tmp_path_factory.mktemp("on_demand"))
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "cli.main", "apply", "--repo", str(folder)],
-        check=True,
-        timeout=100,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-    )
+    commands.run(folder, "apply", seconds=100).check_returncode()
     on_demand.write_log(folder / "data" / "log")
     repository = load_repository(folder)
     options = DataflowSettings.for_repo(folder, shards=2)

@@ -107,18 +107,19 @@ def test_a_code_is_the_same_in_every_process(tmp_path: Path) -> None:
         "functions = load_repository(Path(sys.argv[1])).transforms\n"
         "print([(code_of(functions[n]), byte_code_of(functions[n])) for n in sorted(functions)])"
     )
-    said = [
-        subprocess.run(
-            [sys.executable, "-c", program, str(tmp_path)],
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2")
-    ]
-    assert said[0] == said[1]
-    assert "math.floor" in said[0]
+    # A seed is never 1 by itself here, so one process is enough beside this one.
+    assert os.environ.get("PYTHONHASHSEED") != "1"
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        env={**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    functions = load_repository(tmp_path).transforms
+    here = [(code_of(functions[n]), byte_code_of(functions[n])) for n in sorted(functions)]
+    assert elsewhere == str(here)
+    assert "math.floor" in elsewhere
 
 
 def test_state_is_not_taken_over_by_another_function(tmp_path: Path) -> None:

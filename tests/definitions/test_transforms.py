@@ -25,6 +25,7 @@ from dataflows.definitions.repository import Compiled, compile_plan, load_reposi
 from tests.cli.rides import Rides
 from tests.definitions.cards import CARD, HOUR, one_feature, view
 from tests.definitions.functions import REPOSITORY
+from tests.integration.commands import Commands
 
 pytestmark = pytest.mark.filterwarnings("ignore:Stream feature views are experimental")
 
@@ -173,7 +174,7 @@ for view in sorted(store.list_stream_feature_views(), key=lambda view: view.name
 
 
 @pytest.mark.timeout(300)
-def test_feast_reads_and_runs_the_functions_elsewhere(tmp_path: Path) -> None:
+def test_feast_reads_and_runs_the_functions_elsewhere(tmp_path: Path, commands: Commands) -> None:
     """After apply, Feast in a process that cannot import the definitions has all the functions."""
     cards = Rides(tmp_path / "feature_repo")
     for text, told in (
@@ -182,7 +183,7 @@ def test_feast_reads_and_runs_the_functions_elsewhere(tmp_path: Path) -> None:
         (REPOSITORY.replace("FACTOR = 2.0", "FACTOR = 3.0"), "updated stream feature view plain"),
     ):
         cards.create(text)
-        result = cards.headwater("apply")
+        result = cards.forked(commands, "apply")
         assert result.returncode == 0, result.stderr
         assert told in result.stdout
     elsewhere = tmp_path / "elsewhere"
@@ -234,13 +235,13 @@ def test_what_feast_could_not_keep_is_refused(
     assert "\n" not in str(caught.value)
 
 
-def test_views_in_another_file_are_not_forgotten(tmp_path: Path) -> None:
+def test_views_in_another_file_are_not_forgotten(tmp_path: Path, commands: Commands) -> None:
     """Feast looks into all files; a view that the dataflow would not run is refused by apply."""
     cards = Rides(tmp_path / "feature_repo")
     cards.create(REPOSITORY)
     more = REPOSITORY.replace('"plain"', '"more"').partition("direct =")[0]
     (cards.folder / "more_views.py").write_text(more)
-    result = cards.headwater("apply")
+    result = cards.forked(commands, "apply")
     assert result.returncode == 1
     assert "'more' stands in another file than definitions.py" in result.stderr
     assert result.stderr.count("\n") == 1

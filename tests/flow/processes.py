@@ -6,29 +6,22 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from tests.integration.commands import Commands
+
 PATIENCE_SECONDS = 60.0
 
 
 class Runner:
-    """Real processes that run the flow, forked from one that has imported everything."""
+    """Real processes that run the flow, forked from one that has loaded the repository."""
 
-    def __init__(self, repository: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.flow.runner", str(repository)],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+    def __init__(self, commands: Commands, repository: Path) -> None:
+        self._commands = commands
+        self._pid, self._requests, self._answers = commands.start_runner(repository)
         self._latest = 0
 
     def start(self, log: Path, out: Path, until_end: int, **settings: Any) -> int:
@@ -53,18 +46,14 @@ class Runner:
 
     def close(self) -> None:
         """End the process."""
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.close()
-        self._process.wait(PATIENCE_SECONDS)
-        self._process.stdout.close()
+        self._requests.close()
+        self._commands.ask({"pid": self._pid, "wait": True})
+        self._answers.close()
 
     def _ask(self, request: dict[str, Any]) -> Any:
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        self._requests.write(json.dumps(request) + "\n")
+        self._requests.flush()
+        return json.loads(self._answers.readline())
 
 
 def free_addresses(count: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""A process that imports everything once and forks a child for each run it is asked for.
+"""A process that has loaded a repository and forks a child for each run it is asked for.
 
 One JSON object a line comes in. ``{"log", "out", "until_end", "settings"}`` is answered with the
 pid of the child that runs the flow; ``{"pid"}``, once that child has ended, with ``[exit code,
@@ -9,35 +9,31 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from contracts.file_log import PartitionFile
 from contracts.log import Chunk
 from dataflows.definitions.repository import Repository, load_repository
 from dataflows.flow.engine import run_flow
-from dataflows.windows.view_state import warm_up
 from tests.flow import shop
 
-# Bytewax says on the standard output that it has to wait for another process.
-_ANSWERS = os.fdopen(os.dup(1), "w")
 
-
-def main() -> None:
-    """Serve requests until the input ends; the argument is the folder of the repository."""
+def run_flows(folder: Path, requests: TextIO) -> None:
+    """Serve requests until they end; answers go to the standard output as it is at first."""
+    answers = os.fdopen(os.dup(1), "w")
+    # Bytewax says on the standard output that it has to wait for another process.
     os.dup2(2, 1)
-    repository = load_repository(Path(sys.argv[1]))
-    warm_up()
+    repository = load_repository(folder)
     errors: dict[int, Path] = {}
-    for number, line in enumerate(sys.stdin):
+    for number, line in enumerate(requests):
         request = json.loads(line)
         if "pid" in request:
             _, status = os.waitpid(request["pid"], 0)
             error = errors.pop(request["pid"])
             text = error.read_text() if error.exists() else ""
-            _say([os.waitstatus_to_exitcode(status), text])
+            _say(answers, [os.waitstatus_to_exitcode(status), text])
             continue
         error = Path(f"{request['out']}.error{number}")
         error.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +41,7 @@ def main() -> None:
         if pid == 0:
             _run(repository, request, error)
         errors[pid] = error
-        _say(pid)
+        _say(answers, pid)
 
 
 def _run(repository: Repository, request: dict[str, Any], error: Path) -> None:
@@ -77,10 +73,6 @@ def _read_at_most(records: int) -> None:
     setattr(PartitionFile, "_chunk", first_ones)  # noqa: B010 - mypy knows that it is no variable
 
 
-def _say(what: Any) -> None:
-    _ANSWERS.write(f"{json.dumps(what)}\n")
-    _ANSWERS.flush()
-
-
-if __name__ == "__main__":
-    main()
+def _say(answers: TextIO, what: Any) -> None:
+    answers.write(f"{json.dumps(what)}\n")
+    answers.flush()

@@ -17,12 +17,13 @@ from dataflows.definitions.repository import Repository
 from tests.flow import shop
 from tests.flow.conftest import Run
 from tests.flow.processes import Runner, events, wait_for_events
+from tests.integration.commands import Commands
 
 
 @pytest.fixture(scope="module")
-def runner(repository: Repository) -> Iterator[Runner]:
+def runner(repository: Repository, commands: Commands) -> Iterator[Runner]:
     """One runner for the tests of this module."""
-    started = Runner(repository.directory)
+    started = Runner(commands, repository.directory)
     yield started
     started.close()
 

@@ -14,6 +14,7 @@ from dataflows.flow.engine import run_flow
 from tests.flow import every_kind, shop
 from tests.flow.log_oracle import ViewOracle, known_records
 from tests.flow.processes import Runner, send, wait_for_events
+from tests.integration.commands import Commands
 
 # Runs in processes of their own, several of them one after the other.
 pytestmark = pytest.mark.timeout(300)
@@ -54,9 +55,9 @@ def first_out(
 
 
 @pytest.fixture(scope="module")
-def runner(repository: Repository) -> Iterator[Runner]:
+def runner(repository: Repository, commands: Commands) -> Iterator[Runner]:
     """Runs the flow in processes of its own."""
-    started = Runner(repository.directory)
+    started = Runner(commands, repository.directory)
     yield started
     started.close()
 

@@ -22,14 +22,15 @@ from dataflows.watermark import NOT_YET
 from tests.flow import shop
 from tests.flow.conftest import Run
 from tests.flow.processes import Runner, events, free_addresses, send, wait_for_events
+from tests.integration.commands import Commands
 
 SLOW: dict[str, Any] = {"batch_bytes": 1_500, "idle_timeout_seconds": 3_600.0}
 
 
 @pytest.fixture(scope="module")
-def runner(repository: Repository) -> Iterator[Runner]:
+def runner(repository: Repository, commands: Commands) -> Iterator[Runner]:
     """One runner for the tests of this module."""
-    started = Runner(repository.directory)
+    started = Runner(commands, repository.directory)
     yield started
     started.close()
 

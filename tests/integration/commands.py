@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
+
+from contracts.settings import PREFIX
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 60.0
@@ -26,10 +28,11 @@ class Commands:
         """What commands say goes to files in ``folder``."""
         self._folder = folder
         self._started = 0
+        clean = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.integration.runner"],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
+            env={**clean, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -41,6 +44,34 @@ class Commands:
         output = self._folder / f"{self._started}.txt"
         request = {"arguments": arguments, "environment": environment, "output": str(output)}
         return Command(self, self.ask(request), output)
+
+    def run(
+        self, folder: Path, *arguments: str, seconds: float = PATIENCE_SECONDS, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """``headwater ARGUMENTS`` in a folder, to its end, with nothing on its standard input."""
+        self._started += 1
+        output, errors = (self._folder / f"{self._started}.{name}" for name in ("out", "err"))
+        request = {
+            "arguments": arguments,
+            "environment": environment,
+            "folder": str(folder),
+            "output": str(output),
+            "errors": str(errors),
+        }
+        code = Command(self, self.ask(request), output).wait(seconds)
+        return subprocess.CompletedProcess(
+            ["headwater", *arguments], code, output.read_text(), errors.read_text()
+        )
+
+    def start_runner(self, repository: Path) -> tuple[int, TextIO, TextIO]:
+        """A process of ``tests.flow.runner``: its pid, where requests go, where answers come."""
+        self._started += 1
+        requests, answers = (self._folder / f"{self._started}.{name}" for name in ("in", "out"))
+        for path in (requests, answers):
+            os.mkfifo(path)
+        places = {"requests": str(requests), "answers": str(answers)}
+        pid = self.ask({"repository": str(repository), **places})
+        return pid, requests.open("w"), answers.open()
 
     def ask(self, request: Mapping[str, Any]) -> Any:
         """The runner's answer."""

@@ -1,8 +1,8 @@
-"""Shops on real services, and the process that their commands are forked from."""
+"""Shops on real services."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,6 @@ NewShop = Callable[..., RealShop]
 
 
 @pytest.fixture(scope="session")
-def commands(
-    tmp_path_factory: pytest.TempPathFactory,
-    kafka_broker: KafkaBroker | OutsideKafka,
-    redis_server: RedisServer | OutsideRedis,
-) -> Iterator[Commands]:
-    """One for all tests. It comes after the services, without which it is of no use."""
-    started = Commands(tmp_path_factory.mktemp("commands"))
-    yield started
-    started.close()
-
-
-@pytest.fixture(scope="session")
 def records() -> list[shop.Record]:
     """Some three thousand records over four hours, in the order of writing; 24 are bad."""
     return shop.make_records(seed=7, orders=800)
@@ -40,9 +28,9 @@ def records() -> list[shop.Record]:
 @pytest.fixture
 def new_shop(
     tmp_path: Path,
-    commands: Commands,
     kafka_broker: KafkaBroker | OutsideKafka,
     redis_server: RedisServer | OutsideRedis,
+    commands: Commands,
 ) -> NewShop:
     """Makes a shop: ``new_shop(kafka=None, redis=None, **settings)``, on servers of its own."""
 

@@ -3,7 +3,8 @@
 One JSON object a line comes in: ``{"arguments", "environment", "output"}`` starts a command of
 ``headwater`` and is answered with its process id, ``{"pid"}`` asks whether it has ended and is
 answered with its exit code or null (never null with ``"wait"`` too). What a command says goes to
-``output``.
+``output``, what it says of errors to ``errors`` if that is given; ``folder`` is where it runs.
+``{"repository", "requests", "answers"}`` starts ``tests.flow.runner``, which talks over two FIFOs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import faulthandler
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ import dataflows.stores.redis_writer  # noqa: F401
 from cli.main import main as headwater
 from dataflows.flow.engine import run_flow  # noqa: F401
 from dataflows.windows.view_state import warm_up
+from tests.flow.runner import run_flows
 
 
 def main() -> None:
@@ -40,17 +43,35 @@ def main() -> None:
         else:
             answer = os.fork()
             if answer == 0:
-                _run(request)
+                _run_flows(request) if "repository" in request else _run(request)
         sys.stdout.write(f"{json.dumps(answer)}\n")
         sys.stdout.flush()
+
+
+def _run_flows(request: dict[str, Any]) -> None:
+    """Be the process that runs of the flow are forked from."""
+    os.dup2(os.open(request["requests"], os.O_RDONLY), 0)
+    os.dup2(os.open(request["answers"], os.O_WRONLY), 1)
+    code = 70
+    try:
+        run_flows(Path(request["repository"]), os.fdopen(0))
+        code = 0
+    except Exception:
+        traceback.print_exc()
+        raise
+    finally:
+        os._exit(code)
 
 
 def _run(request: dict[str, Any]) -> None:
     """Run the command in this child and leave without the parent's exit handlers."""
     os.environ.update(request["environment"])
-    handle = os.open(Path(request["output"]), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    for number in (1, 2):
-        os.dup2(handle, number)
+    os.chdir(request.get("folder", "."))
+    # What stands on the standard input are requests to the parent.
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number, name in enumerate(("output", "errors"), 1):
+        path = request.get(name, request["output"])
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
     faulthandler.enable()  # one that hangs is ended with SIGABRT, to see where
     code = 70
     try:

@@ -21,6 +21,7 @@ import pytest
 
 from tests.flow import every_kind, shop
 from tests.flow.processes import Runner, send, wait_for_events
+from tests.integration.commands import Commands
 
 PARTITIONS = [("orders", 0), ("orders", 1), ("orders", 2), ("visits", 0), ("outcomes", 0)]
 pytestmark = pytest.mark.timeout(300)
@@ -99,10 +100,10 @@ def write_empty(log: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+def gate(tmp_path_factory: pytest.TempPathFactory, commands: Commands) -> Iterator[Gate]:
     """What a plain run in one process gives, and the process that all others are forked from."""
     folder = tmp_path_factory.mktemp("gate")
-    runner = Runner(shop.make_repository(folder / "repository", every_kind.DEFINITIONS))
+    runner = Runner(commands, shop.make_repository(folder / "repository", every_kind.DEFINITIONS))
     records = make_records()
     log, out = shop.write_log(write_empty(folder / "log"), records), folder / "out"
     clean = shutil.copytree(log, folder / "clean")
