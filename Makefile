@@ -37,8 +37,9 @@ demo: install ## a year of real flights from log to scores; writes build/demo/re
 	$(BIN)/headwater demo
 
 # Tests of outages wait more than they work, so three files at a time share two cores well.
+# tests/conftest.py says which files come first.
 test: install $(CLIENTS)/.installed ## the whole test suite
-	$(BIN)/pytest --numprocesses 3 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 services: install ## real Kafka and Redis in the background, on 127.0.0.1:9092 and :6379
 	$(BIN)/python -m tests.services up
