@@ -27,7 +27,8 @@ from scorer.vector_plan import CheckedRows
 
 # Rows of one batch: more would hold the loop, and with it everybody else.
 _BATCH_ROWS_MAX = 1_024
-
+# Who met others so long ago meets them no more.
+_COMPANY_SECONDS = 0.1
 
 _Span = tuple[float, float]
 
@@ -98,7 +99,7 @@ class Batcher:
         self._pending: deque[_Request] = deque()
         self._forming: asyncio.Task[None] | None = None
         self._waiting: asyncio.TimerHandle | None = None
-        self._had_company = False
+        self._company_until = 0.0
         # The loop itself holds tasks only weakly.
         self._batches: set[asyncio.Task[None]] = set()
         metrics.in_flight.set_function(lambda: self._in_flight)
@@ -145,7 +146,7 @@ class Batcher:
         self._pending.append(request)
         if self._forming is None and self._waiting is None:
             # Whoever came together with others, or while others are read, may meet more of them.
-            if self._batches or self._had_company:
+            if self._batches or loop.time() < self._company_until:
                 self._waiting = loop.call_later(limits.wait_seconds_max, self._form)
             else:
                 self._form()
@@ -167,14 +168,15 @@ class Batcher:
             batch.append(self._pending.popleft())
             rows += len(batch[-1].rows.given)
         self._forming = None
-        self._had_company = len(batch) > 1
+        now = asyncio.get_running_loop().time()
+        self._company_until = now + _COMPANY_SECONDS if len(batch) > 1 else 0.0
         if self._pending:
             self._form()
         return batch
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._batches.discard(task)
-        is_alone = not self._batches and not self._had_company
+        is_alone = not self._batches and task.get_loop().time() >= self._company_until
         if self._pending and is_alone and self._forming is None:
             self._form()
 
@@ -233,7 +235,12 @@ class Batcher:
             is_run = any(request.is_run for request in requests)
             scores = model.run(vectors.values) if is_run else np.zeros(len(vectors.values))
         except ScorerError as error:
-            _fail(requests, error)
+            if len(requests) == 1:
+                _fail(requests, error)
+                return
+            # A stored value that cannot be read is the trouble of those alone who asked for it.
+            for request in requests:
+                self._infer(model, [request], found, read_at)
             return
         run_at = (started, time.perf_counter())
         if is_run:

@@ -82,7 +82,7 @@ def _number(view: str, feature: str, data: bytes | None) -> float:
         raise StoreUnavailableError(f"feature {view}:{feature} cannot be read: {error}") from error
     if isinstance(value, str):
         raise StoreUnavailableError(
-            f"feature {view}:{feature} holds text ({value!r}); a model reads numbers: take the"
+            f"feature {view}:{feature} holds text; a model reads numbers: take the"
             " feature out of its feature service or make it a number"
         )
     return float("nan") if value is None else float(value)

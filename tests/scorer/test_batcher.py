@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 
 import pytest
 
@@ -21,6 +23,7 @@ from tests.scorer.shop import (
     VECTOR,
     WEIGHTS,
     Shop,
+    feast_key,
     linear_onnx,
     linear_score,
     manifest_for,
@@ -258,6 +261,50 @@ def test_rows_in_flight_are_bounded(scorer_shop: Shop) -> None:
         reader.gate.set()
         assert count(await waiting) == 40
         assert count(await scoring.score(model, many, NOON_US)) == 40
+        await reader.close()
+
+    asyncio.run(run())
+
+
+def test_company_of_long_ago_keeps_nobody_waiting(scorer_shop: Shop) -> None:
+    """Who comes alone after a pause is read at once, although the last batch had several."""
+
+    async def run() -> None:
+        reader = WatchedReader(scorer_shop)
+        scoring, model = batcher(reader), load("1")
+        rows = checked(model, ROW)
+        await asyncio.gather(*(scoring.score(model, rows, NOON_US) for _ in range(2)))
+        await asyncio.sleep(0.2)
+        async with asyncio.timeout(10):
+            assert count(await scoring.score(model, rows, NOON_US)) == 1
+        await reader.close()
+
+    asyncio.run(run())
+
+
+def test_a_value_that_cannot_be_read_fails_only_who_asked_for_it(scorer_shop: Shop) -> None:
+    """Of requests that share a read and a run, the others get their scores."""
+
+    async def run() -> None:
+        scorer_shop.write("card_1h", feast_key({"card": 7}), {"spent": 1.0})
+        with closing(sqlite3.connect(scorer_shop.online_path)) as db, db:
+            db.execute(
+                "UPDATE shop_card_1h SET value = ? WHERE entity_key = ?",
+                (b"\x12\x05words", feast_key({"card": 7})),
+            )
+        reader = WatchedReader(scorer_shop)
+        scoring, model = batcher(reader), load("1")
+        asked = [checked(model, {**ROW, "card": card}) for card in (42, 7, 42)]
+        answers = await asyncio.gather(
+            *(scoring.score(model, rows, NOON_US) for rows in asked), return_exceptions=True
+        )
+        assert len(reader.reads) == 1
+        assert isinstance(answers[1], StoreUnavailableError)
+        assert "spent" in str(answers[1])
+        assert "words" not in str(answers[1])
+        for answer in (answers[0], answers[2]):
+            assert isinstance(answer, ScoredRows)
+            assert answer.scores == [pytest.approx(linear_score(VECTOR, 1.0), abs=1e-15)]
         await reader.close()
 
     asyncio.run(run())
