@@ -145,7 +145,7 @@ class ScoreRequest(_message.Message):
     """
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___Row]:
-        """The rows to score: at least one, at most the server's limit (by default 1,000)."""
+        """The rows to score: at least one, at most the server's limit (by default 10,000)."""
 
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
