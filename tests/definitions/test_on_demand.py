@@ -114,7 +114,7 @@ def test_the_ways_to_call_a_function() -> None:
 def test_feasts_decorator_makes_the_same_text() -> None:
     """A decorated function has the text of the bare one, without hints, comments and docstring."""
     decorate = on_demand_feature_view(
-        sources=[view(), ASKED], schema=on_demand().schema, mode="python", name="made"
+        sources=[view(), ASKED], schema=on_demand().features, mode="python", name="made"
     )
 
     @decorate

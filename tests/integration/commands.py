@@ -18,6 +18,8 @@ from contracts.settings import PREFIX
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 60.0
+# What a run says every five seconds.
+_PROGRESS = re.compile(r"[\d,]+ events, ")
 _SUMMARY = re.compile(r"^([\d,]+) events .* ([\d,]+) bad", re.MULTILINE)
 
 
@@ -139,9 +141,9 @@ class Command:
         return self.counts
 
     def refuse(self, seconds: float = PATIENCE_SECONDS) -> str:
-        """Wait for an end with exit code 1 and one line about it; that line."""
+        """Wait for an end with exit code 1 and one line about it, after its progress; that line."""
         assert self.wait(seconds) == 1, self.output[-2000:]
-        lines = self.output.splitlines()
+        lines = [line for line in self.output.splitlines() if not _PROGRESS.match(line)]
         assert len(lines) == 1, self.output[-3000:]
         assert lines[0].startswith("headwater: ")
         assert "defect" not in lines[0]
