@@ -17,36 +17,11 @@ from contracts.processes import PROCESSES
 from contracts.settings import PREFIX
 from dataflows.windows.view_state import warm_up
 from tests.integration.commands import Commands
+from tests.order import LONGEST
 from tests.services.kafka import KafkaBroker
 from tests.services.outside import OutsideKafka, OutsideRedis
 from tests.services.provision import MissingServiceError, java_program, kafka_jars, redis_program
 from tests.services.redis import KEEP_NOTHING, RedisServer
-
-# Half a minute of work or waiting and more, the longest first.
-LONGEST = (
-    "tests/cli/test_demo.py",
-    "tests/conformance/test_offline_join.py",
-    "tests/integration/test_kafka_outage.py",
-    "tests/integration/test_redis_outage.py",
-    "tests/integration/test_kills.py",
-    "tests/cli/test_whole_path.py",
-    "tests/flow/test_every_kind.py",
-    "tests/flow/test_crashes.py",
-    "tests/flow/test_flow.py",
-    "tests/integration/test_kafka_dead_letters.py",
-    "tests/integration/test_determinism.py",
-    "tests/integration/test_equality.py",
-    "tests/integration/test_compose.py",
-    "tests/cli/test_produce.py",
-    "tests/cli/test_status.py",
-    "tests/sources/test_kafka_outage.py",
-    "tests/contracts/test_kafka_producer.py",
-    "tests/services/test_servers.py",
-    "tests/definitions/test_transforms.py",
-    "tests/definitions/test_transform_code.py",
-    "tests/sources/test_formats.py",
-    "tests/learning/test_compiled_online.py",
-)
 
 # Below the time that pytest-timeout gives a test with all that it waits for.
 JARS_SECONDS_MAX = 90.0
@@ -63,10 +38,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first: one of them, begun last, would be waited for by a single process.
-
-    Needs xdist's ``--no-loadscope-reorder``; otherwise files with many tests are first.
-    """
+    """The longest files first, if xdist leaves it so: ``--no-loadscope-reorder``."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.location[0], len(LONGEST)))
 

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from contracts.processes import PROCESSES
 from contracts.settings import PREFIX
+from tests.order import LONGEST
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULE_LINES_MAX = 400
@@ -181,6 +182,12 @@ def test_every_test_says_what_it_proves() -> None:
         and node.name.startswith("test_")
         and not ast.get_docstring(node)
     ]
+
+
+def test_the_longest_test_files_are_there() -> None:
+    """What is to come first has not been renamed meanwhile."""
+    assert [name for name in LONGEST if not (ROOT / name).is_file()] == []
+    assert len(set(LONGEST)) == len(LONGEST)
 
 
 def test_no_trace_of_a_machine() -> None:
