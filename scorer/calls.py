@@ -132,8 +132,7 @@ class Calls:
             call.code = grpc.StatusCode.OK
             return answer
         except asyncio.CancelledError:
-            if remaining is not None and call.started + remaining <= time.perf_counter():
-                call.code = grpc.StatusCode.DEADLINE_EXCEEDED
+            call.code = _code_of_cancelled(call.started, remaining)
             raise
         except Exception as error:  # noqa: BLE001 - a call ends in a status whatever happens
             text = _failed(call, error)
@@ -146,6 +145,7 @@ class Calls:
     async def stream(self, method: str, context: Context) -> AsyncIterator[Stream]:
         """What answers the requests of a stream, as long as the stream lasts."""
         call = Call(method, time.perf_counter())
+        remaining = _seconds_left(context)
         text = ""
         self._arrived += 1
         self._under_way += 1
@@ -159,8 +159,11 @@ class Calls:
                     witness.begun(call, context)
                     witness.ended(call)
                 await context.abort(call.code, text)
-            yield Stream(self, method, call.caller, context)
+            yield Stream(self, call, remaining, context)
             call.code = grpc.StatusCode.OK
+        except (asyncio.CancelledError, GeneratorExit):
+            call.code = _code_of_cancelled(call.started, remaining)
+            raise
         finally:
             self._under_way -= 1
             self._metrics.handled(method, call.code.name, time.perf_counter() - call.started)
@@ -190,18 +193,20 @@ class Calls:
 class Stream:
     """A stream that has been let in: answers its requests one by one."""
 
-    def __init__(self, calls: Calls, method: str, caller: Caller, context: Context) -> None:
-        """Made by ``Calls.stream``."""
+    def __init__(
+        self, calls: Calls, opened: Call, remaining: float | None, context: Context
+    ) -> None:
+        """Made by ``Calls.stream``; ``remaining`` seconds were left when it was opened."""
         self._calls = calls
-        self._method = method
-        self._caller = caller
+        self._opened = opened
+        self._remaining = remaining
         self._context = context
 
     async def answer(
         self, work: Callable[[_Request, Call], Awaitable[_Answer]], request: _Request
     ) -> tuple[_Answer | None, tuple[grpc.StatusCode, str] | None]:
         """The result of ``work`` and None, or None and what it failed with."""
-        call = Call(self._method, time.perf_counter(), self._caller)
+        call = Call(self._opened.method, time.perf_counter(), self._opened.caller)
         calls = self._calls
         for witness in calls._witnesses:
             witness.begun(call, self._context)
@@ -214,6 +219,9 @@ class Stream:
                 answer = await work(request, call)
             call.code = grpc.StatusCode.OK
             return answer, None
+        except asyncio.CancelledError:
+            call.code = _code_of_cancelled(self._opened.started, self._remaining)
+            raise
         except Exception as error:  # noqa: BLE001 - a request ends in a status whatever happens
             text = _failed(call, error)
             return None, (call.code, text)
@@ -234,6 +242,13 @@ def _failed(call: Call, error: Exception) -> str:
     call.code = grpc.StatusCode.INTERNAL
     _log.error("request_failed", method=call.method, exc_info=error)
     return "internal error; the scorer's log has the cause"
+
+
+def _code_of_cancelled(started: float, remaining: float | None) -> grpc.StatusCode:
+    """Why gRPC cancelled a call that had so many seconds left when it started."""
+    if remaining is not None and started + remaining <= time.perf_counter():
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+    return grpc.StatusCode.CANCELLED
 
 
 def _seconds_left(context: Context) -> float | None:

@@ -62,8 +62,6 @@ class Streams:
                         more.clear()
                         if not under_way and not reader.done():
                             await more.wait()
-                            # The reader's end is told before it is done.
-                            await asyncio.sleep(0)
                         continue
                     yield await under_way[0]
                     under_way.popleft()

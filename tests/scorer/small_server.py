@@ -20,10 +20,15 @@ Work = Callable[[scorer_pb2.ScoreRequest, Call], Awaitable[scorer_pb2.ScoreRespo
 
 
 class Score:
-    """A client of both methods: called itself it is ``Score``."""
+    """A client of both methods: called itself it is ``Score``.
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    Attributes:
+        port: of the server, on 127.0.0.1.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, port: int) -> None:
         """Call over that channel."""
+        self.port = port
         self._score = channel.unary_unary(
             f"/{METHOD}",
             scorer_pb2.ScoreRequest.SerializeToString,
@@ -92,7 +97,7 @@ async def small_server(
     await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield Score(channel)
+            yield Score(channel, port)
             # A client has its answer a moment before the server has done with the call.
             await calls.quiet(0.001, 5.0)
     finally:
