@@ -13,6 +13,7 @@ from pathlib import Path
 
 import grpc
 import msgspec
+import numpy as np
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
@@ -20,13 +21,12 @@ from contracts.log import LogError, RecordTooLargeError
 from contracts.prediction_record import PredictionRecord
 from contracts.settings import SettingsError
 from scorer import prediction_log
-from scorer.batcher import ScoredRow
 from scorer.client import AsyncScorerClient, Scored, ScoreOptions, score_request
 from scorer.metrics import ScorerMetrics
 from scorer.prediction_log import PredictionLog, ScoredRequest, open_prediction_log, records_of
 from scorer.server import running
 from scorer.v1 import scorer_pb2_grpc
-from scorer.vector import RowVector
+from scorer.vector import Missing, MissingReason, Vectors
 from tests.scorer.shop import MODEL, NOON_US, ROW, Shop, manifest_for
 from tests.services.kafka import KafkaBroker
 from tests.services.server import free_ports
@@ -204,16 +204,13 @@ class Log:
 
 def scored(request_id: str, rows: int = 1, text: str = "") -> ScoredRequest:
     """A request that was answered."""
-    vector = RowVector([1.5, float("nan")], (1,), None, None)
-    return ScoredRequest(
-        request_id,
-        manifest_for("1", b""),
-        [{"number": number, "text": text} for number in range(rows)],
-        [ScoredRow(number / 7, vector) for number in range(rows)],
-        1_700_000_000_000_001,
-        NOON_US,
-        0.25,
-    )
+    missing = [(Missing(1, MissingReason.NULL_VALUE),)] * rows
+    times: list[int | None] = [None] * rows
+    vectors = Vectors(np.array([[1.5, np.nan]] * rows), missing, times, times)
+    inputs = [{"number": number, "text": text} for number in range(rows)]
+    scores = [number / 7 for number in range(rows)]
+    came_us, manifest = 1_700_000_000_000_001, manifest_for("1", b"")
+    return ScoredRequest(request_id, manifest, inputs, scores, vectors, came_us, NOON_US, 0.25)
 
 
 @pytest.fixture
