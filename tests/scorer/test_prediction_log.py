@@ -27,6 +27,7 @@ from scorer.prediction_log import PredictionLog, ScoredRequest, open_prediction_
 from scorer.server import running
 from scorer.v1 import scorer_pb2_grpc
 from scorer.vector import Missing, MissingReason, Vectors
+from scorer.vector_plan import Scalar
 from tests.scorer.shop import MODEL, NOON_US, ROW, Shop, manifest_for
 from tests.services.kafka import KafkaBroker
 from tests.services.server import free_ports
@@ -204,10 +205,10 @@ class Log:
 
 def scored(request_id: str, rows: int = 1, text: str = "") -> ScoredRequest:
     """A request that was answered."""
-    missing = [(Missing(1, MissingReason.NULL_VALUE),)] * rows
+    missing: list[tuple[Missing, ...]] = [(Missing(1, MissingReason.NULL_VALUE),)] * rows
     times: list[int | None] = [None] * rows
     vectors = Vectors(np.array([[1.5, np.nan]] * rows), missing, times, times)
-    inputs = [{"number": number, "text": text} for number in range(rows)]
+    inputs: list[dict[str, Scalar]] = [{"number": n, "text": text} for n in range(rows)]
     scores = [number / 7 for number in range(rows)]
     came_us, manifest = 1_700_000_000_000_001, manifest_for("1", b"")
     return ScoredRequest(request_id, manifest, inputs, scores, vectors, came_us, NOON_US, 0.25)
