@@ -16,6 +16,8 @@ _U64 = 0xFFFF_FFFF_FFFF_FFFF
 _INT64_MAX = 2**63 - 1
 _SECONDS_TAG = 0x08
 _NANOS_TAG = 0x10
+# Years 1 to 9999: whoever passes on what is beyond would find that it is no Timestamp.
+_SECONDS_MIN, _SECONDS_MAX = -62_135_596_800, 253_402_300_799
 
 
 def redis_key(project: str, entity_key: bytes) -> bytes:
@@ -90,7 +92,7 @@ def decode_timestamp(data: bytes) -> int:
     """Microseconds since 1970 UTC, rounded down, of a ``google.protobuf.Timestamp``.
 
     Raises:
-        ValueError: the bytes are broken or another message.
+        ValueError: the bytes are broken, another message, or no time of the years 1 to 9999.
     """
     fields = {_SECONDS_TAG: 0, _NANOS_TAG: 0}
     offset = 0
@@ -111,4 +113,7 @@ def decode_timestamp(data: bytes) -> int:
                 break
         number &= _U64
         fields[tag] = number - 2**64 if number > _INT64_MAX else number
-    return fields[_SECONDS_TAG] * 1_000_000 + fields[_NANOS_TAG] // 1000
+    seconds, nanos = fields.values()
+    if not (_SECONDS_MIN <= seconds <= _SECONDS_MAX and 0 <= nanos < 1_000_000_000):
+        raise ValueError(f"a protobuf timestamp of no valid time: {data!r}")
+    return seconds * 1_000_000 + nanos // 1000

@@ -52,6 +52,17 @@ def test_broken_timestamp_is_refused(data: bytes) -> None:
         feast_redis.decode_timestamp(data)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "nanos"),
+    [(LAST_US // 10**6 + 1, 0), (FIRST_US // 10**6 - 1, 0), (2**63 - 1, 0), (0, -1), (0, 10**9)],
+)
+def test_a_time_that_no_timestamp_has_is_refused(seconds: int, nanos: int) -> None:
+    """What a reader could not pass on, as its message would not hold, raises ValueError."""
+    data = Timestamp(seconds=seconds, nanos=nanos).SerializeToString()
+    with pytest.raises(ValueError, match="no valid time"):
+        feast_redis.decode_timestamp(data)
+
+
 @given(st.text(st.sampled_from("ab_"), min_size=1, max_size=4), st.text(min_size=1, max_size=3))
 def test_a_key_belongs_to_one_project(project: str, more: str) -> None:
     """A key is known as its own project's, and not as that of a name that ends the same."""
