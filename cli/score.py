@@ -117,6 +117,11 @@ def _refusal(error: ScorerCallError, address: str) -> str:
         return str(error)
     if "Failed to connect" in told:
         return f"UNAVAILABLE: no scorer answers at {address}; start one with `headwater serve`"
+    if "Hostname Verification" in told:
+        return (
+            f"UNAVAILABLE: the certificate of {address} is for another name; set"
+            " HEADWATER_SCORER_ADDRESS to a name or address that it has"
+        )
     if "handshake failed" in told or "erification" in told:
         return f"UNAVAILABLE: no TLS with {address}; see HEADWATER_SCORER_CA_FILE: {told}"
     if "Socket closed" in told:

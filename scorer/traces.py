@@ -55,7 +55,7 @@ def open_traces(settings: ScorerSettings, dropped: Callable[[str, int], None]) -
             raise
         raise ConfigurationError(
             f"{_SETTING} is set, but OpenTelemetry is not installed: run"
-            " pip install 'headwater[traces]', or leave the setting empty"
+            " pip install '.[traces]' in the repository of Headwater, or leave the setting empty"
         ) from error
     exporter = spans.secure_exporter if secure else spans.plain_exporter
     return spans.SpanTraces(exporter(address), settings.traces_share, dropped)

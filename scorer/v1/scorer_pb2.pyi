@@ -202,7 +202,7 @@ class Row(_message.Message):
     INPUTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def inputs(self) -> _containers.MessageMap[_builtins.str, Global___Value]:
-        """Entity keys (such as "tail") and request fields (such as "distance"), by name, together. Every
+        """Entity keys (such as "tailnum") and request fields (such as "distance"), by name, together. Every
         input of the model must be there and no other.
 
         A null entity key means that there is no such entity: every feature of its views is missing. A null

@@ -95,6 +95,14 @@ def test_what_is_wrong_with_the_connection_is_told(
     with scripted(script, server_credentials(root)) as address:
         assert score(monkeypatch, folder, "a=1", scorer_address=address) == 1
         assert "HEADWATER_SCORER_TLS=true" in capsys.readouterr().err
+        (folder / "ca.pem").write_bytes(root.certificate_pem)
+        elsewhere = {
+            "scorer_ca_file": str(folder / "ca.pem"),
+            "scorer_address": address.replace("127.0.0.1", "localhost"),
+        }
+        assert score(monkeypatch, folder, "a=1", **elsewhere) == 1
+        assert "set HEADWATER_SCORER_ADDRESS to a name" in capsys.readouterr().err
+        monkeypatch.setenv(f"{PREFIX}SCORER_ADDRESS", address)
         other = str(folder / "other.pem")
         assert score(monkeypatch, folder, "a=1", scorer_ca_file=other) == 1
         assert "HEADWATER_SCORER_CA_FILE" in capsys.readouterr().err

@@ -7,10 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
+from ipaddress import ip_address
 from pathlib import Path
 
 import grpc
 import pytest
+from cryptography import x509
 
 from scorer.server import running
 from tests.scorer.secured import SECONDS_MAX, score
@@ -38,6 +40,9 @@ def test_keys_made_as_the_page_says_open_the_scorer(scorer_shop: Shop, tmp_path:
         "jwt_issuer",
         "jwt_audience",
     }
+    server = x509.load_pem_x509_certificate((tmp_path / "server.pem").read_bytes())
+    names = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert ip_address("127.0.0.1") in names.get_values_for_type(x509.IPAddress)
     trusted = grpc.ssl_channel_credentials((tmp_path / "ca.pem").read_bytes())
     header = "Bearer " + (tmp_path / "token.txt").read_text()
 

@@ -353,5 +353,5 @@ except scorer.traces.ConfigurationError as error:
         timeout=60,
         check=True,
     )
-    assert "pip install 'headwater[traces]'" in done.stdout
+    assert "pip install '.[traces]' in the repository" in done.stdout
     assert len(done.stdout.splitlines()) == 1
