@@ -175,7 +175,7 @@ class ModelRepository:
             return Channels.from_json(json.loads(file.read_bytes()))
         except FileNotFoundError:
             return Channels()
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise CorruptChannelsError(f"{file}: {error}; set the champion again") from error
 
     def set_channel(

@@ -70,7 +70,7 @@ class GraphCache:
             whole = about["sha256"] == sha256_hex(graph)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             self.drop(name, f"cannot be read: {error}")
             return None
         if not whole:

@@ -222,7 +222,15 @@ def test_a_broken_channels_file_is_named_and_can_be_mended(repository: ModelRepo
     """Broken channels are an error that names the file; setting the champion writes them anew."""
     set_champions(repository, "1")
     file = repository.root / "fraud" / "channels.json"
-    for text in ("{", "[]", '{"champion": "x"}', '{"champion": 1}', '{"weights": {"champion": 2}}'):
+    for text in (
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"champion": "x"}',
+        '{"champion": 1}',
+        '{"weights": {"champion": 2}}',
+        '{"weights": {"champion": ' + 400 * "9" + "}}",
+    ):
         file.write_text(text)
         with pytest.raises(CorruptChannelsError, match=r"channels\.json"):
             repository.channels("fraud")

@@ -130,7 +130,7 @@ def test_a_graph_that_scores_otherwise_is_made_anew(tmp_path: Path) -> None:
     assert cache.get(kept_name(data, cache)) == kept
 
 
-@pytest.mark.parametrize("damage", ["flipped", "short", "empty", "text"])
+@pytest.mark.parametrize("damage", ["flipped", "short", "empty", "text", "deep"])
 def test_damaged_graphs_are_made_anew(tmp_path: Path, damage: str) -> None:
     """Whatever a disk makes of a file, the version loads and scores as before."""
     data = linear_onnx(WEIGHTS, 0.1)
@@ -139,7 +139,13 @@ def test_damaged_graphs_are_made_anew(tmp_path: Path, damage: str) -> None:
     whole = file.read_bytes()
     flipped = whole[:-1] + bytes([whole[-1] ^ 1])
     file.write_bytes(
-        {"flipped": flipped, "short": whole[:-9], "empty": b"", "text": b"[]\nx"}[damage]
+        {
+            "flipped": flipped,
+            "short": whole[:-9],
+            "empty": b"",
+            "text": b"[]\nx",
+            "deep": b"[" * 100_000,
+        }[damage]
     )
     with capture_logs() as logs:
         model = load(data, cached(tmp_path))
