@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from scorer.calls import Call, Calls, Context
-from scorer.errors import InvalidRequestError
+from scorer.errors import ModelFaultError
 from scorer.explain_calls import ExplainCalls
 from scorer.features_service import FeatureCalls
 from scorer.messages import Messages, rows_of, to_us
@@ -115,7 +115,9 @@ class ScorerService(scorer_pb2_grpc.ScorerServiceServicer):
         try:
             trained_until.FromMicroseconds(manifest.trained_until_us)
         except ValueError as error:
-            raise InvalidRequestError(f"trained_until of the version: {error}") from error
+            raise ModelFaultError(
+                f"{model} says that it was trained until a time that cannot be; publish another"
+            ) from error
         return scorer_pb2.GetModelResponse(
             model=manifest.model,
             version=manifest.version,

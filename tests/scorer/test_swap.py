@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import grpc
 import numpy as np
@@ -246,3 +247,25 @@ def test_another_model_under_the_same_number_is_noticed(scorer_shop: Shop) -> No
                 pass
 
     asyncio.run(run())
+
+
+def test_a_version_whose_manifest_is_wrong_is_no_fault_of_the_caller(scorer_shop: Shop) -> None:
+    """GetModel says INTERNAL of a time that no message can hold; the version scores on."""
+    onnx = linear_onnx(WEIGHTS, bias_of("2"))
+    never = replace(manifest_for("2", onnx), trained_until_us=10**20)
+    scorer_shop.repository.publish(never, onnx)
+
+    async def run() -> None:
+        async with scorer_shop.client() as client:
+            assert (await client.score(MODEL, [ROW], pinned_to("2"))).version == "2"
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.model(MODEL, "2")
+            assert caught.value.code() is grpc.StatusCode.INTERNAL
+            assert "version 2 says" in str(caught.value.details())
+
+    asyncio.run(run())
+
+
+def pinned_to(version: str) -> ScoreOptions:
+    """Of that version, at noon."""
+    return replace(AT_NOON, version=version)
