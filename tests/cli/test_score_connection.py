@@ -48,9 +48,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def server_credentials(root: Identity, client_ca: bytes | None = None) -> grpc.ServerCredentials:
-    """For 127.0.0.1; with ``client_ca`` callers must have a certificate."""
-    identity = root.signs("scorer", "127.0.0.1")
+def server_credentials(
+    root: Identity, client_ca: bytes | None = None, name: str = "127.0.0.1"
+) -> grpc.ServerCredentials:
+    """For this address or name; with ``client_ca`` callers must have a certificate."""
+    identity = root.signs("scorer", name)
     pair = (identity.key_pem, identity.certificate_pem)
     return grpc.ssl_server_credentials([pair], client_ca, client_ca is not None)
 
@@ -95,14 +97,6 @@ def test_what_is_wrong_with_the_connection_is_told(
     with scripted(script, server_credentials(root)) as address:
         assert score(monkeypatch, folder, "a=1", scorer_address=address) == 1
         assert "HEADWATER_SCORER_TLS=true" in capsys.readouterr().err
-        (folder / "ca.pem").write_bytes(root.certificate_pem)
-        elsewhere = {
-            "scorer_ca_file": str(folder / "ca.pem"),
-            "scorer_address": address.replace("127.0.0.1", "localhost"),
-        }
-        assert score(monkeypatch, folder, "a=1", **elsewhere) == 1
-        assert "set HEADWATER_SCORER_ADDRESS to a name" in capsys.readouterr().err
-        monkeypatch.setenv(f"{PREFIX}SCORER_ADDRESS", address)
         other = str(folder / "other.pem")
         assert score(monkeypatch, folder, "a=1", scorer_ca_file=other) == 1
         assert "HEADWATER_SCORER_CA_FILE" in capsys.readouterr().err
@@ -113,3 +107,19 @@ def test_what_is_wrong_with_the_connection_is_told(
     told = capsys.readouterr().err
     assert "without TLS" in told
     assert SECRET not in told
+
+
+def test_a_certificate_for_another_name_is_told_apart(
+    script: Script,
+    root: Identity,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A trusted certificate of another name asks for the address to be changed, not for the CA."""
+    (folder / "ca.pem").write_bytes(root.certificate_pem)
+    ca_file = str(folder / "ca.pem")
+    with scripted(script, server_credentials(root, name="scorer.internal")) as address:
+        code = score(monkeypatch, folder, "a=1", scorer_address=address, scorer_ca_file=ca_file)
+    assert code == 1
+    assert "set HEADWATER_SCORER_ADDRESS to a name" in capsys.readouterr().err
