@@ -30,6 +30,8 @@ from scorer.vector_plan import Scalar
 RECORD_BYTES_MAX = 1_000_000
 # Requests of many rows take more room; a buffer full of them must not take all memory.
 ROWS_PER_REQUEST = 16
+# The same of requests with long texts, where their records are made at once.
+BYTES_MAX = 256 * 1024 * 1024
 _REQUESTS_PER_WRITE = 500
 # Writing what has gathered now and then costs requests less than waking a thread for each.
 _PAUSE_SECONDS = 0.25
@@ -73,10 +75,11 @@ class ScoredRequest(NamedTuple):
 
 @dataclass(slots=True)
 class _Batch:
-    """What the thread has taken and not written yet: requests, their rows, and their records."""
+    """What the thread has taken and not written yet: requests, with rows, bytes and records."""
 
     requests: int = 0
     rows: int = 0
+    size: int = 0
     records: Records = field(default_factory=list)
 
 
@@ -97,10 +100,11 @@ class PredictionLog:
         self._requests_max = requests_max
         self._rows_max = requests_max * ROWS_PER_REQUEST
         self._metrics = metrics
-        # (rows, records), or the request itself where the thread makes the records.
-        self._buffer: deque[tuple[int, Records | ScoredRequest]] = deque()
+        # (rows, bytes, records), or the request itself where the thread makes the records.
+        self._buffer: deque[tuple[int, int, Records | ScoredRequest]] = deque()
         # Each of these has one thread that changes it, so that nobody needs a lock.
         self._rows_put = self._rows_done = 0
+        self._bytes_put = self._bytes_done = 0
         self._batch = _Batch()
         self._writer: LogWriter | None = None
         self._failures = 0
@@ -129,8 +133,13 @@ class PredictionLog:
             except Exception as error:  # noqa: BLE001 - the request is answered all the same
                 self._dropped("error", error)
                 return
-        self._buffer.append((count, entry))
+        size = 0 if isinstance(entry, ScoredRequest) else sum(len(data) for _, data in entry)
+        if waiting and self._bytes_put - self._bytes_done + size > BYTES_MAX:
+            self._metrics.predictions_dropped.labels("full").inc()
+            return
+        self._buffer.append((count, size, entry))
         self._rows_put += count
+        self._bytes_put += size
         if waiting == self._requests_max // 2:
             self._wake.set()
 
@@ -191,9 +200,10 @@ class PredictionLog:
         """Turn some of the buffer into records. They stay the same however often they are tried."""
         batch = self._batch
         for _ in range(min(len(self._buffer), _REQUESTS_PER_WRITE)):
-            rows, entry = self._buffer.popleft()
+            rows, size, entry = self._buffer.popleft()
             batch.requests += 1
             batch.rows += rows
+            batch.size += size
             try:
                 batch.records += records_of(entry) if isinstance(entry, ScoredRequest) else entry
             except Exception as error:  # noqa: BLE001 - one bad request must not stop the rest
@@ -212,6 +222,7 @@ class PredictionLog:
             return
         self._metrics.predictions_written.inc(batch.requests)
         self._rows_done += batch.rows
+        self._bytes_done += batch.size
         self._batch = _Batch()
 
     def _drop_from_batch(self, reason: str, error: Exception) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 
 import numpy as np
 import pytest
 
+from scorer import prediction_log
 from scorer.metrics import ScorerMetrics
 from scorer.prediction_log import PredictionLog, ScoredRequest
 from scorer.vector import Vectors
@@ -52,6 +54,27 @@ def test_a_request_that_is_no_record_is_counted_and_the_rest_written(rows: int) 
     dropped = "headwater_scorer_predictions_dropped_total"
     assert metrics.registry.get_sample_value(dropped, {"reason": "error"}) == 1
     assert metrics.registry.get_sample_value("headwater_scorer_predictions_written_total") == 3
+
+
+def test_bytes_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long texts must not take all memory while the log cannot be written; later there is room."""
+    monkeypatch.setattr(prediction_log, "BYTES_MAX", 100_000)
+    log, metrics = Log(), ScorerMetrics()
+    predictions = PredictionLog(lambda: log, 1_000, metrics)
+    texts = [letter * 60_000 for letter in "abc"]
+    for text in texts[:2]:
+        predictions.put(scored(text, 1, 1))
+    dropped = "headwater_scorer_predictions_dropped_total"
+    assert metrics.registry.get_sample_value(dropped, {"reason": "full"}) == 1
+    predictions.put(scored("small", 1, 1))
+    predictions.start()
+    deadline = time.monotonic() + 10.0
+    waiting = "headwater_scorer_predictions_waiting"
+    while metrics.registry.get_sample_value(waiting) != 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    predictions.put(scored(texts[2], 1, 1))
+    asyncio.run(predictions.stop(10.0))
+    assert [key for key, _ in log.records] == [texts[0], "small", texts[2]]
 
 
 def test_requests_without_an_id_get_different_ones() -> None:
