@@ -67,10 +67,11 @@ def serve_together(settings: ScorerSettings, repo_dir: Path, ready: Callable[[st
             if settings.metrics_address:
                 processes = settings.scorer_processes
                 stack.callback(show_gathered(settings.metrics_address, processes))
-            group = _Group(settings, repo_dir, address)
+            group = _Group(settings, repo_dir, address, lambda: bool(stopping))
             stack.callback(group.stop)
             group.start()
-            ready(address)
+            if not stopping:
+                ready(address)
             while not stopping:
                 group.look(_LOOK_SECONDS)
             _log.info("stopping", processes=settings.scorer_processes)
@@ -82,27 +83,35 @@ def serve_together(settings: ScorerSettings, repo_dir: Path, ready: Callable[[st
 class _Group:
     """The processes, and what keeps them up."""
 
-    def __init__(self, settings: ScorerSettings, repo_dir: Path, address: str) -> None:
+    def __init__(
+        self,
+        settings: ScorerSettings,
+        repo_dir: Path,
+        address: str,
+        is_stopping: Callable[[], bool],
+    ) -> None:
         self._settings = settings
         self._repo_dir = repo_dir
         self._address = address
+        self._is_stopping = is_stopping
         self._children: list[_Child] = []
         self._deaths: list[float] = []
 
     def start(self) -> None:
-        """Start all, and wait until all answer."""
+        """Start all, and wait until all answer, or until all are to stop."""
         for number in range(self._settings.scorer_processes):
             self._children.append(_Child(number, self._started(number)))
         deadline = time.monotonic() + _READY_SECONDS_MAX
         for child in self._children:
-            _wait_until_ready(child, deadline)
+            _wait_until_ready(child, deadline, self._is_stopping)
 
     def look(self, seconds: float) -> None:
         """Wait a little, and start again what has died."""
         time.sleep(seconds)
         for child in self._children:
             code = child.process.poll()
-            if code is None:
+            # A signal to all of a process group ends them before we end them.
+            if code is None or self._is_stopping():
                 continue
             now = time.monotonic()
             self._deaths = [one for one in self._deaths if now - one < _DEATHS_SECONDS] + [now]
@@ -172,13 +181,19 @@ def _reserved(address: str) -> Iterator[str]:
         yield f"{address.rpartition(':')[0]}:{port}"
 
 
-def _wait_until_ready(child: _Child, deadline: float) -> None:
+def _wait_until_ready(child: _Child, deadline: float, is_stopping: Callable[[], bool]) -> None:
     output = child.process.stdout
     assert output is not None
+    is_told: list[object] = []
     with selectors.DefaultSelector() as selector:
         selector.register(output, selectors.EVENT_READ)
-        is_told = selector.select(max(0.0, deadline - time.monotonic()))
+        while not is_told and time.monotonic() < deadline:
+            if is_stopping():
+                return
+            is_told = [*selector.select(_LOOK_SECONDS)]
     if not is_told or not output.readline().startswith(b"serving on "):
+        if is_stopping():
+            return
         raise ProcessDiedError(
             f"scorer process {child.number} did not start; the log above says why"
         )

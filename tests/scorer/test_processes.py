@@ -148,3 +148,31 @@ def test_a_port_of_another_scorer_is_refused(scorer_shop: Shop, settings: dict[s
     assert second.returncode == 1
     assert "HEADWATER_SCORER_ADDRESS" in second.stderr.splitlines()[-1]
     assert "Traceback" not in second.stderr
+
+
+def test_a_start_that_hangs_can_be_ended(scorer_shop: Shop, settings: dict[str, str]) -> None:
+    """SIGTERM ends them all in time, also while some are not ready yet."""
+    file = scorer_shop.folder / "feature_store.yaml"
+    file.unlink()
+    # Nobody ever writes into it: who reads it waits.
+    os.mkfifo(file)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scorer", str(scorer_shop.folder)],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            **settings,
+            "HEADWATER_SCORER_ADDRESS": "127.0.0.1:0",
+            "HEADWATER_GRACE_SECONDS": "0",
+        },
+    )
+    try:
+        until(lambda: len(children(process.pid)) == PROCESSES, "not all were started")
+        started = children(process.pid)
+        process.send_signal(signal.SIGTERM)
+        # Those that hang are killed some seconds later; to wait for them takes a minute.
+        assert process.wait(30) == 0
+        assert not any(is_there(one) for one in started)
+    finally:
+        process.kill()
+        process.wait()
