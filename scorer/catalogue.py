@@ -222,7 +222,8 @@ class Catalogue:
                 if name not in self._features:
                     raise UnknownFeatureError(
                         f"feature service {service!r} has {name!r}, which no stream feature view"
-                        " stores (views on demand store nothing); name the features that you want"
+                        " stores (views on demand store nothing); ask for a service without it, or"
+                        " name features in GetFeatures"
                     )
             found = self._sets[service] = self.named(names)
         return found

@@ -96,7 +96,8 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "a view of Feast's alone": (
         {"feature_service": "elsewhere", "rows": [row(TRIP)]},
         "NOT_FOUND",
-        "'batch_view:income'",
+        "'batch_view:income', which no stream feature view stores (views on demand store nothing);"
+        " ask for a service without it, or name features in GetFeatures",
     ),
     "unknown model": ({"model": "frauds", "rows": [row(TRIP)]}, "NOT_FOUND", "'frauds'"),
 }
