@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from scorer.applied import AppliedFeatures
 from scorer.callers import Caller
@@ -96,6 +97,8 @@ class Features:
         self._reader = reader
         self._limits = limits
         self._in_flight = 0
+        # Of a version that is no longer loaded nothing is kept.
+        self._sets: WeakKeyDictionary[LoadedModel, FeatureSet] = WeakKeyDictionary()
         self._row_room = RowRoom(ROWS_PER_REQUEST * limits.in_flight_max)
 
     async def catalogue(self) -> Catalogue:
@@ -152,7 +155,7 @@ class Features:
             raise InvalidRequestError("no model named: set `model`")
         caller.check(model)
         loaded = self._champion(model)
-        return loaded, features_of(loaded.manifest.schema)
+        return loaded, self._set_of(loaded)
 
     def room(self, rows: int) -> AbstractContextManager[None]:
         """Room for all rows of a request until it is answered. OverloadedError if there is none."""
@@ -227,8 +230,15 @@ class Features:
                 loaded = self._champion(model)
             except (UnknownModelError, ModelNotReadyError):
                 continue
-            names.update(one.name for one in features_of(loaded.manifest.schema).columns)
+            names.update(one.name for one in self._set_of(loaded).columns)
         return frozenset(names)
+
+    def _set_of(self, loaded: LoadedModel) -> FeatureSet:
+        """What a model reads, taken apart once: it takes longer than a small request."""
+        found = self._sets.get(loaded)
+        if found is None:
+            found = self._sets[loaded] = features_of(loaded.manifest.schema)
+        return found
 
 
 def why_missing(read: FeatureRead, cells: Cells | None, at_us: int) -> MissingReason | None:
