@@ -310,3 +310,19 @@ def test_a_repository_without_models_still_serves(scorer_shop: Shop) -> None:
             assert answer.features == [VECTOR]
 
     asyncio.run(run())
+
+
+def test_oldest_and_newest_are_told_apart(scorer_shop: Shop) -> None:
+    """Times and ages of an answer are those of the oldest and of the newest row that it used."""
+    oldest_us, newest_us = NOON_US - 20_000_000, NOON_US - 5_000_000
+    scorer_shop.write("card_1h", feast_key({"card": 42}), {"spent": 10.25, "visits": 4}, oldest_us)
+    route = feast_key({"origin": "JFK", "dest": "LAX"})
+    scorer_shop.write("route_1h", route, {"delay": 7.5}, newest_us)
+
+    async def run() -> None:
+        async with scorer_shop.client() as client:
+            answer = await client.score(MODEL, [ROW], ScoreOptions(event_time_us=NOON_US))
+            assert (answer.oldest_us, answer.newest_us) == ([oldest_us], [newest_us])
+            assert (answer.oldest_age_seconds, answer.newest_age_seconds) == ([20.0], [5.0])
+
+    asyncio.run(run())
