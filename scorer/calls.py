@@ -20,6 +20,8 @@ from scorer.unreadable import Unreadable
 
 Context = grpc.aio.ServicerContext[object, object]
 _log = structlog.get_logger()
+_ASCII_CHARACTERS_MAX = 2_000
+_CHARACTERS_MAX = 500
 _Request = TypeVar("_Request")
 _Answer = TypeVar("_Answer")
 
@@ -153,7 +155,7 @@ class Calls:
             try:
                 call.caller = self._admitted(context)
             except ScorerError as error:
-                call.code, text = status_of(error), str(error)
+                call.code, text = status_of(error), told(error)
             if text:
                 for witness in self._witnesses:
                     witness.begun(call, context)
@@ -238,10 +240,18 @@ def _failed(call: Call, error: Exception) -> str:
         error = DeadlineError("the answer was not ready within the deadline")
     if isinstance(error, ScorerError):
         call.code = status_of(error)
-        return str(error)
+        return told(error)
     call.code = grpc.StatusCode.INTERNAL
     _log.error("request_failed", method=call.method, exc_info=error)
     return "internal error; the scorer's log has the cause"
+
+
+def told(error: ScorerError) -> str:
+    """Its text, cut so that it reaches the caller: gRPC sends it as metadata, of 8 KiB at most."""
+    text = str(error)
+    # What is not ASCII takes up to twelve bytes a character on the wire.
+    most = _ASCII_CHARACTERS_MAX if text.isascii() else _CHARACTERS_MAX
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _code_of_cancelled(started: float, remaining: float | None) -> grpc.StatusCode:

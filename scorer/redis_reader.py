@@ -71,7 +71,8 @@ class RedisReader:
         answers = await self._hashes.read(reads) if reads else []
         found: dict[int, Cells] = {}
         for positions, answer in zip(hashes.values(), answers, strict=True):
-            _checked(self._address, answer)
+            count = sum(fields[position].count for position in positions)
+            _checked(self._address, answer, count)
             start = 0
             for position in positions:
                 end = start + fields[position].count
@@ -90,10 +91,10 @@ class RedisReader:
                 else Cells(times[answer[0]], answer[1:])
                 for answer in answers
             ]
-        except (KeyError, TypeError):
+        except (KeyError, IndexError, TypeError):
             # An event time that was not seen before, or an error in the place of an answer.
             return [
-                self._cells(one, _checked(self._address, answer), 0, row.count)
+                self._cells(one, _checked(self._address, answer, row.count), 0, row.count)
                 for one, row, answer in zip(wanted, fields, answers, strict=True)
             ]
 
@@ -133,9 +134,14 @@ def _hashes(config: RedisConfig, answer_seconds: float) -> Hashes:
     return ServerHashes(config, answer_seconds)
 
 
-def _checked(address: str, answer: Any) -> list[bytes | None]:
-    """An answer that is no error. Raise StoreUnavailableError for one that is."""
+def _checked(address: str, answer: Any, count: int) -> list[bytes | None]:
+    """An answer of so many values. Raise StoreUnavailableError for an error, and all else."""
     if isinstance(answer, Exception):
         raise StoreUnavailableError(explain(address, answer))
+    if not isinstance(answer, list) or len(answer) != count:
+        raise StoreUnavailableError(
+            f"{address} does not answer HMGET as Redis does: check the connection_string of"
+            " feature_store.yaml"
+        )
     found: list[bytes | None] = answer
     return found

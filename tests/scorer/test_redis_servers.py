@@ -201,6 +201,35 @@ def test_what_is_no_answer_ends_the_connection(reply: bytes, problem: str) -> No
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("reply", [b"+OK\r\n", b":5\r\n", b"$-1\r\n", b"*0\r\n", b"*-1\r\n"])
+def test_answers_of_another_shape_are_told(reply: bytes) -> None:
+    """What speaks Redis' protocol but does not answer HMGET as Redis does is named, no fault."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.read(1000)
+            writer.write(b"+PONG\r\n")
+            while b"HMGET" in await reader.read(1000):
+                writer.write(reply)
+        finally:
+            writer.close()
+            left.set()
+
+    left = asyncio.Event()
+
+    async def story() -> None:
+        spent, delay = want("card", ("spent",), key(1)), want("route", ("delay",), key(1))
+        async with listening(answer) as port:
+            async with reading(config_of(port), PROJECT) as reader:
+                for wanted in ([spent], [spent, delay]):
+                    with pytest.raises(StoreUnavailableError, match="does not answer HMGET"):
+                        await read_found(reader, wanted)
+            await left.wait()
+            await asyncio.sleep(0)
+
+    asyncio.run(story())
+
+
 def test_a_server_that_hangs_up_is_not_asked_without_pause() -> None:
     """However many reads fail, connections to a server that drops each are few and far between."""
     made = []

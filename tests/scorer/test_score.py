@@ -326,3 +326,20 @@ def test_oldest_and_newest_are_told_apart(scorer_shop: Shop) -> None:
             assert (answer.oldest_age_seconds, answer.newest_age_seconds) == ([20.0], [5.0])
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("letter", ["x", "\N{ROLLING ON THE FLOOR LAUGHING}"])
+def test_a_long_reason_reaches_the_caller(scorer_shop: Shop, letter: str) -> None:
+    """The inputs of a wide model do not fit into a status; what fits is told, with its code."""
+    name = letter * 20_000
+    wide = FeatureSchema("shop", (*SCHEMA.fields, VectorField(name, "request", "float64", 0.0)))
+    data = linear_onnx((*WEIGHTS, 1.0), 0.0)
+    scorer_shop.repository.publish(manifest_for("2", data, wide), data)
+
+    async def use(client: AsyncScorerClient) -> None:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await client.score(MODEL, [ROW], ScoreOptions(version="2"))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "rows[0]: request field" in str(caught.value.details())
+
+    with_client(scorer_shop, use)
