@@ -28,13 +28,17 @@ def serve_sharing_port(
     uvloop.run(_while_input_lasts(serve(settings, repo_dir, _settled(ready), Port.SHARED)))
 
 
+def settle_memory() -> None:
+    """What is there now stays: the garbage collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
+    # Requests leave no cycles behind, and a large one has more new objects than the default.
+    gc.set_threshold(50_000, 20, 50)
+
+
 def _settled(ready: Callable[[str], None]) -> Callable[[str], None]:
     def call(address: str) -> None:
-        # What is there now stays: the garbage collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
-        # Requests leave no cycles behind, and a large one has more new objects than the default.
-        gc.set_threshold(50_000, 20, 50)
+        settle_memory()
         ready(address)
 
     return call
