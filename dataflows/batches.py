@@ -100,6 +100,23 @@ class KeyedRows:
     texts: TextList = field(default_factory=TextList)
     text_columns: tuple[int, ...] | None = None
 
+    @staticmethod
+    def join(parts: Sequence[KeyedRows]) -> KeyedRows:
+        """All rows of parts of one view that have their keys and texts in common, in that order."""
+        first = parts[0]
+        if len(parts) == 1:
+            return first
+        return KeyedRows(
+            first.keys,
+            np.concatenate([p.codes for p in parts]),
+            np.concatenate([p.effective_us for p in parts]),
+            np.concatenate([p.ranks for p in parts]),
+            np.concatenate([p.event_us for p in parts]),
+            np.concatenate([p.values for p in parts]),
+            first.texts,
+            first.text_columns,
+        )
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled without what other rows have."""
         used, codes = np.unique(self.codes, return_inverse=True)

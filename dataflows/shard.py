@@ -12,6 +12,9 @@ from dataflows.batches import KeyedRows, ShardInput, ShardOutput, ViewRows
 from dataflows.watermark import NOT_YET, WatermarkTable
 from dataflows.windows.view_state import Pending, Reads, ViewState
 
+# A view, and whose keys and texts rows index: the ids of lists that the rows hold meanwhile.
+_Kind = tuple[str, int, int]
+
 
 class Shard:
     """Pure logic: inputs of all partitions in, rows and reads out. Not safe for threads.
@@ -40,15 +43,24 @@ class Shard:
 
     def take(self, inputs: Sequence[ShardInput]) -> None:
         """Hold what came in."""
-        late = self._late
+        # Live rows come in crumbs of all partitions: what is of one kind is held in one go.
+        updates: dict[_Kind, list[KeyedRows]] = {}
+        reads: dict[_Kind, list[KeyedRows]] = {}
         for item in inputs:
             for name, rows in item.updates.items():
-                late[name] = late.get(name, 0) + self._hold(name, rows, updates=1)
-                self.taken += len(rows.ranks)
+                updates.setdefault((name, id(rows.keys), id(rows.texts)), []).append(rows)
             for name, rows in item.reads.items():
-                self._hold(name, rows, updates=0)
-                self.taken += len(rows.ranks)
+                reads.setdefault((name, id(rows.keys), id(rows.texts)), []).append(rows)
             self._clocks.update(item.clock)
+        late = self._late
+        for (name, _, _), parts in updates.items():
+            joined = KeyedRows.join(parts)
+            late[name] = late.get(name, 0) + self._hold(name, joined, updates=1)
+            self.taken += len(joined.ranks)
+        for (name, _, _), parts in reads.items():
+            joined = KeyedRows.join(parts)
+            self._hold(name, joined, updates=0)
+            self.taken += len(joined.ranks)
 
     def run(self) -> ShardOutput | None:
         """Run what the watermark has passed; None if nothing moved."""

@@ -80,3 +80,20 @@ def test_no_rows_are_no_rows_elsewhere() -> None:
     come: KeyedRows = pickle.loads(pickle.dumps(sent))
     assert (len(come.codes), come.keys.keys, come.texts.texts) == (0, [], [])
     assert come.values.shape == (0, 2)
+
+
+def test_joined_rows_follow_each_other() -> None:
+    """Parts of one view that have their keys and texts in common are as one; one part is it."""
+    one = _keyed((1,))
+    keys, texts = one.keys, one.texts
+    other = KeyedRows(
+        keys, CODES[:2], CODES[:2] + 1, CODES[:2] + 2, CODES[:2] + 3, VALUES[:2], texts, (1,)
+    )
+    assert KeyedRows.join([one]) is one
+    joined = KeyedRows.join([one, other])
+    assert joined.keys is keys
+    assert joined.texts is texts
+    assert joined.text_columns == (1,)
+    for name in ("codes", "effective_us", "ranks", "event_us", "values"):
+        parts = np.concatenate([getattr(one, name), getattr(other, name)])
+        np.testing.assert_array_equal(getattr(joined, name), parts)

@@ -169,15 +169,33 @@ class RedisOnlineWriter:
             check_answer(self._config, self._mark, connection.read_response())
         self._is_new = False
         under_way = 0
+        for data, replies in self._sendings():
+            connection.send_packed_command([data], check_health=False)
+            for _ in range(under_way):
+                connection.read_response()
+            under_way = replies
+        for _ in range(under_way):
+            connection.read_response()
+
+    def _sendings(self) -> Iterator[tuple[bytes, int]]:
+        """What is sent at a time, and how many replies it has.
+
+        Live rows come in crumbs, a few of each shard: they go together, since each time that is
+        waited for Redis is a time that is waited for the interpreter too.
+        """
+        together: list[memoryview] = []
+        count = size = replies = 0
         for rows in self._staged:
             for part in rows.chunks():
                 data = rows.layout.encode(part.keys, part.stamps_us, part.values, part.strings)
-                connection.send_packed_command([data], check_health=False)
-                for _ in range(under_way):
-                    connection.read_response()
-                under_way = len(part.keys) * rows.layout.replies_per_row
-        for _ in range(under_way):
-            connection.read_response()
+                together.append(data)
+                count, size = count + len(part.keys), size + len(data)
+                replies += len(part.keys) * rows.layout.replies_per_row
+                if count >= _ROWS_AT_ONCE or size >= _TEXT_BYTES_AT_ONCE:
+                    yield b"".join(together), replies
+                    together, count, size, replies = [], 0, 0, 0
+        if together:
+            yield b"".join(together), replies
 
     def _note_connected(self, connection: Any) -> None:
         # redis-py also connects by itself, when it finds that a connection is dead.

@@ -8,11 +8,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from redis.connection import Connection
 from redis.exceptions import ClusterError, MovedError
 
 from contracts.feast_redis import redis_key
+from dataflows.stores import redis_writer
 from dataflows.stores.online_writer import OnlineStoreError, OnlineStoreGoneError
 from dataflows.stores.redis_client import open_cluster, store_error
 from dataflows.stores.redis_writer import RedisOnlineWriter
@@ -74,6 +77,43 @@ def test_rows_staged_while_redis_is_down_arrive_later(new_redis_server: NewRedis
     writer.close()
     with client_of(config) as client:
         assert len(contents(client, PROJECT)) == 3006
+
+
+def test_crumbs_go_together(new_redis_server: NewRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few rows of each of many shards are sent at once; much is sent in pieces, all the same."""
+    monkeypatch.setattr(redis_writer, "_ROWS_AT_ONCE", 10)
+    sent: list[int] = []
+    send: Any = Connection.send_packed_command
+
+    def count(connection: Connection, command: list[bytes], **options: bool) -> None:
+        sent.append(command[0].count(b"HSET"))
+        send(connection, command, **options)
+
+    server = new_redis_server()
+    config = config_for(server.address)
+    writer = RedisOnlineWriter(config, PROJECT, TIMEOUT_SECONDS)
+    write(writer, 1)
+    monkeypatch.setattr(Connection, "send_packed_command", count)
+    for first in range(0, 9, 3):
+        writer.write(VIEW, *numbered_rows(VIEW, 3, first))
+    writer.commit()
+    assert sent == [9]
+    writer.write(VIEW, *numbered_rows(VIEW, 4, 9))
+    writer.write(VIEW, *numbered_rows(VIEW, 23, 13))
+    writer.write(VIEW, *numbered_rows(VIEW, 2, 36))
+    writer.commit()
+    assert sent == [9, 14, 10, 5]
+    writer.close()
+    apart = RedisOnlineWriter(config, "apart", TIMEOUT_SECONDS)
+    for first in range(38):
+        write(apart, 1, first)
+    apart.close()
+    with client_of(config) as client:
+        mine, theirs = contents(client, PROJECT), contents(client, "apart")
+    assert len(mine) == 38
+    assert {key.removesuffix(PROJECT.encode()): row for key, row in mine.items()} == {
+        key.removesuffix(b"apart"): row for key, row in theirs.items()
+    }
 
 
 def test_killed_in_the_middle_of_a_commit_loses_nothing(new_redis_server: NewRedis) -> None:
