@@ -17,6 +17,7 @@ from scorer.errors import (
     ScorerError,
     StoppingError,
     StoreUnavailableError,
+    UnreadableEntityError,
 )
 from scorer.metrics import ScorerMetrics
 from scorer.model import LoadedModel
@@ -183,14 +184,14 @@ class Batcher:
     async def _run(self) -> None:
         batch = self._taken()
         try:
-            found, read_at = await self._read(batch)
-            by_model: dict[LoadedModel, list[_Request]] = {}
-            for request in batch:
-                # A caller that has gone away needs no score.
-                if not request.answer.done():
-                    by_model.setdefault(request.model, []).append(request)
-            for model, requests in by_model.items():
-                self._infer(model, requests, found, read_at)
+            try:
+                await self._answer_all(batch)
+            except UnreadableEntityError:
+                if len(batch) == 1:
+                    raise
+                # It is the trouble of those alone who asked for that entity.
+                for request in batch:
+                    await self._answer_alone(request)
         except Exception as error:  # noqa: BLE001 - every caller must get an answer
             _fail(batch, error)
         finally:
@@ -199,6 +200,22 @@ class Batcher:
             self._rows_in_flight -= sum(len(request.rows.given) for request in batch)
             self._metrics.batch(len(batch))
             _fail(batch, StoppingError("the scorer is stopping; try again"))
+
+    async def _answer_alone(self, request: _Request) -> None:
+        try:
+            await self._answer_all([request])
+        except UnreadableEntityError as error:
+            _fail([request], error)
+
+    async def _answer_all(self, batch: list[_Request]) -> None:
+        found, read_at = await self._read(batch)
+        by_model: dict[LoadedModel, list[_Request]] = {}
+        for request in batch:
+            # A caller that has gone away needs no score.
+            if not request.answer.done():
+                by_model.setdefault(request.model, []).append(request)
+        for model, requests in by_model.items():
+            self._infer(model, requests, found, read_at)
 
     async def _read(self, batch: list[_Request]) -> tuple[dict[Wanted, Cells], _Span | None]:
         """Everything the batch wants, each entity once, and when it was read."""

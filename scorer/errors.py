@@ -8,6 +8,7 @@ ScorerError
 ├── UnknownFeatureError        no such feature service, view or feature
 ├── ModelNotReadyError         the model is known, but the version wanted cannot be served
 ├── StoreUnavailableError      the online store did not answer
+│   └── UnreadableEntityError  it answered, but what it has of one entity cannot be read
 ├── OverloadedError            too many requests in flight
 ├── StoppingError              the scorer is shutting down
 ├── DeadlineError              the answer was not ready in time
@@ -51,6 +52,10 @@ class ModelNotReadyError(ScorerError):
 
 class StoreUnavailableError(ScorerError):
     """The online store did not answer, or not readably; trying later may help."""
+
+
+class UnreadableEntityError(StoreUnavailableError):
+    """Of some entities the store has what nobody can read; of others it has answered."""
 
 
 class OverloadedError(ScorerError):

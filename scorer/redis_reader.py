@@ -7,7 +7,7 @@ from typing import Any
 
 from contracts.feast_redis import decode_timestamp
 from contracts.online_store import RedisConfig
-from scorer.errors import ConfigurationError, StoreUnavailableError
+from scorer.errors import ConfigurationError, StoreUnavailableError, UnreadableEntityError
 from scorer.online_store import Cells, Wanted
 from scorer.redis_hashes import Hashes, HashRead, RowFields, ServerHashes, row_fields
 from scorer.redis_wire import explain
@@ -72,7 +72,7 @@ class RedisReader:
         found: dict[int, Cells] = {}
         for positions, answer in zip(hashes.values(), answers, strict=True):
             count = sum(fields[position].count for position in positions)
-            _checked(self._address, answer, count)
+            self._check(answers, answer, count)
             start = 0
             for position in positions:
                 end = start + fields[position].count
@@ -93,10 +93,11 @@ class RedisReader:
             ]
         except (KeyError, IndexError, TypeError):
             # An event time that was not seen before, or an error in the place of an answer.
-            return [
-                self._cells(one, _checked(self._address, answer, row.count), 0, row.count)
-                for one, row, answer in zip(wanted, fields, answers, strict=True)
-            ]
+            found = []
+            for one, row, answer in zip(wanted, fields, answers, strict=True):
+                self._check(answers, answer, row.count)
+                found.append(self._cells(one, answer, 0, row.count))
+            return found
 
     def _cells(self, wanted: Wanted, answer: Sequence[bytes | None], start: int, end: int) -> Cells:
         stamp = answer[start]
@@ -111,7 +112,7 @@ class RedisReader:
         try:
             time_us = decode_timestamp(stamp)
         except ValueError as error:
-            raise StoreUnavailableError(
+            raise UnreadableEntityError(
                 f"event time of view {wanted.view} cannot be read: {error}"
             ) from error
         # Rows of one moment share their bytes.
@@ -119,6 +120,18 @@ class RedisReader:
             self._times.clear()
         self._times[stamp] = time_us
         return time_us
+
+    def _check(self, answers: Sequence[Any], answer: Any, count: int) -> None:
+        """Raise StoreUnavailableError if an answer is not so many values: of some, or of all."""
+        if isinstance(answer, Exception):
+            is_all = all(isinstance(one, Exception) for one in answers)
+            kind = StoreUnavailableError if is_all else UnreadableEntityError
+            raise kind(explain(self._address, answer))
+        if not isinstance(answer, list) or len(answer) != count:
+            raise StoreUnavailableError(
+                f"{self._address} does not answer HMGET as Redis does: check the connection_string"
+                " of feature_store.yaml"
+            )
 
     async def close(self) -> None:
         """End the connections; reading afterwards is an error."""
@@ -132,16 +145,3 @@ def _hashes(config: RedisConfig, answer_seconds: float) -> Hashes:
 
         return ClusterHashes(config, answer_seconds)
     return ServerHashes(config, answer_seconds)
-
-
-def _checked(address: str, answer: Any, count: int) -> list[bytes | None]:
-    """An answer of so many values. Raise StoreUnavailableError for an error, and all else."""
-    if isinstance(answer, Exception):
-        raise StoreUnavailableError(explain(address, answer))
-    if not isinstance(answer, list) or len(answer) != count:
-        raise StoreUnavailableError(
-            f"{address} does not answer HMGET as Redis does: check the connection_string of"
-            " feature_store.yaml"
-        )
-    found: list[bytes | None] = answer
-    return found

@@ -17,6 +17,7 @@ from scorer.errors import (
     UnauthenticatedError,
     UnknownFeatureError,
     UnknownModelError,
+    UnreadableEntityError,
 )
 
 STATUS: dict[type[ScorerError], grpc.StatusCode] = {
@@ -28,6 +29,7 @@ STATUS: dict[type[ScorerError], grpc.StatusCode] = {
     # Not UNAVAILABLE: clients retry that by themselves, and only learning or an operator helps.
     ModelNotReadyError: grpc.StatusCode.FAILED_PRECONDITION,
     StoreUnavailableError: grpc.StatusCode.UNAVAILABLE,
+    UnreadableEntityError: grpc.StatusCode.UNAVAILABLE,
     StoppingError: grpc.StatusCode.UNAVAILABLE,
     OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineError: grpc.StatusCode.DEADLINE_EXCEEDED,

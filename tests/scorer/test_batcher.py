@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 
 from scorer.batcher import Batcher, BatchLimits, ScoredRows
-from scorer.errors import OverloadedError, StoreUnavailableError
+from scorer.errors import OverloadedError, StoreUnavailableError, UnreadableEntityError
 from scorer.metrics import ScorerMetrics
 from scorer.model import LoadedModel
 from scorer.online_store import Cells, Wanted
@@ -28,6 +28,8 @@ from tests.scorer.shop import (
     linear_score,
     manifest_for,
 )
+
+BROKEN = feast_key({"card": 13})
 
 
 class WatchedReader:
@@ -306,5 +308,28 @@ def test_a_value_that_cannot_be_read_fails_only_who_asked_for_it(scorer_shop: Sh
             assert isinstance(answer, ScoredRows)
             assert answer.scores == [pytest.approx(linear_score(VECTOR, 1.0), abs=1e-15)]
         await reader.close()
+
+    asyncio.run(run())
+
+
+def test_an_entity_that_cannot_be_read_fails_those_who_asked_for_it(scorer_shop: Shop) -> None:
+    """Of a batch only the requests that want that entity fail; the others are read again."""
+
+    class Broken(WatchedReader):
+        async def read_cells(self, wanted: Sequence[Wanted]) -> list[Cells]:
+            if any(one.entity_key == BROKEN for one in wanted):
+                raise UnreadableEntityError("wrong type")
+            return await super().read_cells(wanted)
+
+    async def run() -> None:
+        scoring, model = batcher(Broken(scorer_shop), wait=0.001), load("1")
+        cards = (42, 13, 42, 13)
+        calls = (
+            scoring.score(model, checked(model, {**ROW, "card": card}), NOON_US) for card in cards
+        )
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        kinds = [type(answer) for answer in answers]
+        assert kinds == [ScoredRows, UnreadableEntityError] * 2
+        assert count(await scoring.score(model, checked(model, ROW), NOON_US)) == 1
 
     asyncio.run(run())
