@@ -24,9 +24,17 @@ class Load:
         sent: how many were handed over so far.
     """
 
-    def __init__(self, made: RealShop, records: list[shop.Record], seconds: float) -> None:
-        """Spread ``records`` evenly over ``seconds``."""
+    def __init__(
+        self, made: RealShop, records: list[shop.Record], seconds: float, begin: int = 0
+    ) -> None:
+        """Spread ``records`` evenly over ``seconds``; the first ``begin`` at once.
+
+        With these the others wait for ``go``, so that however long a command takes to start, it
+        has nearly all of the load before it.
+        """
         self.sent = 0
+        self._begin = begin
+        self._going = threading.Event()
         self._made = made
         self._records = records
         self._seconds = seconds
@@ -54,9 +62,14 @@ class Load:
     ) -> None:
         """End early; without an error ``join`` was called before."""
         self._is_over = True
+        self._going.set()
         self._thread.join(PATIENCE_SECONDS)
         with suppress(KafkaError):
             self._producer.close(timeout=1)
+
+    def go(self) -> None:
+        """Go on after the first records."""
+        self._going.set()
 
     def join(self) -> None:
         """Wait until all records are acknowledged."""
@@ -67,15 +80,18 @@ class Load:
         assert all(future.succeeded() for future in self._futures)
 
     def _write(self) -> None:
+        self._send(self._begin)
+        if self._begin:
+            self._going.wait(PATIENCE_SECONDS)
         began = time.monotonic()
         while self.sent < len(self._records) and not self._is_over:
             share = min(1.0, (time.monotonic() - began) / self._seconds)
-            due = int(share * len(self._records))
-            for one in self._records[self.sent : due]:
-                self._futures.append(
-                    self._producer.send(
-                        self._made.topic(one.topic), one.line, partition=one.partition
-                    )
-                )
-                self.sent += 1
+            self._send(self._begin + int(share * (len(self._records) - self._begin)))
             time.sleep(_PACE_SECONDS)
+
+    def _send(self, due: int) -> None:
+        for one in self._records[self.sent : due]:
+            self._futures.append(
+                self._producer.send(self._made.topic(one.topic), one.line, partition=one.partition)
+            )
+            self.sent += 1

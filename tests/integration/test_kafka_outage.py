@@ -38,10 +38,12 @@ def test_kafka_gone_for_ten_seconds_under_load(
     made = new_shop(kafka=broker, idle_timeout_seconds=IDLE_SECONDS, epoch_seconds=0.2)
     expected = run_on_files(made, records)
     wait_for("offsets to be kept", lambda: made.committed() is not None)
-    with Load(made, records, LOAD_SECONDS) as load:
-        wait_for("a record of every topic", lambda: load.sent > 20)
+    with Load(made, records, LOAD_SECONDS, begin=200) as load:
+        wait_for("records of every topic", lambda: load.sent >= 200)
         command = made.start("run")
         wait_for("events", lambda: made.events(command) > 100, command)
+        load.go()
+        wait_for("the load", lambda: load.sent > 220, command)
         gone_until = time.monotonic() + OUTAGE_SECONDS
         end(broker)
         wait_for("the waiting", made.is_waiting, command)

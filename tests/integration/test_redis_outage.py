@@ -44,8 +44,9 @@ def test_redis_gone_for_ten_seconds_under_load(
     expected = run_on_files(made, records)
     wait_for("offsets to be kept", lambda: made.committed() is not None)
     command = made.start("run")
-    with Load(made, records, LOAD_SECONDS) as load:
+    with Load(made, records, LOAD_SECONDS, begin=200) as load:
         wait_for("events", lambda: made.events(command) > 100, command)
+        load.go()
         server.kill()
         gone_until = time.monotonic() + OUTAGE_SECONDS
         wait_for("the waiting", made.is_waiting, command)
