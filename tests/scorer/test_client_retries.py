@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import pickle
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import grpc
@@ -107,13 +106,14 @@ def test_tries_have_a_bound(ask: Ask) -> None:
 def test_the_deadline_is_for_all_tries_together(ask: Ask) -> None:
     """Each try may take what is left of the deadline, never more."""
     script = Script([Status.UNAVAILABLE] * 2)
-    pauses = Retries(first_pause_seconds=0.1)
+    pauses = Retries(first_pause_seconds=1.0)
     with scripted(script) as address:
-        ask(address, 2.0, pauses)
-    # gRPC rounds what it sends up, by less than a pause takes.
+        ask(address, 20.0, pauses)
+    # To connect takes time, too, and gRPC rounds what it sends up: by less than the pauses take.
     left = [came.left_seconds or 99.0 for came in script.came]
-    assert left[0] < 2.02
-    assert all(later < sooner - 0.03 for sooner, later in pairwise(left))
+    assert len(left) == 3
+    assert max(left) < 20.1
+    assert left[2] < 19.5
 
 
 @both
