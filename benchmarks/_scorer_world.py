@@ -18,7 +18,7 @@ from contracts.manifest import Manifest, sha256_hex
 from contracts.model_repository import ModelRepository
 from contracts.online_store import RedisConfig, SqliteConfig
 from contracts.plan import Aggregate, View
-from dataflows.learning.export import to_onnx
+from dataflows.river_onnx import to_onnx
 from dataflows.stores.redis_writer import RedisOnlineWriter
 from dataflows.stores.sqlite_writer import SqliteOnlineWriter
 from scorer.client import score_request

@@ -23,7 +23,7 @@ from river import compose, linear_model, preprocessing
 from benchmarks._environment import describe, load_average, write
 from contracts.feature_schema import FeatureSchema, VectorField
 from contracts.manifest import Manifest, sha256_hex
-from dataflows.learning.export import to_onnx
+from dataflows.river_onnx import to_onnx
 from scorer.model import LoadedModel
 from scorer.onnx_runtime import CPU, Runtime, open_runtime
 

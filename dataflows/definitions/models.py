@@ -22,8 +22,8 @@ from dataflows.definitions.on_demand import (
     stored_field,
 )
 from dataflows.definitions.topics import LONGEST, columns_of
-from dataflows.learning.export import UnsupportedEstimatorError, check_exportable
 from dataflows.learning.label_expression import LabelExpressionError, compile_label
+from dataflows.river_onnx import UnsupportedEstimatorError, check_exportable
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _MICROSECOND = timedelta(microseconds=1)

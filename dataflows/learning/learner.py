@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from dataflows.learning.compiled_online import online
-from dataflows.learning.export import check_exportable
 from dataflows.learning.gathering import Gathering
 from dataflows.learning.online import Floats, Slots
 from dataflows.learning.order import check_rows
@@ -29,6 +28,7 @@ from dataflows.learning.records import (
 )
 from dataflows.learning.scoreboard import Scoreboard
 from dataflows.learning.vectors import Vectors
+from dataflows.river_onnx import check_exportable
 
 PARITY_ROWS_MAX = 64
 _STATE_FORMAT = 2

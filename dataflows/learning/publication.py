@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dataflows.learning.export import to_onnx
 from dataflows.learning.parity import PARITY_TOLERANCE, parity
 from dataflows.learning.records import LearnerSpec, NewVersion, RefusedVersion
+from dataflows.river_onnx import to_onnx
 
 
 @dataclass(frozen=True)

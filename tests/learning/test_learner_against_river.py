@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from river import evaluate, metrics, stream
 
 from dataflows.learning.auc import exact_auc
-from dataflows.learning.export import to_onnx
 from dataflows.learning.learner import Learner
+from dataflows.river_onnx import to_onnx
 from tests.learning.rows import (
     ACCURACY,
     END_US,

@@ -9,13 +9,13 @@ import pytest
 from river import tree
 
 from contracts.feature_schema import FeatureSchema, VectorField
-from dataflows.learning.export import UnsupportedEstimatorError
 from dataflows.learning.learner import Learner, LearnerStateError
 from dataflows.learning.records import (
     Labels,
     LearnerSpec,
     Predictions,
 )
+from dataflows.river_onnx import UnsupportedEstimatorError
 from tests.learning.rows import (
     END_US,
     MAKERS,

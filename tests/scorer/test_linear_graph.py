@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from onnx import NodeProto, TensorProto
 from river import compose, linear_model, preprocessing
 
-from dataflows.learning.export import to_onnx
+from dataflows.river_onnx import to_onnx
 from scorer.explain import Link
 from scorer.linear_graph import linear_form
 from scorer.model import INPUT, OUTPUT

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from river import compose, linear_model, neighbors, optim, preprocessing, tree
 
-from dataflows.learning.export import UnsupportedEstimatorError, check_exportable, to_onnx
 from dataflows.learning.parity import parity, score_onnx
+from dataflows.river_onnx import UnsupportedEstimatorError, check_exportable, to_onnx
 
 Standard = preprocessing.StandardScaler
 MinMax = preprocessing.MinMaxScaler
