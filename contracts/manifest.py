@@ -11,13 +11,16 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_args
 
 from contracts.feature_schema import FeatureSchema, FieldKind, ValueType, VectorField
+from contracts.model_spec import Task
 from contracts.on_demand import SchemaError, check_on_demand
 
 MODEL_NAME = re.compile(r"[a-z0-9_]{1,100}")
-VERSION = re.compile(r"[1-9][0-9]{0,17}")
+# "12" is learned by the dataflow, "b3" was trained from a batch of examples.
+VERSION = re.compile(r"b?[1-9][0-9]{0,17}")
 
 # Where and by whom a version was made; they say nothing about what it is.
-_PROVENANCE = ("git_commit", "created_by", "offsets")
+_PROVENANCE = ("git_commit", "created_by", "offsets", "intended_use", "lineage")
+_LATER = ("task", "classes", "assign_by", "segments", "spine_key", "intended_use", "lineage")
 
 
 class ManifestError(ValueError):
@@ -30,7 +33,7 @@ class Manifest:
 
     Attributes:
         model: lower case letters, digits and underscores.
-        version: a positive integer as text: ``"1"``, ``"2"``, ...
+        version: ``"1"``, ``"2"``, ... of the dataflow, ``"b1"``, ``"b2"``, ... of batch training.
         schema: the vector; column ``i`` of the ONNX input is ``schema.fields[i]``.
         fingerprint: ``schema.fingerprint`` when the version was made.
         learner: the estimator, as text for people.
@@ -44,6 +47,15 @@ class Manifest:
         sha256: of the bytes of ``model.onnx``, hex.
         created_by: the process or person that published it.
         offsets: ``topic/partition`` -> offset up to which the log was read; may be empty.
+        task: what the score is: P(True), the largest of the classes' probabilities, a number, or
+            how unusual a row is.
+        classes: of a multi-class model: the output ``probabilities`` has theirs, in this order.
+        assign_by: the input whose value decides between champion and challenger; empty: the row's
+            key.
+        segments: inputs by which metrics are split.
+        spine_key: column of the spine by which a label finds its prediction.
+        intended_use: for people.
+        lineage: further facts of how it was made, for people and checks: name -> text.
     """
 
     model: str
@@ -61,6 +73,13 @@ class Manifest:
     sha256: str
     created_by: str
     offsets: Mapping[str, int] = field(default_factory=dict)
+    task: Task = "binary"
+    classes: tuple[str, ...] = ()
+    assign_by: str = ""
+    segments: tuple[str, ...] = ()
+    spine_key: str = ""
+    intended_use: str = ""
+    lineage: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Canonical JSON text; ``from_json`` is its inverse.
@@ -69,7 +88,7 @@ class Manifest:
             ManifestError: a field is not what ``from_json`` would accept.
         """
         data = {each.name: getattr(self, each.name) for each in fields(self)}
-        for name in ("metrics", "parity", "offsets"):
+        for name in ("metrics", "parity", "offsets", "lineage"):
             data[name] = dict(data[name])
         data["schema"] = self.schema.to_json()
         # Tuples become lists, as a reader will see them.
@@ -94,19 +113,34 @@ class Manifest:
         if not isinstance(data, dict):
             raise ManifestError("manifest must be a JSON object")
         known = {each.name for each in fields(cls)}
-        for name in sorted(known - data.keys()):
+        # Versions that were published before these fields came stay readable.
+        required = {each.name for each in fields(cls) if each.name not in _LATER}
+        for name in sorted(required - data.keys()):
             raise ManifestError(f"manifest lacks {name!r}")
         for name in sorted(data.keys() - known):
             raise ManifestError(f"manifest has an unknown field {name!r}")
         for name, check in _CHECKS.items():
-            if not check(data[name]):
+            if name in data and not check(data[name]):
                 raise ManifestError(f"manifest field {name!r} is malformed: {data[name]!r:.200}")
+        for name in ("classes", "segments"):
+            data[name] = tuple(data.get(name, ()))
         return cls(**{**data, "schema": _schema(data["schema"])})
 
     def same_version_as(self, other: Manifest) -> bool:
         """Whether both describe the same version; who made it, and where, does not count."""
         mine, theirs = asdict(self), asdict(other)
         return all(mine[name] == theirs[name] for name in mine if name not in _PROVENANCE)
+
+
+def learned_number(version: str) -> int | None:
+    """The number of a version that the dataflow learned; None for one of batch training."""
+    return None if version.startswith("b") else int(version)
+
+
+def version_order(version: str) -> tuple[int, int]:
+    """Sorts versions: those of batch training first, then those learned, by number."""
+    number = learned_number(version)
+    return (0, int(version[1:])) if number is None else (1, number)
 
 
 def sha256_hex(data: bytes) -> str:
@@ -158,6 +192,10 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
@@ -198,4 +236,11 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "sha256": _is_hash,
     "created_by": _is_text,
     "offsets": lambda v: isinstance(v, dict) and all(map(_is_count, v.values())),
+    "task": lambda v: v in get_args(Task),
+    "classes": lambda v: _is_texts(v) and len(set(v)) == len(v),
+    "assign_by": _is_text,
+    "segments": lambda v: _is_texts(v),
+    "spine_key": _is_text,
+    "intended_use": _is_text,
+    "lineage": lambda v: isinstance(v, dict) and all(map(_is_text, v.values())),
 }

@@ -21,13 +21,21 @@ class Channels:
         champion: answers requests that name no version; None before the first.
         challenger: gets a share of the requests, if any.
         shadow: scores beside the champion without answering, if any.
-        weights: channel -> share of the requests, 0 to 1; empty sends all to the champion.
+        weights: channel -> share of the requests, 0 to 1; empty sends all to the champion. Only
+            the challenger's counts: the rest is the champion's.
+        salt: changes who is assigned to the challenger; see ``assignment``.
     """
 
     champion: str | None = None
     challenger: str | None = None
     shadow: str | None = None
     weights: Mapping[str, float] = field(default_factory=dict)
+    salt: str = ""
+
+    @property
+    def challenger_share(self) -> float:
+        """Share of the requests that the challenger answers; 0 without one."""
+        return float(self.weights.get("challenger", 0.0)) if self.challenger else 0.0
 
     def version(self, channel: Channel) -> str | None:
         """The version in that channel."""
@@ -52,6 +60,8 @@ class Channels:
         for name, weight in dict(channels.weights).items():
             if name not in get_args(Channel) or not math.isfinite(weight) or not 0 <= weight <= 1:
                 raise ValueError(f"weight {name!r} is {weight!r}: use a channel and 0 to 1")
+        if not isinstance(channels.salt, str):
+            raise ValueError(f"salt is {channels.salt!r}, not a text")
         return channels
 
 
@@ -61,12 +71,14 @@ class AuditEntry:
 
     Attributes:
         at_us: when, microseconds since 1970 UTC, as the caller's clock said.
-        action: ``set``, ``promote`` or ``rollback``.
+        action: ``set``, ``promote``, ``rollback`` or ``weigh``.
         channel: the channel that changed.
         version: what it points at from now on; None if it was emptied.
         previous: what it pointed at before.
         reason: why, for people.
         actor: who, a person or a process.
+        share: of the requests that the challenger gets from now on; None if it did not change.
+        figures: what the decision was made on: name -> value.
     """
 
     at_us: int
@@ -76,6 +88,8 @@ class AuditEntry:
     previous: str | None
     reason: str
     actor: str
+    share: float | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 def parse_audit(data: bytes) -> list[AuditEntry]:

@@ -28,7 +28,15 @@ from contracts.durable_files import (
     sync_folder,
     write_synced,
 )
-from contracts.manifest import MODEL_NAME, VERSION, Manifest, ManifestError, sha256_hex
+from contracts.manifest import (
+    MODEL_NAME,
+    VERSION,
+    Manifest,
+    ManifestError,
+    learned_number,
+    sha256_hex,
+    version_order,
+)
 from contracts.model_channels import (
     AuditEntry,
     Channel,
@@ -93,7 +101,7 @@ class ModelRepository:
         """
         folder = self._folder(model)
         names = [e.name for e in folder.iterdir() if VERSION.fullmatch(e.name) and e.is_dir()]
-        return sorted(names, key=int)
+        return sorted(names, key=version_order)
 
     def publish(self, manifest: Manifest, onnx: bytes) -> bool:
         """Add a version; True if it is new, False if the very same version was already there.
@@ -234,7 +242,7 @@ class ModelRepository:
         if not (self.root / model).is_dir():
             return
         with exclusive(self._folder(model) / ".lock"):
-            later = [v for v in self.versions(model) if int(v) > version]
+            later = [v for v in self.versions(model) if (learned_number(v) or 0) > version]
             gone = [v for v in later if self._maker(model, v) == actor]
             kept = [v for v in self.versions(model) if v not in gone]
             if self.channels(model).champion in gone:

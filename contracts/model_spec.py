@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
+
+Task = Literal["binary", "multiclass", "regression", "anomaly"]
 
 
 @dataclass(frozen=True)
@@ -17,12 +19,39 @@ class Label:
         key: column of that source that equals the model's ``spine_key``.
         value: a column, or an expression over columns such as ``"arr_delay > 15"``.
         timeout: a prediction that has no label after this long (event time) is given up.
+        on_timeout: the label of a prediction that is given up, such as False where silence means
+            that nothing happened; None learns nothing from it.
     """
 
     source: Any
     key: str
     value: str
     timeout: timedelta
+    on_timeout: bool | float | str | None = None
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """How a new version becomes the champion by itself, or is rolled back.
+
+    A challenger gets the shares of the requests one after the other. At each step it must have been
+    scored against so many labels without being found worse; after the last step it is promoted. The
+    test is sequential: it may be looked at as often as one likes.
+
+    Attributes:
+        shares: of the requests, 0 to 1, growing.
+        labels_per_step: labelled scores of the challenger before a step is over.
+        margin: how much larger the challenger's mean loss may be: log loss for classes, squared
+            error in units of the champion's for numbers.
+        false_alarm: probability that an equally good challenger is ever rolled back.
+        rest: after a challenger was rolled back no new one is tried for so long (event time).
+    """
+
+    shares: Sequence[float] = (0.05, 0.2, 0.5)
+    labels_per_step: int = 300
+    margin: float = 0.0
+    false_alarm: float = 0.01
+    rest: timedelta = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -33,20 +62,32 @@ class Model:
         name: lower case letters, digits and underscores; folder name in the model repository.
         spine: Feast ``KafkaSource``; every record is a moment at which a prediction is wanted.
         spine_key: column of the spine that identifies the prediction.
-        label: the delayed label.
+        label: the delayed label; None for an anomaly detector, which learns without one.
         learner: makes a new, untrained River estimator.
         features: name of the Feast ``FeatureService`` whose features are joined; None for none.
         request: columns of the spine that are part of the vector, before the features.
-        defaults: vector field name -> value that stands in for a missing one (0.0 otherwise).
+        defaults: vector field name -> value that stands in for a missing one (0.0 otherwise; a text
+            for a field that is one).
         publish_every: a new ONNX version at each multiple of this in event time.
+        task: what the label is; None takes it from the learner and the label.
+        segments: inputs (entity keys or request fields) by whose values metrics are also reported.
+        assign_by: the input by whose value a request is assigned to champion or challenger; empty
+            takes the first entity key, or the row's key where there is none.
+        rollout: None makes each new version the champion at once.
+        intended_use: for the model card.
     """
 
     name: str
     spine: Any
     spine_key: str
-    label: Label
+    label: Label | None
     learner: Callable[[], Any]
     features: str | None = None
     request: Sequence[str] = ()
-    defaults: Mapping[str, float] = field(default_factory=dict)
+    defaults: Mapping[str, float | str] = field(default_factory=dict)
     publish_every: timedelta = timedelta(days=1)
+    task: Task | None = None
+    segments: Sequence[str] = ()
+    assign_by: str = ""
+    rollout: Rollout | None = None
+    intended_use: str = ""

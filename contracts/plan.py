@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from contracts.feature_schema import FeatureSchema, ValueType
+from contracts.model_spec import Task
 
 ColumnType = Literal["string", "int64", "float64", "bool", "timestamp"]
 RecordFormat = Literal["json", "avro", "protobuf"]
@@ -119,7 +120,16 @@ class View:
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """A model, resolved: ``views`` are those that its schema reads, in order of first use."""
+    """A model, resolved.
+
+    Attributes:
+        label_topic: empty for an anomaly detector without labels; then all of the label is.
+        views: those that the schema reads, in order of first use.
+        on_timeout: the label of a prediction that is given up, as text; None learns nothing.
+        segments: columns of the spine that are inputs too, by which metrics are split.
+        assign_by: the input that decides between champion and challenger; empty: the row's key.
+        rollout: None makes each new version the champion at once.
+    """
 
     name: str
     spine_topic: str
@@ -131,6 +141,23 @@ class ModelPlan:
     publish_every_us: int
     views: tuple[str, ...]
     schema: FeatureSchema
+    task: Task = "binary"
+    on_timeout: str | None = None
+    segments: tuple[str, ...] = ()
+    assign_by: str = ""
+    rollout: RolloutPlan | None = None
+    intended_use: str = ""
+
+
+@dataclass(frozen=True)
+class RolloutPlan:
+    """As ``model_spec.Rollout``, with time in microseconds."""
+
+    shares: tuple[float, ...]
+    labels_per_step: int
+    margin: float
+    false_alarm: float
+    rest_us: int
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,12 @@ class ScoredRow(msgspec.Struct, frozen=True, gc=False):
             UTC); None if none was.
         newest_feature_us: of the newest.
         score: what the caller got.
+        key: of the prediction, as the caller gave it: a label with this key says what came true.
+            Empty if the caller gave none; then a request of one row goes by its ``request_id``.
+        channel: the one that the row is assigned to, ``champion`` or ``challenger``, whichever
+            version scored it; empty if the caller asked for a version or a channel.
+        label: of a multi-class model, the class whose probability ``score`` is.
+        probabilities: of a multi-class model, in the order of ``PredictionRecord.classes``.
     """
 
     inputs: dict[str, float | int | str | bool | None]
@@ -25,13 +31,18 @@ class ScoredRow(msgspec.Struct, frozen=True, gc=False):
     oldest_feature_us: int | None
     newest_feature_us: int | None
     score: float
+    key: str = ""
+    channel: str = ""
+    label: str = ""
+    probabilities: list[float] = []
 
 
 class PredictionRecord(msgspec.Struct, frozen=True, gc=False):
     """One scored request.
 
-    One that is too large for a record stands in several, its rows in order. After a failure a
-    record may stand in the log twice, the same byte for byte.
+    One that is too large for a record, or whose rows were scored by several versions, stands in
+    several, the rows of each in order. After a failure a record may stand in the log twice, the
+    same byte for byte.
 
     Attributes:
         request_id: the caller's, or one made by the scorer, which the caller does not learn.
@@ -43,6 +54,11 @@ class PredictionRecord(msgspec.Struct, frozen=True, gc=False):
         at_us: event time as of which it was scored, microseconds since 1970 UTC.
         latency_ms: from the request's arrival to its answer.
         rows: what was scored.
+        channel: whose version it is, ``champion``, ``challenger`` or ``shadow``; empty if the
+            caller asked for a version by its number.
+        answered: False for what only the log saw: a shadow's scores, and a challenger's of rows
+            that the champion answered.
+        classes: of a multi-class model.
     """
 
     request_id: str
@@ -54,3 +70,6 @@ class PredictionRecord(msgspec.Struct, frozen=True, gc=False):
     at_us: int
     latency_ms: float
     rows: list[ScoredRow]
+    channel: str = ""
+    answered: bool = True
+    classes: list[str] = []

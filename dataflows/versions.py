@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from contracts.manifest import Manifest, sha256_hex
+from contracts.manifest import Manifest, learned_number, sha256_hex
 from contracts.model_repository import ModelRepository
 from contracts.plan import ModelPlan
 from dataflows.learning.records import NewVersion
@@ -53,15 +53,19 @@ class VersionPublisher:
         champion = self._repository.channels(model).champion
         if champion is None:
             return True
-        if int(champion) >= version:
+        if self._models[model].rollout is not None:
+            return False
+        number = learned_number(champion)
+        if number is not None and number >= version:
             return False
         changes = [e for e in self._repository.audit(model) if e.channel == "champion"]
         if not changes or changes[-1].actor == ACTOR:
             return True
-        return is_new and int(champion) == version - 1
+        return is_new and number == version - 1
 
     def _manifest(self, model: str, new: NewVersion, offsets: Mapping[str, int]) -> Manifest:
-        schema = self._models[model].schema
+        plan = self._models[model]
+        schema = plan.schema
         return Manifest(
             model=model,
             version=str(new.version),
@@ -78,4 +82,10 @@ class VersionPublisher:
             sha256=sha256_hex(new.onnx),
             created_by=ACTOR,
             offsets=dict(offsets),
+            task=plan.task,
+            classes=new.classes,
+            assign_by=plan.assign_by,
+            segments=plan.segments,
+            spine_key=plan.spine_key,
+            intended_use=plan.intended_use,
         )

@@ -125,6 +125,7 @@ class NewVersion:
         metrics: see ``Scoreboard.report``.
         parity: against River on rows that it has not learned from.
         onnx: the model.
+        classes: of a multi-class model, in the order of its probabilities.
     """
 
     version: int
@@ -135,6 +136,7 @@ class NewVersion:
     metrics: dict[str, float | None]
     parity: Parity
     onnx: bytes
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

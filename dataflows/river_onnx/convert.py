@@ -68,7 +68,7 @@ def to_onnx(
     for step in transformers:
         columns = cast(Columns, append(step, graph, columns))
     outputs: dict[str, Sequence[int | str]] = {SCORE: ["N"]}
-    facts = {"role": role}
+    facts: dict[str, str] = {"role": role}
     if role != "classifier":
         graph.name(cast(str, append(last, graph, columns)), SCORE)
     elif classes is None:
