@@ -20,6 +20,7 @@ from contracts.settings import PREFIX
 from tests.order import LONGEST
 
 ROOT = Path(__file__).resolve().parent.parent
+RELATIVE = ROOT / "dataflows" / "river_onnx"  # the one package that imports its own by a dot
 MODULE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
 
@@ -81,6 +82,8 @@ def _imports(path: Path) -> Iterator[tuple[int, str]]:
             for alias in node.names:
                 yield node.lineno, alias.name.partition(".")[0]
         elif isinstance(node, ast.ImportFrom):
+            if node.level == 1 and RELATIVE in path.parents:
+                continue  # within the package: it may be lifted out under another name
             assert node.level == 0, f"relative import in {_place(path, node.lineno)}"
             yield node.lineno, (node.module or "").partition(".")[0]
 

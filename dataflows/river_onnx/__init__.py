@@ -7,9 +7,9 @@ an estimator, ``check_exportable`` says beforehand whether it can; to teach it a
 
 from __future__ import annotations
 
-from dataflows.river_onnx import linear, scaling
-from dataflows.river_onnx.convert import check_exportable, to_onnx
-from dataflows.river_onnx.registry import (
+from . import linear, scaling
+from .convert import check_exportable, to_onnx
+from .registry import (
     ByClass,
     Columns,
     Converter,

@@ -9,8 +9,8 @@ from typing import Any, cast
 import numpy as np
 from river import compose
 
-from dataflows.river_onnx.graph import Graph
-from dataflows.river_onnx.registry import (
+from .graph import Graph
+from .registry import (
     ByClass,
     Columns,
     Converter,

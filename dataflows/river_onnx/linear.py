@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from river import linear_model, optim
 
-from dataflows.river_onnx.graph import Graph
-from dataflows.river_onnx.registry import ByClass, Columns, Converter, Wanted, register
+from .graph import Graph
+from .registry import ByClass, Columns, Converter, Wanted, register
 
 
 def teach() -> None:

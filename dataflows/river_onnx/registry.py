@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dataflows.river_onnx.graph import Graph
+from .graph import Graph
 
 Role = Literal["transformer", "classifier", "regressor", "anomaly"]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from river import preprocessing
 
-from dataflows.river_onnx.graph import Graph
-from dataflows.river_onnx.registry import Columns, Converter, Wanted, register
+from .graph import Graph
+from .registry import Columns, Converter, Wanted, register
 
 
 def teach() -> None:
