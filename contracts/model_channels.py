@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from contracts.manifest import VERSION
@@ -45,6 +45,34 @@ class Channels:
             "shadow": self.shadow,
         }[channel]
 
+    def pointing(self, channel: Channel, version: str | None) -> Channels:
+        """With another version in a channel; a new challenger begins without a share."""
+        if channel == "champion":
+            return replace(self, champion=version)
+        if channel == "shadow":
+            return replace(self, shadow=version)
+        if version == self.challenger:
+            return self
+        return replace(self, challenger=version, weights={})
+
+    def promoting(self, version: str) -> Channels:
+        """With another champion, who is challenger no longer if he was."""
+        promoted = replace(self, champion=version)
+        return promoted.pointing("challenger", None) if self.challenger == version else promoted
+
+    def sharing(self, share: float, salt: str | None = None) -> Channels:
+        """With another share for the challenger; None keeps the salt.
+
+        Raises:
+            ValueError: there is no challenger, or the share is not between 0 and 1.
+        """
+        if self.challenger is None and share:
+            raise ValueError("there is no challenger to give a share to; set one first")
+        if not 0 <= share <= 1:
+            raise ValueError(f"share is {share!r}: use a number from 0 to 1")
+        weights = {"challenger": float(share)} if share else {}
+        return replace(self, weights=weights, salt=self.salt if salt is None else salt)
+
     @classmethod
     def from_json(cls, data: Any) -> Channels:
         """Rebuild from the object in ``channels.json``.
@@ -71,7 +99,8 @@ class AuditEntry:
 
     Attributes:
         at_us: when, microseconds since 1970 UTC, as the caller's clock said.
-        action: ``set``, ``promote``, ``rollback`` or ``weigh``.
+        action: ``set``, ``promote``, ``rollback`` or ``weigh``; ``stop`` where a rollout was given
+            up and no channel changed.
         channel: the channel that changed.
         version: what it points at from now on; None if it was emptied.
         previous: what it pointed at before.
@@ -98,9 +127,71 @@ def parse_audit(data: bytes) -> list[AuditEntry]:
     for line in data.splitlines():
         try:
             entries.append(AuditEntry(**json.loads(line)))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             continue
     return entries
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One change of the channels, with all that it says in the audit file.
+
+    Attributes:
+        action: as ``AuditEntry.action``.
+        expected: what the channels must be for it to be made; a shadow does not count.
+        new: what they are from then on; the shadow stays as it is.
+        reason: why, for people.
+        actor: who.
+        at_us: when; it tells a decision from the same one at another time.
+        figures: what it is made on.
+    """
+
+    action: str
+    expected: Channels
+    new: Channels
+    reason: str
+    actor: str
+    at_us: int
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def entry(self) -> AuditEntry:
+        """The line of the audit file."""
+        return entry_of(
+            self.action, self.expected, self.new, self.reason, self.actor, self.at_us, self.figures
+        )
+
+
+def is_same_rollout(one: Channels, other: Channels) -> bool:
+    """Whether all but the shadow is the same: who answers, and whom."""
+    return replace(one, shadow=None) == replace(other, shadow=None)
+
+
+def entry_of(
+    action: str,
+    old: Channels,
+    new: Channels,
+    reason: str,
+    actor: str,
+    at_us: int,
+    figures: Mapping[str, float] | None = None,
+) -> AuditEntry:
+    """The entry of a change: of the first channel that points elsewhere, else of the shares."""
+    names: tuple[Channel, ...] = get_args(Channel)
+    changed = [name for name in names if old.version(name) != new.version(name)]
+    channel: Channel = changed[0] if changed else "challenger"
+    before, after = old.challenger_share, new.challenger_share
+    return AuditEntry(
+        at_us,
+        action,
+        channel,
+        new.version(channel),
+        old.version(channel),
+        reason,
+        actor,
+        None if before == after else after,
+        dict(figures or {}),
+    )
 
 
 def previous_champion(entries: Sequence[AuditEntry], present: str | None) -> str | None:

@@ -3,14 +3,6 @@
 ``<root>/<model>/<version>/{model.onnx,manifest.json}`` never change once they are there;
 ``<root>/<model>/channels.json`` is replaced in one step; ``<root>/<model>/audit.ndjson`` gets one
 line for each change of a channel, written before the change.
-
-ModelRepositoryError
-├── ModelNotFoundError         no folder of that name, or not a name at all
-├── VersionNotFoundError       the model has no such version
-├── VersionConflictError       the version exists with other contents
-├── CorruptVersionError        a version's files are missing, broken or do not fit together
-├── CorruptChannelsError       channels.json cannot be read
-└── NoPreviousChampionError    there is nothing to roll back to
 """
 
 from __future__ import annotations
@@ -21,13 +13,7 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from contracts.durable_files import (
-    append_line,
-    exclusive,
-    replace_file,
-    sync_folder,
-    write_synced,
-)
+from contracts.durable_files import exclusive, replace_file, sync_folder, write_synced
 from contracts.manifest import (
     MODEL_NAME,
     VERSION,
@@ -37,46 +23,34 @@ from contracts.manifest import (
     sha256_hex,
     version_order,
 )
-from contracts.model_channels import (
-    AuditEntry,
-    Channel,
-    Channels,
-    parse_audit,
-    previous_champion,
+from contracts.model_decisions import ModelDecisions
+from contracts.model_errors import (
+    CorruptChannelsError,
+    CorruptVersionError,
+    ModelNotFoundError,
+    ModelRepositoryError,
+    NoPreviousChampionError,
+    ShareError,
+    VersionConflictError,
+    VersionNotFoundError,
 )
+
+__all__ = [
+    "CorruptChannelsError",
+    "CorruptVersionError",
+    "ModelNotFoundError",
+    "ModelRepository",
+    "ModelRepositoryError",
+    "NoPreviousChampionError",
+    "ShareError",
+    "VersionConflictError",
+    "VersionNotFoundError",
+]
 
 _TEMPORARY = ".tmp-"
 
 
-class ModelRepositoryError(Exception):
-    """Base of all that the repository refuses; the text names the file or version."""
-
-
-class ModelNotFoundError(ModelRepositoryError):
-    """There is no model of that name."""
-
-
-class VersionNotFoundError(ModelRepositoryError):
-    """The model has no version of that number."""
-
-
-class VersionConflictError(ModelRepositoryError):
-    """A version with that number exists and is not the same."""
-
-
-class CorruptVersionError(ModelRepositoryError):
-    """A version's files are missing, broken or do not fit together."""
-
-
-class CorruptChannelsError(ModelRepositoryError):
-    """``channels.json`` cannot be read."""
-
-
-class NoPreviousChampionError(ModelRepositoryError):
-    """No champion came before the present one."""
-
-
-class ModelRepository:
+class ModelRepository(ModelDecisions):
     """All models below one root folder. Safe for several processes of one machine at once."""
 
     def __init__(self, root: Path) -> None:
@@ -171,65 +145,6 @@ class ModelRepository:
             raise VersionNotFoundError(f"model {model!r} has no version {version!r}") from error
         return status.st_ino, status.st_mtime_ns
 
-    def channels(self, model: str) -> Channels:
-        """The model's channels; all None before the first ``set_channel``.
-
-        Raises:
-            ModelNotFoundError: no such model.
-            CorruptChannelsError: ``channels.json`` cannot be read.
-        """
-        file = self._folder(model) / "channels.json"
-        try:
-            return Channels.from_json(json.loads(file.read_bytes()))
-        except FileNotFoundError:
-            return Channels()
-        except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
-            raise CorruptChannelsError(f"{file}: {error}; set the champion again") from error
-
-    def set_channel(
-        self,
-        model: str,
-        channel: Channel,
-        version: str | None,
-        reason: str,
-        actor: str,
-        at_us: int,
-    ) -> None:
-        """Point a channel at a version (None empties it); no change leaves no audit line.
-
-        Raises:
-            ModelNotFoundError, VersionNotFoundError: there is no such version.
-        """
-        folder = self._folder(model)
-        with exclusive(folder / ".lock"):
-            self._change(model, channel, version, "set", reason, actor, at_us)
-
-    def promote(self, model: str, version: str, reason: str, actor: str, at_us: int) -> None:
-        """Make a version the champion; raises as ``set_channel``."""
-        folder = self._folder(model)
-        with exclusive(folder / ".lock"):
-            self._change(model, "champion", version, "promote", reason, actor, at_us)
-
-    def rollback(self, model: str, reason: str, actor: str, at_us: int) -> str:
-        """Make the champion before the present one champion again, and return its version.
-
-        Rolling back again goes further back, never forth to the version just left.
-
-        Raises:
-            ModelNotFoundError: no such model.
-            NoPreviousChampionError: there is none.
-        """
-        folder = self._folder(model)
-        with exclusive(folder / ".lock"):
-            present = self.channels(model).champion
-            version = previous_champion(self.audit(model), present)
-            if version is None:
-                raise NoPreviousChampionError(
-                    f"model {model!r}: no champion before {present}; use promote with a version"
-                )
-            self._change(model, "champion", version, "rollback", reason, actor, at_us)
-            return version
-
     def withdraw_after(self, model: str, version: int, reason: str, actor: str, at_us: int) -> None:
         """Take back the versions above ``version`` that ``actor`` made; others stay.
 
@@ -245,9 +160,14 @@ class ModelRepository:
             later = [v for v in self.versions(model) if (learned_number(v) or 0) > version]
             gone = [v for v in later if self._maker(model, v) == actor]
             kept = [v for v in self.versions(model) if v not in gone]
-            if self.channels(model).champion in gone:
-                newest = kept[-1] if kept else None
-                self._change(model, "champion", newest, "set", reason, actor, at_us)
+            new = old = self._old(model)
+            if old.champion in gone:
+                new = new.pointing("champion", kept[-1] if kept else None)
+            if old.challenger in gone:
+                new = new.pointing("challenger", None)
+            if old.shadow in gone:
+                new = new.pointing("shadow", None)
+            self._change(model, new, "set", reason, actor, at_us)
             for each in gone:
                 shutil.rmtree(self._folder(model) / each)
 
@@ -271,7 +191,8 @@ class ModelRepository:
                 return
             if self.load(model, chosen)[0].sha256 == other.load(model, chosen)[0].sha256:
                 last = changes[-1]
-                self._change(model, "champion", chosen, "set", last.reason, last.actor, last.at_us)
+                new = self._old(model).pointing("champion", chosen)
+                self._change(model, new, "set", last.reason, last.actor, last.at_us)
 
     def _maker(self, model: str, version: str) -> str:
         file = self._folder(model) / version / "manifest.json"
@@ -279,42 +200,6 @@ class ModelRepository:
             return Manifest.from_json(file.read_bytes()).created_by
         except (ManifestError, OSError) as error:
             raise CorruptVersionError(f"{file}: {error}") from error
-
-    def audit(self, model: str) -> list[AuditEntry]:
-        """All changes of channels, oldest first; a line torn by a crash is left out.
-
-        Raises:
-            ModelNotFoundError: no such model.
-        """
-        file = self._folder(model) / "audit.ndjson"
-        return parse_audit(file.read_bytes()) if file.exists() else []
-
-    def _change(
-        self,
-        model: str,
-        channel: Channel,
-        version: str | None,
-        action: str,
-        reason: str,
-        actor: str,
-        at_us: int,
-    ) -> None:
-        if version is not None:
-            self._version_folder(model, version)
-        try:
-            old = self.channels(model)
-        except CorruptChannelsError:
-            # Setting a channel is the way out of a broken file.
-            old = Channels()
-        previous = old.version(channel)
-        if previous == version:
-            return
-        folder = self._folder(model)
-        entry = AuditEntry(at_us, action, channel, version, previous, reason, actor)
-        append_line(folder / "audit.ndjson", json.dumps(asdict(entry)).encode())
-        new = Channels(**{**asdict(old), channel: version})
-        text = json.dumps(asdict(new), sort_keys=True, indent=2) + "\n"
-        replace_file(folder / "channels.json", text.encode())
 
     def _refuse_other(self, manifest: Manifest) -> None:
         """Raise unless the version in the repository is the one of ``manifest``."""
@@ -324,15 +209,3 @@ class ModelRepository:
                 f"{self.root / manifest.model / manifest.version} exists with other contents; "
                 "versions never change: publish under the next number"
             )
-
-    def _folder(self, model: str) -> Path:
-        folder = self.root / model
-        if not MODEL_NAME.fullmatch(model) or not folder.is_dir():
-            raise ModelNotFoundError(f"no model {model!r} in {self.root}")
-        return folder
-
-    def _version_folder(self, model: str, version: str) -> Path:
-        folder = self._folder(model) / version
-        if not VERSION.fullmatch(version) or not folder.is_dir():
-            raise VersionNotFoundError(f"model {model!r} has no version {version!r}")
-        return folder
