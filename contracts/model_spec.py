@@ -55,6 +55,41 @@ class Rollout:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """When a model's features, scores and errors count as drifted.
+
+    The last ``window_rows`` predictions are compared with a reference, ten times in a window. Drift
+    begins when a value reaches its threshold and chance does not explain it; thresholds that are
+    None are not watched.
+
+    Attributes:
+        window_rows: predictions in a window, a multiple of 10.
+        reference_rows: predictions in the reference; of the errors, a fifth as many losses.
+        warmup_rows: predictions (or losses) before the reference, while the model is new.
+        psi: population stability index of a feature.
+        ks: largest difference of two distribution functions of a feature that is a number.
+        missing: by how much a feature's missing rate may differ.
+        score: as ``ks``, of the scores.
+        error: share by which the mean loss may grow.
+        false_alarm: probability of ever raising an alarm although nothing changes, over all
+            features and looks.
+        renew_after_rows: when drift of a feature has lasted for so many rows, what came to be is
+            its new reference; None keeps the reference for ever.
+    """
+
+    window_rows: int = 1_000
+    reference_rows: int = 10_000
+    warmup_rows: int = 5_000
+    psi: float | None = 0.2
+    ks: float | None = 0.1
+    missing: float | None = 0.05
+    score: float | None = 0.1
+    error: float | None = 0.1
+    false_alarm: float = 0.01
+    renew_after_rows: int | None = None
+
+
+@dataclass(frozen=True)
 class Model:
     """One model: when to predict, from what, against which label, and how to learn.
 
@@ -75,6 +110,7 @@ class Model:
             takes the first entity key, or the row's key where there is none.
         rollout: None makes each new version the champion at once.
         intended_use: for the model card.
+        drift: what counts as drift; None does not watch for it.
     """
 
     name: str
@@ -91,3 +127,4 @@ class Model:
     assign_by: str = ""
     rollout: Rollout | None = None
     intended_use: str = ""
+    drift: Drift | None = Drift()

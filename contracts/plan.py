@@ -129,6 +129,7 @@ class ModelPlan:
         segments: columns of the spine that are inputs too, by which metrics are split.
         assign_by: the input that decides between champion and challenger; empty: the row's key.
         rollout: None makes each new version the champion at once.
+        drift: None does not watch for it.
     """
 
     name: str
@@ -147,6 +148,7 @@ class ModelPlan:
     assign_by: str = ""
     rollout: RolloutPlan | None = None
     intended_use: str = ""
+    drift: DriftPlan | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,22 @@ class RolloutPlan:
     margin: float
     false_alarm: float
     rest_us: int
+
+
+@dataclass(frozen=True)
+class DriftPlan:
+    """As ``model_spec.Drift``."""
+
+    window_rows: int
+    reference_rows: int
+    warmup_rows: int
+    psi: float | None
+    ks: float | None
+    missing: float | None
+    score: float | None
+    error: float | None
+    false_alarm: float
+    renew_after_rows: int | None
 
 
 @dataclass(frozen=True)
