@@ -1,0 +1,1 @@
+"""What was really served, against what came true; and rollouts that follow from it."""

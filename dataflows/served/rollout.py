@@ -1,0 +1,238 @@
+"""What is to happen with a model's channels next; decides, and changes nothing itself.
+
+A version that nobody tried yet becomes challenger with the first share of the requests. It gets
+the next share when it has so many labelled scores more, is promoted after the last one, and is
+rolled back as soon as the test says that it is worse. If a person changes who answers, that rollout
+is over: what people do stands, until a version comes that was not there then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from contracts.manifest import learned_number, version_order
+from contracts.model_channels import AuditEntry, Channels, Decision, is_same_rollout
+from contracts.model_spec import Task
+from contracts.plan import RolloutPlan
+from dataflows.served.comparison import Comparison, JudgedRow
+
+ACTOR = "evaluator"
+_NEVER_US = -(2**62)
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What the model repository says just now.
+
+    Attributes:
+        channels: as they are.
+        versions: all that there are.
+        audit: all changes so far, oldest first.
+    """
+
+    channels: Channels
+    versions: Sequence[str]
+    audit: Sequence[AuditEntry]
+
+
+@dataclass(frozen=True)
+class _Underway:
+    """A rollout.
+
+    Attributes:
+        step: number of the share it has, from 0.
+        labels: how many labelled scores the challenger had when it got that share.
+        channels: as our last decision left them.
+        comparison: of the challenger with the champion.
+    """
+
+    step: int
+    labels: int
+    channels: Channels
+    comparison: Comparison
+
+
+class RolloutPolicy:
+    """The rollouts of one model, one after the other. Pure logic."""
+
+    def __init__(self, model: str, plan: RolloutPlan, task: Task) -> None:
+        self._model, self._plan, self._task = model, plan, task
+        self._underway: _Underway | None = None
+        self._rest_until_us = _NEVER_US
+        self._passed_over: frozenset[str] = frozenset()
+
+    @property
+    def step(self) -> int | None:
+        """Number of the share that the challenger has, from 0; None without a rollout."""
+        return None if self._underway is None else self._underway.step
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """The comparison under way."""
+        return None if self._underway is None else self._underway.comparison
+
+    def add(self, rows: list[JudgedRow]) -> None:
+        """Take in rows whose labels came, in the order in which they became known."""
+        if self._underway is not None:
+            self._underway.comparison.add(rows)
+
+    def look(self, now: Situation, clock_us: int, at_us: int) -> Decision | AuditEntry | None:
+        """What is to be done now, at most one thing at a time.
+
+        A Decision is to be made (``ModelRepository.decide``); if that says no, call ``give_way``.
+        An AuditEntry is only to be put down: a rollout is over, for somebody changed the channels.
+
+        Args:
+            now: the repository.
+            clock_us: event time up to which labels are known.
+            at_us: the caller's clock, for the audit file.
+        """
+        underway = self._underway
+        if underway is None:
+            return self._begin(now, clock_us, at_us)
+        if not is_same_rollout(now.channels, underway.channels):
+            return self.give_way(now, at_us)
+        if underway.comparison.is_worse:
+            return self._roll_back(underway, clock_us, at_us)
+        if underway.comparison.labels - underway.labels < self._plan.labels_per_step:
+            return None
+        return self._go_on(underway, at_us)
+
+    def give_way(self, now: Situation, at_us: int) -> AuditEntry:
+        """End the rollout, as somebody else changed the channels; what to put down of it."""
+        comparison = self.comparison
+        challenger = None if comparison is None else comparison.challenger
+        figures = {} if comparison is None else comparison.figures()
+        others = [entry for entry in now.audit if entry.actor != ACTOR]
+        who = others[-1].actor if others else "somebody"
+        self._underway = None
+        self._passed_over = frozenset(now.versions)
+        return AuditEntry(
+            at_us,
+            "stop",
+            "challenger",
+            now.channels.challenger,
+            challenger,
+            f"{who} changed the channels: the rollout of version {challenger} is over, the next "
+            "one waits for a new version",
+            ACTOR,
+            figures=figures,
+        )
+
+    def _begin(self, now: Situation, clock_us: int, at_us: int) -> Decision | None:
+        champion = now.channels.champion
+        # A challenger that is not ours is somebody's own affair.
+        if champion is None or now.channels.challenger is not None:
+            return None
+        if clock_us < self._rest_until_us:
+            return None
+        version = next_challenger(now, self._passed_over)
+        if version is None:
+            return None
+        share = self._plan.shares[0]
+        channels = now.channels.pointing("challenger", version)
+        # Another salt each time: not always the same ones get what is new.
+        channels = channels.sharing(share, f"{self._model}/{version}")
+        comparison = Comparison(self._plan, self._task, champion, version)
+        self._underway = _Underway(0, 0, channels, comparison)
+        reason = f"version {version} is new: step 1 of {len(self._plan.shares)}, share {share:g}"
+        return Decision("set", now.channels, channels, reason, ACTOR, at_us, {"step": 1.0})
+
+    def _roll_back(self, underway: _Underway, clock_us: int, at_us: int) -> Decision:
+        old, comparison, figures = underway.channels, underway.comparison, _figures(underway)
+        worse = figures.get("challenger_loss", 0.0) - figures.get("champion_loss", 0.0)
+        reason = (
+            f"version {comparison.challenger} is worse than {comparison.champion}: mean loss "
+            f"{worse:+.4f} after {comparison.labels} labelled scores, evidence "
+            f"{figures['evidence_highest']:.3g} to 1 where {figures['evidence_needed']:.3g} is "
+            "enough"
+        )
+        self._underway = None
+        self._rest_until_us = clock_us + self._plan.rest_us
+        new = old.pointing("challenger", None)
+        return Decision("rollback", old, new, reason, ACTOR, at_us, figures)
+
+    def _go_on(self, underway: _Underway, at_us: int) -> Decision:
+        comparison, shares = underway.comparison, self._plan.shares
+        old, step, figures = underway.channels, underway.step + 1, _figures(underway)
+        found = f"not worse than {comparison.champion} after {comparison.labels} labelled scores"
+        if step == len(shares):
+            self._underway = None
+            reason = f"version {comparison.challenger} is {found}"
+            new = old.promoting(comparison.challenger)
+            return Decision("promote", old, new, reason, ACTOR, at_us, figures)
+        new = old.sharing(shares[step])
+        self._underway = _Underway(step, comparison.labels, new, comparison)
+        reason = (
+            f"version {comparison.challenger} is {found}: step {step + 1} of {len(shares)}, share "
+            f"{shares[step]:g}"
+        )
+        return Decision("weigh", old, new, reason, ACTOR, at_us, figures)
+
+    def dump(self) -> dict[str, Any]:
+        """Everything, as plain data; ``load`` is its inverse."""
+        underway = self._underway
+        return {
+            "underway": None
+            if underway is None
+            else {
+                "step": underway.step,
+                "labels": underway.labels,
+                "channels": asdict(underway.channels),
+                "comparison": underway.comparison.dump(),
+            },
+            "rest_until_us": self._rest_until_us,
+            "passed_over": sorted(self._passed_over),
+        }
+
+    @classmethod
+    def load(cls, model: str, plan: RolloutPlan, task: Task, data: dict[str, Any]) -> RolloutPolicy:
+        """A policy as it was when ``dump`` was called; a plan with fewer steps ends at its last."""
+        policy = cls(model, plan, task)
+        if data["underway"] is not None:
+            saved = data["underway"]
+            policy._underway = _Underway(
+                min(saved["step"], len(plan.shares) - 1),
+                saved["labels"],
+                Channels.from_json(saved["channels"]),
+                Comparison.load(plan, task, saved["comparison"]),
+            )
+        policy._rest_until_us = data["rest_until_us"]
+        policy._passed_over = frozenset(data["passed_over"])
+        return policy
+
+
+def next_challenger(now: Situation, passed_over: Collection[str]) -> str | None:
+    """The version to try next; None if there is none.
+
+    One of batch training goes first: somebody asked for it. Each must be newer than the champions
+    of its kind, and none is tried twice, whoever tried it.
+    """
+    champions = {e.version for e in now.audit if e.channel == "champion"}
+    champions.add(now.channels.champion)
+    tried = {e.version for e in now.audit if e.channel == "challenger"}
+    tried |= {e.previous for e in now.audit if e.channel == "challenger"}
+    known = [version for version in champions if version is not None]
+    left = []
+    for version in now.versions:
+        same_kind = [v for v in known if (learned_number(v) is None) == _is_batch(version)]
+        newest = max((version_order(v) for v in same_kind), default=None)
+        if newest is not None and version_order(version) <= newest:
+            continue
+        if version not in tried and version not in passed_over:
+            left.append(version)
+    batch = [version for version in left if _is_batch(version)]
+    return max(batch or left, key=version_order, default=None)
+
+
+def _figures(underway: _Underway) -> dict[str, float]:
+    figures = underway.comparison.figures()
+    figures["step"] = underway.step + 1.0
+    figures["share_before"] = underway.channels.challenger_share
+    return figures
+
+
+def _is_batch(version: str) -> bool:
+    return learned_number(version) is None
