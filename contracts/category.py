@@ -18,3 +18,10 @@ def category_code(text: str) -> float:
     """The code: an integer of at least 2 ** 52, so that no other number is mistaken for one."""
     digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return float((1 << _BITS) | (int.from_bytes(digest, "big") >> (64 - _BITS)))
+
+
+def text_of(value: float | str) -> str:
+    """A value of a record as a class or segment is called: 3.0 and 3 are "3", True is "1"."""
+    if isinstance(value, str):
+        return value
+    return str(int(value)) if float(value).is_integer() else repr(float(value))

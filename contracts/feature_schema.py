@@ -23,7 +23,8 @@ class VectorField:
             field.
         kind: ``feature`` is read from the online store, ``request`` comes with the request,
             ``derived`` is what an on-demand view makes of the others.
-        dtype: type of the value at its origin; in the vector it is always a double.
+        dtype: type of the value at its origin; in the vector it is always a double, of a text its
+            ``category_code``.
         default: what stands in for a value that is missing (null, absent entity, older than ttl).
         view: feature view that holds the value, or on-demand view that makes it; empty for request
             fields.
@@ -72,7 +73,8 @@ class FeatureSchema:
     Attributes:
         project: Feast's.
         fields: the vector.
-        hidden: what on-demand views need besides, in no vector; request fields may be strings.
+        hidden: what on-demand views need besides, in no vector; request fields may be strings, of
+            which the views are given the text itself.
         on_demand: the views that make the derived fields, in order of first use.
     """
 
@@ -127,6 +129,14 @@ class FeatureSchema:
             hidden=_fields(data.get("hidden", ())),
             on_demand=tuple(views),
         )
+
+
+def is_in_vector(place: int, one: VectorField, schema: FeatureSchema) -> bool:
+    """Whether a place holds a double: a number, or a text of the vector as its code.
+
+    Hidden texts are only for on-demand views.
+    """
+    return one.dtype != "string" or place < len(schema.fields)
 
 
 def _fields(data: Iterable[dict[str, Any]]) -> tuple[VectorField, ...]:

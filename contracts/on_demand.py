@@ -72,7 +72,10 @@ class OnDemandViews:
             BrokenCodeError: the code of a view cannot be loaded.
         """
         self._views = tuple(_LoadedView(schema, view) for view in schema.on_demand)
-        self.text_inputs = tuple(one.name for one in schema.hidden if one.dtype == "string")
+        taken = {name for view in schema.on_demand for name in view.inputs}
+        self.text_inputs = tuple(
+            one.name for one in schema.places if one.dtype == "string" and one.name in taken
+        )
 
     def fill(self, values: Floats, texts: Texts) -> dict[int, Failure]:
         """Put what the views make into their places.
@@ -90,6 +93,12 @@ class OnDemandViews:
             for row, failure in view.fill(values, texts).items():
                 failures.setdefault(row, failure)
         return failures
+
+
+def text_inputs(schema: FeatureSchema) -> tuple[str, ...]:
+    """Names of the texts that on-demand views are given, in the order of their places."""
+    given = {name for view in schema.on_demand for name in view.inputs}
+    return tuple(one.name for one in schema.places if one.dtype == "string" and one.name in given)
 
 
 class _LoadedView:

@@ -180,8 +180,10 @@ class ShardOutput:
 class SpineRows:
     """Moments at which a prediction is wanted.
 
-    ``request`` has a column for each request field of the schema that is a number, ``texts`` a list
-    for each that is a string; ``reads`` is how many views will answer each row.
+    ``request`` has a column for each request field of the schema that is a number (texts of the
+    vector as their codes), ``texts`` a list for each text that on-demand views are given, and
+    ``segments`` one for each of the model's segments; ``reads`` is how many views will answer each
+    row.
     """
 
     keys: list[str]
@@ -190,16 +192,18 @@ class SpineRows:
     request: Floats
     reads: Ints
     texts: tuple[list[str | None], ...] = ()
+    segments: tuple[list[str | None], ...] = ()
 
 
 @dataclass(frozen=True)
 class LabelRows:
-    """Truths that became known."""
+    """Truths that became known; with many classes ``texts`` has them, and values say nothing."""
 
     keys: list[str]
     effective_us: Ints
     ranks: Ints
     values: Floats
+    texts: list[str | None] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from contracts.feature_schema import is_in_vector
 from contracts.on_demand import Failure, OnDemandViews
 from contracts.plan import ModelPlan, Plan, View
 from dataflows.batches import (
@@ -59,11 +60,13 @@ class ModelStep:
     def __init__(self, plan: Plan, model: ModelPlan, spec: LearnerSpec, partitions: int) -> None:
         self._model = model
         self._on_demand = OnDemandViews(model.schema)
+        self._segments = len(model.segments)
+        self._has_classes = model.task == "multiclass"
         self._columns = {name: _columns(plan.view(name), model) for name in model.views}
         self._request = [
             place
             for place, field in enumerate(model.schema.places)
-            if field.kind == "request" and field.dtype != "string"
+            if field.kind == "request" and is_in_vector(place, field, model.schema)
         ]
         self._clocks = WatermarkTable(partitions)
         self._learner = Learner(spec)
@@ -163,7 +166,8 @@ class ModelStep:
             return _join_spine(self._spine)
         none = np.empty(0, np.int64)
         texts: tuple[list[str | None], ...] = tuple([] for _ in self._on_demand.text_inputs)
-        return SpineRows([], none, none, np.empty((0, len(self._request))), none, texts)
+        segments: tuple[list[str | None], ...] = tuple([] for _ in range(self._segments))
+        return SpineRows([], none, none, np.empty((0, len(self._request))), none, texts, segments)
 
     def _vectors(self, spine: SpineRows) -> tuple[Floats, Any]:
         """(float64[n, P] with NaN for what is missing, bool[n] whether all reads are there).
@@ -191,6 +195,7 @@ class ModelStep:
             [spine.keys[i] for i in order],
             np.maximum(spine.effective_us[order], self._done_us),
             vectors,
+            tuple([values[i] for i in order] for values in spine.segments),
         )
         labels = self._due_labels(limit_us)
         self._spine = [_take_spine(spine, np.flatnonzero(~due))]
@@ -223,23 +228,32 @@ class ModelStep:
 
     def _due_labels(self, limit_us: int) -> Labels:
         if not self._labels:
-            return Labels([], np.empty(0, np.int64), np.empty(0))
+            texts: list[str | None] | None = [] if self._has_classes else None
+            return Labels([], np.empty(0, np.int64), np.empty(0), texts)
         keys = [key for part in self._labels for key in part.keys]
         effective_us = np.concatenate([part.effective_us for part in self._labels])
         effective_us = np.maximum(effective_us, self._done_us)
         ranks = np.concatenate([part.ranks for part in self._labels])
         values = np.concatenate([part.values for part in self._labels])
+        texts = [text for part in self._labels for text in part.texts]
         due = effective_us < limit_us
         rest = np.flatnonzero(~due)
         self._labels = [
-            LabelRows([keys[i] for i in rest], effective_us[rest], ranks[rest], values[rest])
+            LabelRows(
+                [keys[i] for i in rest],
+                effective_us[rest],
+                ranks[rest],
+                values[rest],
+                [texts[i] for i in rest] if self._has_classes else [],
+            )
         ]
         rows = np.flatnonzero(due)
         newest = np.sort(ranks[rows])
         newest = newest[np.flatnonzero(np.diff(partitions_of(newest), append=-1))]
         self._offsets.update(zip(*split_ranks(newest), strict=True))
         order = rows[np.lexsort((ranks[rows], effective_us[rows]))]
-        return Labels([keys[i] for i in order], effective_us[order], values[order])
+        classes = [texts[i] for i in order] if self._has_classes else None
+        return Labels([keys[i] for i in order], effective_us[order], values[order], classes)
 
 
 def _columns(view: View, model: ModelPlan) -> tuple[list[int], list[int]]:
@@ -266,6 +280,10 @@ def _join_spine(parts: list[SpineRows]) -> SpineRows:
             [t for column in columns for t in column]
             for columns in zip(*(p.texts for p in parts), strict=True)
         ),
+        tuple(
+            [t for column in columns for t in column]
+            for columns in zip(*(p.segments for p in parts), strict=True)
+        ),
     )
 
 
@@ -277,4 +295,5 @@ def _take_spine(spine: SpineRows, rows: Ints) -> SpineRows:
         spine.request[rows],
         spine.reads[rows],
         tuple([column[i] for i in rows] for column in spine.texts),
+        tuple([column[i] for i in rows] for column in spine.segments),
     )

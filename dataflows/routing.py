@@ -11,8 +11,10 @@ from zlib import crc32
 
 import numpy as np
 
+from contracts.category import category_code, text_of
 from contracts.feast_bytes import entity_key
-from contracts.feature_schema import ValueType
+from contracts.feature_schema import ValueType, is_in_vector
+from contracts.on_demand import text_inputs
 from contracts.plan import ModelPlan, Plan, View
 from dataflows.batches import (
     Floats,
@@ -220,10 +222,14 @@ class ModelRouter:
 
     def __init__(self, plan: Plan, model: ModelPlan) -> None:
         self._model = model
-        request = [f for f in model.schema.places if f.kind == "request"]
-        self._request = [f.name for f in request if f.dtype != "string"]
-        self._texts = [f.name for f in request if f.dtype == "string"]
-        self._label = compile_label(model.label_value)
+        self._request = [
+            one
+            for place, one in enumerate(model.schema.places)
+            if one.kind == "request" and is_in_vector(place, one, model.schema)
+        ]
+        self._texts = text_inputs(model.schema)
+        has_expression = model.label_topic and model.task != "multiclass"
+        self._label = compile_label(model.label_value) if has_expression else None
         self._join_keys = [plan.view(name).join_keys for name in model.views]
 
     def route(self, batch: SourceBatch) -> tuple[str, ModelInput]:
@@ -239,8 +245,9 @@ class ModelRouter:
     def _spine(self, batch: SourceBatch) -> SpineRows:
         count = len(batch.ranks)
         request = np.empty((count, len(self._request)))
-        for i, name in enumerate(self._request):
-            request[:, i] = _floats(batch.columns[name])
+        for i, one in enumerate(self._request):
+            column = batch.columns[one.name]
+            request[:, i] = _codes(column) if one.dtype == "string" else _floats(column)
         reads = np.zeros(count, np.int64)
         for join_keys in self._join_keys:
             whole = np.ones(count, np.bool_)
@@ -249,17 +256,35 @@ class ModelRouter:
             reads += whole
         keys = batch.columns[self._model.spine_key]
         texts = tuple(list(batch.columns[name]) for name in self._texts)
-        return SpineRows(keys, batch.effective_us, batch.ranks, request, reads, texts)
+        segments = tuple(_as_texts(batch.columns[name]) for name in self._model.segments)
+        return SpineRows(keys, batch.effective_us, batch.ranks, request, reads, texts, segments)
 
     def _labels(self, batch: SourceBatch) -> LabelRows:
+        keys = batch.columns[self._model.label_key]
+        if self._label is None:
+            classes = _as_texts(batch.columns[self._model.label_value])
+            nothing = np.full(len(classes), np.nan)
+            return LabelRows(keys, batch.effective_us, batch.ranks, nothing, classes)
         columns = {name: _floats(batch.columns[name]) for name in self._label.columns}
         values = self._label.evaluate(columns)
-        keys = batch.columns[self._model.label_key]
         return LabelRows(keys, batch.effective_us, batch.ranks, values)
 
 
 def _kind(view: View) -> _EntityKind:
     return view.join_keys, view.join_key_types
+
+
+def _codes(column: Sequence[str | None]) -> Floats:
+    """Codes of texts; NaN for null."""
+    return np.array(
+        [np.nan if text is None else category_code(text) for text in column], dtype=np.float64
+    )
+
+
+def _as_texts(column: Any) -> list[str | None]:
+    """A column of texts, whole numbers or booleans as texts; None for null."""
+    values = column.tolist() if isinstance(column, np.ndarray) else column
+    return [None if value is None or value != value else text_of(value) for value in values]
 
 
 def _floats(column: Any) -> Floats:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from contracts.category import category_code
 from contracts.plan import Plan
 from dataflows.batches import KeyedRows, ShardInput, ShardOutput, ViewRows
 from dataflows.watermark import NOT_YET, WatermarkTable
@@ -143,5 +144,18 @@ class Shard:
             if len(rows.slots):
                 new_rows[name] = ViewRows(state.keys, rows, state.texts, self._text_columns[name])
             if len(reads.ranks):
-                new_reads[name] = reads
+                columns = self._text_columns[name]
+                new_reads[name] = _coded(reads, columns, state.texts) if columns else reads
         return ShardOutput(self._number, watermark_us, new_rows, new_reads, late)
+
+
+def _coded(reads: Reads, columns: tuple[int, ...], texts: list[str]) -> Reads:
+    """Reads with texts as vectors have them; places in ``texts`` mean nothing outside the shard."""
+    values = reads.values.copy()
+    for column in columns:
+        places = values[:, column]
+        is_there = ~np.isnan(places)
+        used, which = np.unique(places[is_there].astype(np.int64), return_inverse=True)
+        codes = np.array([category_code(texts[place]) for place in used.tolist()])
+        values[is_there, column] = codes[which] if len(used) else places[is_there]
+    return Reads(reads.ranks, values)

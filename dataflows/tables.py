@@ -22,6 +22,12 @@ from dataflows.stores.day_table import TableSpec
 TIME = pa.timestamp("us", tz="UTC")
 # Entity keys whose parts are remembered, since most come again (some 500 bytes each).
 _DECODED_KEYS_MAX = 100_000
+_LABEL_TYPES = {
+    "binary": pa.bool_(),
+    "anomaly": pa.bool_(),
+    "regression": pa.float64(),
+    "multiclass": pa.string(),
+}
 _ARROW_TYPES = {
     "string": pa.string(),
     "int64": pa.int64(),
@@ -57,20 +63,31 @@ def examples_table(model: ModelPlan, folder: Path) -> TableSpec:
 
 
 def outcomes_table(model: ModelPlan, folder: Path) -> TableSpec:
-    """The table of a model's labelled predictions, by the time of the label."""
+    """The table of a model's labelled predictions, by the time of the label.
+
+    With many classes the score is that of ``predicted``; ``truth_score`` is that of ``label``.
+    """
+    classes = [("predicted", pa.string()), ("truth_score", pa.float64())]
     schema = pa.schema(
         [
             (model.spine_key, pa.string()),
             ("event_timestamp", TIME),
             ("label_timestamp", TIME),
-            ("label", pa.bool_()),
+            ("label", _LABEL_TYPES[model.task]),
             ("score", pa.float64()),
             ("baseline_rate", pa.float64()),
             ("baseline_last", pa.float64()),
+            *(classes if model.task == "multiclass" else []),
+            *((segment_column(name), pa.string()) for name in model.segments),
         ]
     )
     path = folder / model.name / "outcomes"
     return TableSpec(f"outcomes/{model.name}", path, schema, "label_timestamp", (model.spine_key,))
+
+
+def segment_column(name: str) -> str:
+    """The column of a segment in the table of outcomes."""
+    return f"segment__{name}"
 
 
 def column_name(field_name: str) -> str:
@@ -109,18 +126,36 @@ def examples_batch(spec: TableSpec, scored: Scored) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=spec.schema)
 
 
-def outcomes_batch(spec: TableSpec, outcomes: Outcomes) -> pa.RecordBatch:
-    """Labelled predictions as the table has them."""
+def outcomes_batch(spec: TableSpec, outcomes: Outcomes, classes: Sequence[str]) -> pa.RecordBatch:
+    """Labelled predictions as the table has them; ``classes`` as in ``Learned``."""
+    of_classes = []
+    labels = _labels(outcomes.labels, spec.schema.field("label").type, classes)
+    if "predicted" in spec.schema.names:
+        of_classes = [
+            _labels(outcomes.predicted, pa.string(), classes),
+            pa.array(outcomes.truth_probabilities),
+        ]
     arrays = [
         pa.array(outcomes.keys, pa.string()),
         _times(outcomes.prediction_times_us),
         _times(outcomes.label_times_us),
-        pa.array(outcomes.labels),
+        labels,
         pa.array(outcomes.scores),
         pa.array(outcomes.baseline_rates),
         pa.array(outcomes.baseline_lasts),
+        *of_classes,
+        *(pa.array(values, pa.string()) for values in outcomes.segments),
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=spec.schema)
+
+
+def _labels(values: npt.NDArray[Any], kind: pa.DataType, classes: Sequence[str]) -> Any:
+    """Truths as Arrow has them; a place below 0 is null."""
+    if kind == pa.string():
+        return pa.array(
+            [classes[int(place)] if place >= 0 else None for place in values.tolist()], kind
+        )
+    return pa.array(values != 0.0) if kind == pa.bool_() else pa.array(values)
 
 
 def _feature(dtype: ValueType, column: npt.NDArray[np.float64], texts: Sequence[str]) -> Any:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from feast import FeatureService, OnDemandFeatureView
 from feast.feature_view_projection import FeatureViewProjection
 
+from contracts.category import category_code
 from contracts.feature_schema import ValueType, VectorField
 from contracts.model_spec import Model
 from contracts.plan import ColumnType, ModelPlan, Topic, View
@@ -21,13 +22,25 @@ from dataflows.definitions.on_demand import (
     schema_of,
     stored_field,
 )
+from dataflows.definitions.tasks import (
+    assigned_by,
+    check_label,
+    compile_rollout,
+    given_label,
+    segments_of,
+    task_of,
+)
 from dataflows.definitions.topics import LONGEST, columns_of
-from dataflows.learning.label_expression import LabelExpressionError, compile_label
-from dataflows.river_onnx import UnsupportedEstimatorError, check_exportable
+from dataflows.river_onnx import Role, UnsupportedEstimatorError, check_exportable
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _MICROSECOND = timedelta(microseconds=1)
-_NUMBERS: dict[ColumnType, ValueType] = {"float64": "float64", "int64": "int64", "bool": "bool"}
+_TYPES: dict[ColumnType, ValueType] = {
+    "float64": "float64",
+    "int64": "int64",
+    "bool": "bool",
+    "string": "string",
+}
 
 
 @dataclass(frozen=True)
@@ -40,22 +53,25 @@ class Defined:
 
 
 def compile_model(
-    model: Model, spine: Topic, label: Topic, defined: Defined, project: str
+    model: Model, spine: Topic, label: Topic | None, defined: Defined, project: str
 ) -> ModelPlan:
     """The executable form of a model; raise DefinitionError naming the model."""
     where = f"model {model.name!r}"
     if not _NAME.fullmatch(model.name):
         raise DefinitionError(f"{where}: use lower case letters, digits and underscores")
-    for time in (model.label.timeout, model.publish_every):
+    timeout = model.label.timeout if model.label else model.publish_every
+    for time in (timeout, model.publish_every):
         if not timedelta(0) < time <= LONGEST:
             raise DefinitionError(
                 f"{where}: label timeout and publish_every must be positive and shorter than all "
                 f"of time, not {time}"
             )
     _check_key(spine, model.spine_key, f"{where}: spine_key")
-    _check_key(label, model.label.key, f"{where}: label key")
-    _check_label(model, label, where)
-    _check_learner(model, where)
+    role = _role(model, where)
+    task = task_of(model, role, label, where)
+    if label is not None and model.label is not None:
+        _check_key(label, model.label.key, f"{where}: label key")
+        check_label(model.label, task, label, where)
     fields = _request_fields(model, spine, where)
     more, on_demand = _feature_fields(model, spine, defined, where)
     fields += more
@@ -70,13 +86,19 @@ def compile_model(
         name=model.name,
         spine_topic=spine.name,
         spine_key=model.spine_key,
-        label_topic=label.name,
-        label_key=model.label.key,
-        label_value=model.label.value,
-        label_timeout_us=model.label.timeout // _MICROSECOND,
+        label_topic=label.name if label else "",
+        label_key=model.label.key if model.label else "",
+        label_value=model.label.value if model.label else "",
+        label_timeout_us=timeout // _MICROSECOND,
         publish_every_us=model.publish_every // _MICROSECOND,
         views=tuple(dict.fromkeys(stored)),
         schema=schema,
+        task=task,
+        on_timeout=given_label(model.label, task, where),
+        segments=segments_of(model, spine, schema, where),
+        assign_by=assigned_by(model, schema, where),
+        rollout=compile_rollout(model.rollout, where),
+        intended_use=model.intended_use,
     )
 
 
@@ -88,32 +110,38 @@ def _check_key(topic: Topic, name: str, where: str) -> None:
         )
 
 
-def _check_label(model: Model, topic: Topic, where: str) -> None:
-    numbers = [name for name, column in columns_of(topic).items() if column.dtype in _NUMBERS]
+def _role(model: Model, where: str) -> Role:
     try:
-        compile_label(model.label.value, numbers)
-    except LabelExpressionError as error:
-        raise DefinitionError(f"{where}: {error}") from error
-
-
-def _check_learner(model: Model, where: str) -> None:
-    try:
-        check_exportable(model.learner())
+        return check_exportable(model.learner())
     except UnsupportedEstimatorError as error:
         raise DefinitionError(f"{where}: {error}") from error
+
+
+def _default(model: Model, name: str, dtype: ValueType, where: str) -> float:
+    """What stands in for a missing value, as the vector has it."""
+    wanted = model.defaults.get(name, 0.0)
+    if isinstance(wanted, str):
+        if dtype != "string":
+            raise DefinitionError(
+                f"{where}: the default of {name!r} is a text; it must be a number"
+            )
+        return category_code(wanted)
+    if dtype == "string" and name in model.defaults:
+        raise DefinitionError(f"{where}: the default of {name!r} must be a text")
+    return wanted
 
 
 def _request_fields(model: Model, spine: Topic, where: str) -> list[VectorField]:
     columns = columns_of(spine)
     fields = []
     for name in model.request:
-        if name not in columns or columns[name].dtype not in _NUMBERS:
+        if name not in columns or columns[name].dtype not in _TYPES:
             raise DefinitionError(
-                f"{where}: request field {name!r} is not a number or boolean of topic "
+                f"{where}: request field {name!r} is not a number, boolean or string of topic "
                 f"{spine.name!r}"
             )
-        dtype = _NUMBERS[columns[name].dtype]
-        fields.append(VectorField(name, "request", dtype, model.defaults.get(name, 0.0)))
+        dtype = _TYPES[columns[name].dtype]
+        fields.append(VectorField(name, "request", dtype, _default(model, name, dtype, where)))
     if len({field.name for field in fields}) < len(fields):
         raise DefinitionError(f"{where}: a request field stands twice")
     return fields
@@ -135,7 +163,7 @@ def _feature_fields(
         if projection.name in defined.on_demand:
             view = defined.on_demand[projection.name]
             compiled = compile_on_demand(view, projection, spine, defined.views, where)
-            fields += _derived_fields(compiled, model)
+            fields += _derived_fields(compiled, model, where)
             on_demand.append(compiled)
             names = [field.view for field in compiled.inputs if field.view]
         elif projection.name in defined.views:
@@ -163,12 +191,12 @@ def _check_projection(projection: FeatureViewProjection, model: Model, where: st
         )
 
 
-def _derived_fields(compiled: CompiledOnDemand, model: Model) -> list[VectorField]:
+def _derived_fields(compiled: CompiledOnDemand, model: Model, where: str) -> list[VectorField]:
     view = compiled.view.name
     fields = []
     for feature, kind in compiled.outputs.items():
         name = f"{view}:{feature}"
-        default = model.defaults.get(name, 0.0)
+        default = _default(model, name, kind, where)
         fields.append(VectorField(name, "derived", kind, default, view, feature))
     return fields
 
@@ -188,13 +216,8 @@ def _check_service(service: FeatureService, where: str) -> None:
 
 def _feature_field(view: View, feature: str, model: Model, where: str) -> VectorField:
     name = f"{view.name}:{feature}"
-    field = stored_field(view, feature, model.defaults.get(name, 0.0))
-    if field.dtype == "string":
-        raise DefinitionError(
-            f"{where}: feature {name!r} is a String, and a vector holds numbers; name the others "
-            f"in the service, as in {view.name}[['...']]"
-        )
-    return field
+    field = stored_field(view, feature, 0.0)
+    return replace(field, default=_default(model, name, field.dtype, where))
 
 
 def _check_join_keys(view: View, spine: Topic, where: str) -> None:

@@ -109,8 +109,10 @@ def compile_plan(directory: Path, project: str, objects: Iterable[Any]) -> Compi
     models: dict[str, ModelPlan] = {}
     for model in _of_type(found, Model):
         spine = _same_topic(topics, compile_topic(model.spine, model.name), model.name)
-        label = compile_topic(model.label.source, model.name)
-        label = _same_topic(topics, label, model.name)
+        label = None
+        if model.label is not None:
+            label = compile_topic(model.label.source, model.name)
+            label = _same_topic(topics, label, model.name)
         if model.name in models:
             raise DefinitionError(f"model {model.name!r} is defined twice; rename one")
         made = models[model.name] = compile_model(model, spine, label, defined, project)

@@ -120,6 +120,10 @@ def learner_specs(repository: Repository) -> dict[str, LearnerSpec]:
             make_learner=repository.models[model.name].learner,
             label_timeout_us=model.label_timeout_us,
             publish_every_us=model.publish_every_us,
+            task=model.task,
+            has_labels=bool(model.label_topic),
+            on_timeout=model.on_timeout,
+            segments=model.segments,
         )
         for model in repository.plan.models
     }
@@ -188,7 +192,8 @@ def _model_rows(model: ModelPlan, context: RunContext) -> Convert[Step, TableRow
         context.tally.add(labels=len(known.keys))
         batch = tables.examples_batch(examples, scored) if len(scored.keys) else None
         yield examples.name, TableRows(0, step.watermark_us, batch)
-        batch = tables.outcomes_batch(outcomes, known) if len(known.keys) else None
+        classes = step.learned.classes
+        batch = tables.outcomes_batch(outcomes, known, classes) if len(known.keys) else None
         yield outcomes.name, TableRows(0, step.watermark_us, batch)
 
     return convert

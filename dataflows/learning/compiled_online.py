@@ -42,7 +42,7 @@ class CompiledOnline:
 
     def run(self, rows: Floats, scores: Floats, steps: Slots, truths: Truths) -> None:
         """See ``Online``."""
-        run_steps(rows, scores, steps, truths, self._state, self._settings)
+        run_steps(rows, scores, steps, truths != 0.0, self._state, self._settings)
         self._learned += len(truths)
         self._scored += len(steps) - len(truths)
 

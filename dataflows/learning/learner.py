@@ -3,10 +3,14 @@
 The order is that of ``river.stream.simulate_qa``: rows run by event time, and a label at t is
 learned before a prediction at t is made; only the label of that prediction itself, if it has the
 same time, is learned right after it. How the rows are cut into calls changes nothing.
+
+An anomaly detector learns from each vector right after it has scored it; a label only tells how
+good the score was.
 """
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections import OrderedDict
 from itertools import islice
@@ -14,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from dataflows.learning.compiled_online import online
-from dataflows.learning.gathering import Gathering
+from dataflows.learning.baselines import baselines_for
+from dataflows.learning.gathering import NEWEST_MAX, Gathering
 from dataflows.learning.online import Floats, Slots
 from dataflows.learning.order import check_rows
 from dataflows.learning.publication import Progress, make_version
@@ -26,18 +30,22 @@ from dataflows.learning.records import (
     NewVersion,
     Predictions,
 )
-from dataflows.learning.scoreboard import Scoreboard
+from dataflows.learning.scoreboards import board_for
+from dataflows.learning.tasks import online_for
 from dataflows.learning.vectors import Vectors
 from dataflows.river_onnx import check_exportable
 
-PARITY_ROWS_MAX = 64
-_STATE_FORMAT = 2
+PARITY_ROWS_MAX = NEWEST_MAX
+CLASSES_MAX = 256
+_STATE_FORMAT = 3
 _NEVER_US = np.iinfo(np.int64).max
 _ALWAYS_US = np.iinfo(np.int64).min
 _NOT_SAVED = frozenset({"spec", "_defaults", "_online", "_vectors"})
 
-# Of a prediction that waits: its time, its vector's slot, base rate and last label at that moment.
-_Waiting = tuple[int, int, float, float]
+# Of a prediction that waits: its time, its vector's slot, both baselines and the newest version at
+# that moment, and its segments.
+_Waiting = tuple[int, int, float, float, int, tuple[str | None, ...]]
+_Label = float | str | None
 
 
 class LearnerStateError(ValueError):
@@ -59,20 +67,20 @@ class Learner:
         self._defaults = np.asarray(spec.schema.defaults, dtype=np.float64)
         self._estimator: Any = spec.make_learner()
         check_exportable(self._estimator)
-        self._online = online(self._estimator, spec.schema.names)
         self._vectors = Vectors(len(spec.schema.fields))
+        self._classes: list[str] = []
+        self._online = online_for(spec, self._estimator, self._vectors, self._classes)
         self._waiting: OrderedDict[str, _Waiting] = OrderedDict()
-        self._last_row = np.empty((0, len(spec.schema.fields)), dtype=np.float64)  # or one row
-        self._early: dict[str, float] = {}  # labels of the time below that found no prediction
+        self._last_rows = np.empty((0, len(spec.schema.fields)), dtype=np.float64)
+        self._early: dict[str, _Label] = {}  # labels of the time below that found no prediction
         self._early_us = _ALWAYS_US
-        self._scoreboard = Scoreboard()
+        self._scoreboard = board_for(spec.task)
+        self._baselines = baselines_for(spec.task)
         self._watermark_us = _ALWAYS_US
         self._deadline_us = _NEVER_US  # nothing that waits expires before
         self._boundary_us = _NEVER_US  # next publication; never while nothing new is learned
         self._version = 0
-        self._labels_true = 0
-        self._labels_learned = 0
-        self._label_last = 0.5
+        self._learned = 0
         self._trained_from_us = _NEVER_US
         self._trained_until_us = _ALWAYS_US
 
@@ -83,8 +91,8 @@ class Learner:
 
     @property
     def examples(self) -> int:
-        """Number of labels learned from since the beginning."""
-        return self._labels_learned
+        """Number of examples learned from since the beginning."""
+        return self._learned
 
     def advance(self, predictions: Predictions, labels: Labels, watermark_us: int) -> Learned:
         """Run all rows of the two, in one order of event time.
@@ -105,9 +113,10 @@ class Learner:
         gathering.run(self._online, self._vectors, self._scoreboard)
         scores = self._vectors.scores[slots]
         if len(slots):
-            self._last_row = self._vectors.rows[slots[-1:]]
+            newest = np.concatenate([self._last_rows, self._vectors.rows[slots[-NEWEST_MAX:]]])
+            self._last_rows = newest[-NEWEST_MAX:]
         self._vectors.release(gathering.released)
-        return gathering.learned(predictions, scores)
+        return gathering.learned(predictions, scores, self._classes)
 
     def finish(self, watermark_us: int) -> Learned:
         """Publish what was learned since the last version: the input ends here.
@@ -116,8 +125,13 @@ class Learner:
         """
         nothing = np.empty(0, dtype=np.int64)
         learned = self.advance(
-            Predictions([], nothing, np.empty((0, len(self.spec.schema.fields)))),
-            Labels([], nothing, np.empty(0)),
+            Predictions(
+                [],
+                nothing,
+                np.empty((0, len(self.spec.schema.fields))),
+                tuple([] for _ in self.spec.segments),
+            ),
+            Labels([], nothing, np.empty(0), []),
             watermark_us,
         )
         if self._boundary_us != _NEVER_US:
@@ -129,12 +143,13 @@ class Learner:
         """The state as bytes, for ``loads``; the spec is not in it."""
         self._online.settle()
         state = {name: value for name, value in vars(self).items() if name not in _NOT_SAVED}
-        slots = [slot for _, slot, _, _ in self._waiting.values()]
+        slots = [slot for _, slot, *_ in self._waiting.values()]
         state["_waiting"] = (
             list(self._waiting),
             [(time_us, *rest) for time_us, _, *rest in self._waiting.values()],
             self._vectors.rows[slots],
             self._vectors.scores[slots],
+            self._vectors.probabilities[slots],
         )
         envelope = (_STATE_FORMAT, self.spec.name, self.spec.schema.fingerprint, state)
         return pickle.dumps(envelope, protocol=5)
@@ -157,11 +172,14 @@ class Learner:
                 "replay the log, or give the changed model a new name"
             )
         learner = cls(spec)
-        keys, heads, rows, scores = values.pop("_waiting")
+        keys, heads, rows, scores, probabilities = values.pop("_waiting")
         vars(learner).update(values)
-        learner._online = online(learner._estimator, spec.schema.names)
-        slots = learner._vectors.put(rows)
-        learner._vectors.scores[slots] = scores
+        vectors = learner._vectors
+        learner._online = online_for(spec, learner._estimator, vectors, learner._classes)
+        vectors.widen(probabilities.shape[1])
+        slots = vectors.put(rows)
+        vectors.scores[slots] = scores
+        vectors.probabilities[slots, : probabilities.shape[1]] = probabilities
         for key, (time_us, *rest), slot in zip(keys, heads, slots.tolist(), strict=True):
             learner._waiting[key] = (time_us, slot, *rest)
         return learner
@@ -170,15 +188,17 @@ class Learner:
         """Both inputs merged, a label before a prediction of the same time; gives the slots."""
         features = predictions.features
         slots = self._vectors.put(np.where(np.isfinite(features), features, self._defaults))
-        label_rows = zip(labels.keys, labels.times_us.tolist(), labels.values.tolist(), strict=True)
+        values: Any = labels.values.tolist() if labels.texts is None else labels.texts
+        label_rows = zip(labels.keys, labels.times_us.tolist(), values, strict=True)
         label = next(label_rows, None)
-        for key, time_us, slot in zip(
-            predictions.keys, predictions.times_us.tolist(), slots.tolist(), strict=True
+        segments = list(zip(*predictions.segments, strict=True)) or [()] * len(slots)
+        for key, time_us, slot, of_row in zip(
+            predictions.keys, predictions.times_us.tolist(), slots.tolist(), segments, strict=True
         ):
             while label is not None and label[1] <= time_us:
                 self._take_label(*label, gathering)
                 label = next(label_rows, None)
-            self._predict(key, time_us, slot, gathering)
+            self._predict(key, time_us, slot, of_row, gathering)
         while label is not None:
             self._take_label(*label, gathering)
             label = next(label_rows, None)
@@ -186,28 +206,40 @@ class Learner:
         gathering.counts.labels = len(labels.keys)
         return slots
 
-    def _predict(self, key: str, time_us: int, slot: int, gathering: Gathering) -> None:
+    def _predict(
+        self,
+        key: str,
+        time_us: int,
+        slot: int,
+        segments: tuple[str | None, ...],
+        gathering: Gathering,
+    ) -> None:
         if time_us >= self._boundary_us or time_us > self._deadline_us:
             self._pass(time_us, gathering)
-        gathering.newest = slot
+        gathering.newest.append(slot)
         gathering.steps.append(slot)
+        version = self._version
+        if not self._learns_from_labels:
+            self._learn(slot, 0.0, time_us, time_us, gathering)
+        if not self.spec.has_labels:
+            gathering.released.append(slot)
+            return
         if key in self._waiting:
             gathering.counts.repeated_predictions += 1
             gathering.released.append(slot)
             return
-        learned = self._labels_learned
-        rate = self._labels_true / learned if learned else 0.5
         if not self._waiting:
             self._deadline_us = time_us + self.spec.label_timeout_us
-        self._waiting[key] = (time_us, slot, rate, self._label_last)
+        rate, last = self._baselines.at_prediction()
+        self._waiting[key] = (time_us, slot, rate, last, version, segments)
         if time_us == self._early_us and key in self._early:
             gathering.counts.unmatched_labels -= 1
             self._take_label(key, time_us, self._early.pop(key), gathering)
 
-    def _take_label(self, key: str, time_us: int, value: float, gathering: Gathering) -> None:
+    def _take_label(self, key: str, time_us: int, value: _Label, gathering: Gathering) -> None:
         if time_us >= self._boundary_us or time_us > self._deadline_us:
             self._pass(time_us, gathering)
-        if value != value:
+        if not self._is_truth(value):
             gathering.counts.ignored_labels += 1
             return
         waiting = self._waiting.pop(key, None)
@@ -217,28 +249,62 @@ class Learner:
                 self._early, self._early_us = {}, time_us
             self._early.setdefault(key, value)
             return
-        prediction_time_us, slot, rate, last = waiting
-        truth = value != 0.0
+        self._judge(key, waiting, value, time_us, gathering)
+
+    def _judge(
+        self, key: str, waiting: _Waiting, value: _Label, time_us: int, gathering: Gathering
+    ) -> None:
+        """Hold a prediction against its truth, and learn that."""
+        prediction_time_us, slot, rate, last, version, segments = waiting
+        truth = self._truth(value)
+        rate, last = self._baselines.at_label(rate, last, truth)
+        gathering.answered.append(
+            (key, prediction_time_us, time_us, truth, slot, rate, last, version, segments)
+        )
+        gathering.released.append(slot)
+        self._baselines.learn(truth)
+        if self._learns_from_labels:
+            self._learn(slot, truth, prediction_time_us, time_us, gathering)
+
+    def _learn(
+        self, slot: int, truth: float, from_us: int, time_us: int, gathering: Gathering
+    ) -> None:
         gathering.steps.append(~slot)
-        gathering.answered.append((key, prediction_time_us, time_us, truth, slot, rate, last))
-        self._labels_learned += 1
-        self._labels_true += truth
-        self._label_last = 1.0 if truth else 0.0
+        gathering.truths.append(truth)
+        self._learned += 1
         self._trained_until_us = time_us
-        if prediction_time_us < self._trained_from_us:
-            self._trained_from_us = prediction_time_us
+        if from_us < self._trained_from_us:
+            self._trained_from_us = from_us
         if self._boundary_us == _NEVER_US:
             every_us = self.spec.publish_every_us
             self._boundary_us = (time_us // every_us + 1) * every_us
 
+    @property
+    def _learns_from_labels(self) -> bool:
+        return self.spec.task != "anomaly"
+
+    def _is_truth(self, value: _Label) -> bool:
+        if isinstance(value, str):
+            return value in self._classes or len(self._classes) < CLASSES_MAX
+        return value is not None and math.isfinite(value)
+
+    def _truth(self, value: _Label) -> float:
+        """A label as the estimator's ``Online`` has it."""
+        if isinstance(value, str):
+            if value not in self._classes:
+                self._classes.append(value)
+            return float(self._classes.index(value))
+        assert value is not None, "such a label is ignored"
+        return value if self.spec.task == "regression" else float(value != 0.0)
+
     def _pass(self, time_us: int, gathering: Gathering) -> None:
-        """Publish and expire what is due once everything before ``time_us`` has been run."""
-        if time_us >= self._boundary_us:
-            # As of the boundary, whichever row or watermark it was that made us notice.
-            boundary_us = self._boundary_us
-            self._expire(boundary_us, gathering)
-            self._publish(boundary_us, gathering)
+        """Publish and expire what is due once everything before ``time_us`` has been run.
+
+        In the order of event time, whichever row or watermark it was that made us notice.
+        """
         self._expire(time_us, gathering)
+        if time_us >= self._boundary_us:
+            self._publish(self._boundary_us, gathering)
 
     def _expire(self, time_us: int, gathering: Gathering) -> None:
         """Give up predictions whose last moment for a label is before ``time_us``."""
@@ -246,12 +312,22 @@ class Learner:
         while self._waiting:
             key = next(iter(self._waiting))
             # Labels take entries out anywhere, so the deadline may be that of one long gone.
-            self._deadline_us = self._waiting[key][0] + timeout_us
-            if self._deadline_us >= time_us:
+            deadline_us = self._deadline_us = self._waiting[key][0] + timeout_us
+            if deadline_us >= time_us:
                 return
-            gathering.released.append(self._waiting.pop(key)[1])
-            gathering.counts.expired_predictions += 1
+            if deadline_us >= self._boundary_us:
+                self._publish(self._boundary_us, gathering)
+            self._give_up(key, deadline_us, gathering)
         self._deadline_us = _NEVER_US
+
+    def _give_up(self, key: str, deadline_us: int, gathering: Gathering) -> None:
+        waiting = self._waiting.pop(key)
+        gathering.counts.expired_predictions += 1
+        if self.spec.given_label is None:
+            gathering.released.append(waiting[1])
+            return
+        gathering.counts.given_labels += 1
+        self._judge(key, waiting, self.spec.given_label, deadline_us, gathering)
 
     def _publish(self, boundary_us: int, gathering: Gathering) -> None:
         gathering.run(self._online, self._vectors, self._scoreboard)
@@ -263,8 +339,9 @@ class Learner:
             boundary_us=boundary_us,
             trained_from_us=self._trained_from_us,
             trained_until_us=self._trained_until_us,
-            examples=self._labels_learned,
+            examples=self._learned,
             metrics=self._scoreboard.report(),
+            classes=tuple(self._classes),
         )
         made = make_version(self.spec, self._estimator, held_out, progress)
         if isinstance(made, NewVersion):
@@ -274,9 +351,10 @@ class Learner:
             gathering.refused.append(made)
 
     def _held_out(self, gathering: Gathering) -> Floats:
-        """The newest vectors not learned from; if there are none, the newest one."""
+        """The newest vectors not learned from; if there are none, the newest ones."""
         newest = islice(reversed(self._waiting.values()), PARITY_ROWS_MAX)
-        slots = [slot for _, slot, _, _ in newest]
-        if not slots and gathering.newest >= 0:
-            slots = [gathering.newest]
-        return self._vectors.rows[slots] if slots else self._last_row
+        slots = [slot for _, slot, *_ in newest]
+        rows = self._vectors.rows
+        if slots:
+            return rows[slots]
+        return np.concatenate([self._last_rows, rows[list(gathering.newest)]])[-NEWEST_MAX:]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Slots = NDArray[np.int64]
-Truths = NDArray[np.bool_]
+Truths = NDArray[np.float64]
 
 
 class Online(Protocol):
@@ -26,9 +26,9 @@ class Online(Protocol):
 
         Args:
             rows: shape ``[slots, d]``, finite.
-            scores: shape ``[slots]``; P(True) is written where a step asks for it.
+            scores: shape ``[slots]``; the score is written where a step asks for it.
             steps: shape ``[k]``, see the module.
-            truths: one for each step that learns, in order.
+            truths: one for each step that learns, in order; what it means depends on the task.
         """
 
     def settle(self) -> None:
@@ -39,7 +39,7 @@ class Online(Protocol):
 
 
 class RiverOnline:
-    """Any River classifier, asked row by row."""
+    """Any River classifier that tells True from False, asked row by row."""
 
     def __init__(self, estimator: Any, names: Sequence[str]) -> None:
         self._estimator = estimator
@@ -48,7 +48,7 @@ class RiverOnline:
     def run(self, rows: Floats, scores: Floats, steps: Slots, truths: Truths) -> None:
         """See ``Online``."""
         predict, learn = self._estimator.predict_proba_one, self._estimator.learn_one
-        truth = iter(truths.tolist())
+        truth = iter((truths != 0.0).tolist())
         for step in steps.tolist():
             slot = step if step >= 0 else ~step
             x = dict(zip(self._names, rows[slot].tolist(), strict=True))

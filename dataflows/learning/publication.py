@@ -23,6 +23,7 @@ class Progress:
     trained_until_us: int
     examples: int
     metrics: dict[str, float | None]
+    classes: tuple[str, ...] = ()
 
 
 def make_version(
@@ -37,8 +38,9 @@ def make_version(
         progress: what to write beside the model.
     """
     names = spec.schema.names
-    onnx_bytes = to_onnx(estimator, names)
-    result = parity(estimator, onnx_bytes, names, held_out)
+    classes = progress.classes if spec.task == "multiclass" else None
+    onnx_bytes = to_onnx(estimator, names, classes)
+    result = parity(estimator, onnx_bytes, names, held_out, classes)
     if not result.holds:
         reason = (
             f"model {spec.name} version {progress.version}: ONNX differs from River by "
@@ -54,4 +56,5 @@ def make_version(
         metrics=progress.metrics,
         parity=result,
         onnx=onnx_bytes,
+        classes=progress.classes,
     )

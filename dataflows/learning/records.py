@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.feature_schema import FeatureSchema
+from contracts.model_spec import Task
 from dataflows.learning.parity import Parity
 
 
@@ -20,10 +21,15 @@ class LearnerSpec:
     Attributes:
         name: of the model, for messages.
         schema: the vector; its defaults must be finite.
-        make_learner: makes a new, untrained River classifier that ``to_onnx`` can export.
+        make_learner: makes a new, untrained River estimator that ``to_onnx`` can export.
         label_timeout_us: a label later than this after its prediction does not count; one
             exactly this late does.
         publish_every_us: a version at each multiple of this in event time.
+        task: what labels and scores are.
+        has_labels: False for an anomaly detector that nobody tells the truth.
+        on_timeout: the label of a prediction whose label did not come in time, as text; None
+            learns nothing from it.
+        segments: names of the inputs whose values go along from prediction to outcome.
     """
 
     name: str
@@ -31,6 +37,17 @@ class LearnerSpec:
     make_learner: Callable[[], Any]
     label_timeout_us: int
     publish_every_us: int
+    task: Task = "binary"
+    has_labels: bool = True
+    on_timeout: str | None = None
+    segments: tuple[str, ...] = ()
+
+    @property
+    def given_label(self) -> float | str | None:
+        """``on_timeout`` as a label comes."""
+        if self.on_timeout is None or self.task == "multiclass":
+            return self.on_timeout
+        return float(self.on_timeout)
 
     def __post_init__(self) -> None:
         """Refuse what could not work (ValueError)."""
@@ -56,11 +73,13 @@ class Predictions:
         times_us: int64 ``[n]``, ascending.
         features: float64 ``[n, d]`` in the schema's order; NaN is missing, and so is an infinite
             value, since one such value would spoil a scaler for ever.
+        segments: one list of n texts for each of the spec's segments.
     """
 
     keys: list[str]
     times_us: NDArray[np.int64]
     features: NDArray[np.float64]
+    segments: tuple[list[str | None], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,19 +89,24 @@ class Labels:
     Attributes:
         keys: m spine keys.
         times_us: int64 ``[m]``, ascending.
-        values: float64 ``[m]``; NaN is ignored, 0 is False, all else is True.
+        values: float64 ``[m]``; what is not finite is ignored. For a binary model 0 is False, all
+            else is True.
+        texts: m classes in the place of values, for a multi-class model; None is ignored.
     """
 
     keys: list[str]
     times_us: NDArray[np.int64]
     values: NDArray[np.float64]
+    texts: list[str | None] | None = None
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Predictions made: the rows of ``Predictions`` as they came, and P(True) for each.
+    """Predictions made: the rows of ``Predictions`` as they came, and the score of each.
 
-    A score is NaN where River itself gives NaN (MinMaxScaler before it has seen a row).
+    A score is P(True), the number predicted, the largest of the classes' probabilities (0 before
+    the first class was seen), or how unusual the row is. It is NaN where River itself gives NaN
+    (MinMaxScaler before it has seen a row).
     """
 
     keys: list[str]
@@ -96,20 +120,32 @@ class Outcomes:
     """Predictions whose label came, in the order of the labels; all columns have shape ``[k]``.
 
     Attributes:
-        labels: the truth.
-        scores: P(True) as it was predicted.
-        baseline_rates: share of True among the labels learned before the prediction; 0.5 before
-            any.
-        baseline_lasts: the label learned last before the prediction, 1.0 or 0.0; 0.5 before any.
+        labels: the truth: 1.0 or 0.0, a number, or the place in ``Learned.classes``.
+        scores: as it was predicted; see ``Scored``.
+        baseline_rates: what the labels learned before the prediction say: the share of True (0.5
+            before any), or their mean (0.0 before any). With many classes the share of the class
+            that came true among the labels learned before this one.
+        baseline_lasts: the label learned last before the prediction (0.5 or 0.0 before any). With
+            many classes 1.0 if it was the class that came true, and 0.0 if not.
+        versions: the newest version published before the prediction, 0 for none. Not in any table:
+            a run that ends publishes once more than one that goes on.
+        segments: one list of k texts for each of the spec's segments.
+        predicted: with many classes, the place of the most probable one, -1 for none; else empty.
+        truth_probabilities: with many classes, the probability given to the one that came true;
+            else empty.
     """
 
     keys: list[str]
     prediction_times_us: NDArray[np.int64]
     label_times_us: NDArray[np.int64]
-    labels: NDArray[np.bool_]
+    labels: NDArray[np.float64]
     scores: NDArray[np.float64]
     baseline_rates: NDArray[np.float64]
     baseline_lasts: NDArray[np.float64]
+    versions: NDArray[np.int64]
+    segments: tuple[list[str | None], ...] = ()
+    predicted: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    truth_probabilities: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True)
@@ -157,10 +193,11 @@ class LearnerCounts:
         repeated_predictions: of these, rows whose key was still waiting for its label; the first
             prediction stands, so the repeated one is scored and then forgotten.
         labels: rows looked at.
-        ignored_labels: of these, NaN.
+        ignored_labels: of these, without a value, or of one class too many.
         unmatched_labels: of these, without a waiting prediction: unknown, repeated or too late.
-        learned: of these, learned from.
+        learned: examples learned from.
         expired_predictions: given up, as their label did not come in time.
+        given_labels: of these, learned from with the label that stands for silence.
     """
 
     predictions: int = 0
@@ -170,14 +207,16 @@ class LearnerCounts:
     unmatched_labels: int = 0
     learned: int = 0
     expired_predictions: int = 0
+    given_labels: int = 0
 
 
 @dataclass(frozen=True)
 class Learned:
-    """What one call of the learner gave."""
+    """What one call of the learner gave; ``classes`` are those seen so far, of a model of many."""
 
     predictions: Scored
     outcomes: Outcomes
     versions: list[NewVersion] = field(default_factory=list)
     refused: list[RefusedVersion] = field(default_factory=list)
     counts: LearnerCounts = field(default_factory=LearnerCounts)
+    classes: tuple[str, ...] = ()

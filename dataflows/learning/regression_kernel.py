@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
-from dataflows.learning.online import Floats, Slots, Truths
+from dataflows.learning.online import Floats, Slots
 
 UNSCALED, CENTRED, STANDARD = 0, 1, 2
 
@@ -123,7 +124,12 @@ def _learn(x: Floats, sign: float, scaled: Floats, state: State, settings: Setti
 
 @numba.njit(cache=True, error_model="numpy")
 def run_steps(
-    rows: Floats, scores: Floats, steps: Slots, truths: Truths, state: State, settings: Settings
+    rows: Floats,
+    scores: Floats,
+    steps: Slots,
+    truths: NDArray[np.bool_],
+    state: State,
+    settings: Settings,
 ) -> None:
     """Run steps as ``Online.run`` describes them; changes ``scores`` and ``state``."""
     scaled = np.empty(rows.shape[1])

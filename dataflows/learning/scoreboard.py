@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataflows.learning.auc import auc_in_order
+from dataflows.learning.records import Outcomes
 
 AUC_OUTCOMES_MAX = 20_000
 _NAMES = ("", "baseline_rate_", "baseline_last_")
@@ -36,6 +37,11 @@ class Scoreboard:
         # Sorting is most of a report, so it goes on from the report before.
         self._orders = [_NO_ORDER] * 3
         self._reported = 0
+
+    def take(self, outcomes: Outcomes) -> None:
+        """Add outcomes whose labels are 1.0 or 0.0."""
+        rates, lasts = outcomes.baseline_rates, outcomes.baseline_lasts
+        self.add(outcomes.labels != 0.0, outcomes.scores, rates, lasts)
 
     def add(
         self,

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from feast import BatchFeatureView, Entity, ValueType
-from feast.aggregation import Aggregation
 from feast.data_format import AvroFormat, DeltaFormat, JsonFormat
 from feast.feature_logging import LoggingConfig
 from feast.infra.offline_stores.file_source import FileLoggingDestination
-from feast.types import String
 
-from tests.definitions.cards import HOUR, files, model, one_feature, service, source, view
+from contracts.model_spec import Rollout
+from tests.definitions.cards import HOUR, files, model, service, source, view
 from tests.definitions.refused_views import (
     ZERO,
     Objects,
@@ -171,13 +170,49 @@ REFUSED_SOURCES: dict[str, tuple[Callable[[], Objects], str]] = {
         lambda: [view(), service(), service()],
         "service 'features' is defined twice",
     ),
-    "a string in a vector": (
-        lambda: served(one_feature(Aggregation("shop", "last", name="f"), String)),
-        "feature 'cards:f' is a String, and a vector holds numbers",
+    "a time that is asked for": (
+        lambda: [view(), service(), model(request=["event_timestamp"])],
+        "'event_timestamp' is not a number, boolean or string",
     ),
-    "a string that is asked for": (
-        lambda: [view(), service(), model(request=["shop"])],
-        "'shop' is not a number or boolean",
+    "a text as the default of a number": (
+        lambda: [view(), service(), model(request=["amount"], defaults={"amount": "none"})],
+        "the default of 'amount' is a text; it must be a number",
+    ),
+    "a number as the default of a text": (
+        lambda: [view(), service(), model(request=["shop"], defaults={"shop": 1.0})],
+        "the default of 'shop' must be a text",
+    ),
+    "a segment that is no input": (
+        lambda: [view(), service(), model(request=["amount"], segments=["shop"])],
+        "segment 'shop' is neither a request field nor an entity key",
+    ),
+    "a segment of measures": (
+        lambda: [view(), service(), model(request=["amount"], segments=["amount"])],
+        "segment 'amount' is a float64; use a string",
+    ),
+    "an assignment by nothing": (
+        lambda: [view(), service(), model(request=["amount"], assign_by="shop")],
+        "assign_by 'shop' is neither a request field nor an entity key",
+    ),
+    "a regression by a classifier": (
+        lambda: [view(), service(), model(request=["amount"], task="regression")],
+        "task 'regression' and a learner that is a classifier do not go together",
+    ),
+    "no label": (
+        lambda: [view(), service(), model(request=["amount"], label=None)],
+        "has no label; only an anomaly detector",
+    ),
+    "shares that shrink": (
+        lambda: [view(), service(), model(request=["amount"], rollout=Rollout(shares=(0.5, 0.1)))],
+        "rollout shares must grow",
+    ),
+    "a rollout of nobody": (
+        lambda: [view(), service(), model(request=["amount"], rollout=Rollout(shares=(0.0,)))],
+        "rollout shares must be above 0",
+    ),
+    "a sure false alarm": (
+        lambda: [view(), service(), model(request=["amount"], rollout=Rollout(false_alarm=1.0))],
+        "rollout false_alarm must be above 0 and below 0.5",
     ),
     "a label without timeout": (
         lambda: [view(), service(), model(request=["amount"], publish_every=ZERO)],

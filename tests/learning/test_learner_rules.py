@@ -82,8 +82,8 @@ def test_a_version_is_as_of_its_boundary_whatever_made_us_notice() -> None:
     rows = [late_row(1), late_row(2), late_row(3), late_row(50)]
     learned = advance(Learner(spec(timeout_us=5)), predictions(rows), labels([("0", 4, 1.0)]))
     (version,) = learned.versions
-    # Nothing waits any more at 10, so the last prediction before it stands in.
-    assert (version.boundary_us, version.parity.rows) == (10, 1)
+    # Nothing waits any more at 10, so the newest predictions before it stand in.
+    assert (version.boundary_us, version.parity.rows) == (10, 3)
     assert learned.counts.expired_predictions == 3
 
 
