@@ -1,0 +1,105 @@
+"""Sums of doubles without rounding, as integers: the order of adding changes nothing.
+
+A sum is a row of *limbs* of 32 bits each, in int64 cells so that carries may wait: limb i counts
+multiples of ``2 ** (low + 32 * i)``. Adding two sums is adding their cells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+PIECES = 3  # a double of 53 bits that is moved by up to 31 spreads over so many limbs
+_MASK = 0xFFFF_FFFF
+# Each addition makes a cell grow by less than 2 ** 33.
+ADDITIONS_MAX = 2**29
+
+
+@dataclass(frozen=True)
+class Range:
+    """Which doubles a sum can take.
+
+    Attributes:
+        low: exponent of the first limb's unit; what is below it is cut off each number.
+        limbs: cells of one sum.
+    """
+
+    low: int
+    limbs: int
+
+    def value(self, cells: Any) -> int:
+        """A sum's cells as one whole number, in units of ``2 ** low``."""
+        return sum(int(cell) << (32 * place) for place, cell in enumerate(cells))
+
+    def mean(self, cells: Any, count: int) -> float:
+        """The sum divided by ``count``, rounded once; OverflowError if no double is so large."""
+        return self.value(cells) / (count << -self.low)
+
+
+SMALL = Range(low=-64, limbs=4)
+"""Probabilities and losses: up to ``2 ** 53``, each cut off below 5e-20."""
+ANY = Range(low=-1088, limbs=68)
+"""Every finite double, exactly."""
+
+
+def pieces(numbers: Floats, kind: Range) -> tuple[Ints, Ints]:
+    """Doubles as additions to the limbs of a sum.
+
+    Args:
+        numbers: finite and within the range, any shape.
+        kind: of the sums.
+
+    Returns:
+        Limbs and what is to be added to them, both with one more dimension of ``PIECES``.
+    """
+    fractions, exponents = np.frexp(numbers)
+    signed = (fractions * 2.0**53).astype(np.int64)
+    moved = exponents.astype(np.int64) - 53 - kind.low
+    sizes = np.abs(signed) >> np.clip(-moved, 0, 63)
+    moved = np.maximum(moved, 0)
+    shifts = moved & 31
+    lower, upper = (sizes & _MASK) << shifts, (sizes >> 32) << shifts
+    parts = np.stack((lower & _MASK, (lower >> 32) + (upper & _MASK), upper >> 32), axis=-1)
+    limbs = (moved >> 5)[..., None] + np.arange(PIECES)
+    return limbs, parts * np.sign(signed)[..., None]
+
+
+@numba.njit(cache=True)
+def carry(table: Ints, rows: Ints, sums: Ints) -> None:
+    """Bring limbs back to 32 bits, so that equal sums have equal cells.
+
+    Args:
+        table: shape ``[g, w]``.
+        rows: which rows of it.
+        sums: ``[s, 2]``: first cell and number of limbs of each sum.
+    """
+    for row in rows:
+        for place in range(len(sums)):
+            first, limbs = sums[place]
+            for cell in range(first, first + limbs - 1):
+                over = table[row, cell] >> 32
+                table[row, cell] -= over << 32
+                table[row, cell + 1] += over
+
+
+@numba.njit(cache=True)
+def scatter(table: Ints, groups: Ints, cells: Ints, additions: Ints) -> None:
+    """Add what each row adds to each of its groups.
+
+    Args:
+        table: ``[g, w]``, changed.
+        groups: ``[k, j]`` rows of the table.
+        cells: ``[k, p]``.
+        additions: ``[k, p]``, what to add to each.
+    """
+    for row in range(len(groups)):
+        for group in groups[row]:
+            for place in range(cells.shape[1]):
+                table[group, cells[row, place]] += additions[row, place]
