@@ -25,6 +25,7 @@ from cli.run import run
 from cli.score import score
 from cli.serve import serve
 from cli.status import status
+from cli.train import train
 
 _INTERRUPTED = 130
 # A flight, for the examples.
@@ -50,6 +51,7 @@ VERBS = (
     Verb("produce", produce, "headwater produce flights.arrived arrivals.ndjson"),
     Verb("features", features, f"headwater features late_arrival {_KEYS}"),
     Verb("replay", replay, "headwater replay"),
+    Verb("train", train, "headwater train late_arrival --trials 20"),
     Verb("demo", demo, "headwater demo --output build/demo"),
     Verb("score", score, f"headwater score late_arrival {_KEYS} {_REQUEST}"),
 )

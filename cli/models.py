@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.actor import actor
 from cli.failures import CommandError
 from cli.repository_option import RepoOption, require_repository
 from cli.tables import print_table
@@ -83,7 +82,7 @@ def promote(
     repository = _repository(repo)
     # A broken version is refused here, where somebody reads it.
     repository.load(model, version)
-    repository.promote(model, version, reason, _actor(), time.time_ns() // 1000)
+    repository.promote(model, version, reason, actor(), time.time_ns() // 1000)
     typer.echo(f"{model}: version {version} is champion")
 
 
@@ -94,7 +93,7 @@ def rollback(
     model: ModelArgument, reason: ReasonOption = "by hand", repo: RepoOption = None
 ) -> None:
     """Make the champion before the present one champion again."""
-    version = _repository(repo).rollback(model, reason, _actor(), time.time_ns() // 1000)
+    version = _repository(repo).rollback(model, reason, actor(), time.time_ns() // 1000)
     typer.echo(f"{model}: version {version} is champion again")
 
 
@@ -169,11 +168,3 @@ def _shown(value: Any) -> str:
 
 def _time(time_us: int) -> str:
     return f"{_EPOCH + timedelta(microseconds=time_us):%Y-%m-%d %H:%M:%S}"
-
-
-def _actor() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        # A container may run under a number that has no name.
-        return f"uid {os.getuid()}"

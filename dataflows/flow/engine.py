@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import shutil
 import signal
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -25,6 +24,7 @@ from dataflows.flow.session import Seat, Session, seat_of
 from dataflows.flow.state_lock import exclusive_state, shared_state
 from dataflows.flow.store_check import check_store, online_filler
 from dataflows.flow.together import run_together
+from dataflows.git_commit import git_commit
 from dataflows.sources.plan_log import PlanLog, open_log
 from dataflows.stores.swap import finish_swap
 from dataflows.windows.view_state import warm_up
@@ -128,7 +128,7 @@ def _run_seat(
             else:
                 context.until_end = session.join(terms)
                 check_identity(repository, settings, log, places.state)
-                context.git_commit = _git_commit(repository.directory)
+                context.git_commit = git_commit(repository.directory)
             join_progress(context)
             flow = build_flow(repository, log, context)
             with _stop_on_signals(context.stop), explained(places.state):
@@ -163,7 +163,7 @@ def _prepare(
     state = context.places.state
     check_identity(repository, context.settings, log, state)
     check_store(context, repository.store.project, tell)
-    context.git_commit = _git_commit(repository.directory)
+    context.git_commit = git_commit(repository.directory)
     context.until_end = log.ends() if until_end else None
     prepare_recovery(state)
 
@@ -255,12 +255,3 @@ def _stop_on_signals(stop: threading.Event) -> Iterator[None]:
     finally:
         for number, handler in zip(signals, before, strict=True):
             signal.signal(number, handler)
-
-
-def _git_commit(directory: Path) -> str:
-    command = ["git", "-C", str(directory), "rev-parse", "HEAD"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return found.stdout.strip() if found.returncode == 0 else ""

@@ -1,0 +1,180 @@
+"""`headwater train`: a version of a model from all its examples at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from cli.actor import actor
+from cli.failures import CommandError
+from cli.repository_option import RepoOption, require_repository
+from cli.tables import print_table
+
+if TYPE_CHECKING:
+    from contracts.manifest import Manifest
+    from contracts.model_channels import Channel
+    from contracts.plan import ModelPlan
+    from dataflows.training.train import Trained, Wishes
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_TIME_FORMS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
+_FIELDS_SHOWN = 8
+
+
+class LearnerName(StrEnum):
+    """The learners of ``dataflows.training.learners``, known without importing it."""
+
+    LIGHTGBM = "lightgbm"
+    SKLEARN_HIST = "sklearn-hist"
+    SKLEARN_LINEAR = "sklearn-linear"
+
+
+class ChannelName(StrEnum):
+    """Where a new version goes."""
+
+    CHAMPION = "champion"
+    CHALLENGER = "challenger"
+    SHADOW = "shadow"
+    NONE = "none"
+
+
+def train(
+    model: Annotated[str, typer.Argument(help="Name of the model.")],
+    repo: RepoOption = None,
+    learner: Annotated[LearnerName, typer.Option(help="What learns.")] = LearnerName.LIGHTGBM,
+    from_time: Annotated[
+        datetime | None,
+        typer.Option("--from", formats=_TIME_FORMS, help="Predictions from this moment on, UTC."),
+    ] = None,
+    until_time: Annotated[
+        datetime | None,
+        typer.Option("--until", formats=_TIME_FORMS, help="Predictions before this moment, UTC."),
+    ] = None,
+    test_from: Annotated[
+        datetime | None,
+        typer.Option(
+            formats=_TIME_FORMS,
+            help="From here on the model is only measured, UTC; else the last fifth of the rows.",
+        ),
+    ] = None,
+    trials: Annotated[
+        int, typer.Option(min=1, max=10_000, help="How many sets of parameters are tried.")
+    ] = 20,
+    seconds_max: Annotated[
+        float, typer.Option(min=0, max=604_800, help="After so long no more are tried.")
+    ] = 300.0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of all that is random.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="That the learner may use.")] = 1,
+    segments: Annotated[
+        str, typer.Option(help="Columns to measure by, with commas; else the model's own.")
+    ] = "",
+    channel: Annotated[
+        ChannelName, typer.Option(help="Which channel gets the version.")
+    ] = ChannelName.CHALLENGER,
+) -> None:
+    """Train a version of a model on the dataflow's examples, and publish it.
+
+    Vectors are those that were scored, as they were at that moment. Parameters are chosen by later
+    rows than those learned from, and the model is measured on rows that are later still. Times are
+    those of the predictions. Needs `pip install 'headwater[train]'`.
+    """
+    from contracts.model_repository import ModelRepository
+    from contracts.plan_file import plan_path, read_plan
+    from contracts.settings import DataflowSettings
+    from dataflows.git_commit import git_commit
+    from dataflows.training.examples import Period, read_examples
+    from dataflows.training.learners import learner as learner_named
+    from dataflows.training.publish import Publication, publish
+    from dataflows.training.search import Budget
+    from dataflows.training.split import Shares
+    from dataflows.training.train import Wishes
+    from dataflows.training.train import train as train_on
+
+    folder = require_repository(repo)
+    settings = DataflowSettings.for_repo(folder)
+    plan = _plan(model, read_plan(plan_path(folder)).plan.models)
+    chosen = learner_named(learner.value)
+    columns = tuple(filter(None, segments.split(","))) or plan.segments
+    period = Period(_micros(from_time), _micros(until_time))
+    examples = read_examples(plan, settings.examples_dir / model, period, columns)
+    if lacking := set(filter(None, segments.split(","))) - examples.segments.keys():
+        raise CommandError(
+            f"examples have no column {min(lacking)!r}; add it to `segments` of the model and "
+            "replay, or leave it out of --segments"
+        )
+    shares = Shares(test_from_us=_micros(test_from))
+    wishes = Wishes(shares, Budget(trials, seconds_max), seed, threads)
+    with _progress(wishes) as on_trial:
+        trained = train_on(plan, examples, chosen, wishes, time.monotonic, on_trial)
+    publication = Publication(
+        actor=actor(),
+        git_commit=git_commit(folder),
+        channel=None if channel is ChannelName.NONE else cast("Channel", channel.value),
+        at_us=time.time_ns() // 1000,
+    )
+    manifest = publish(ModelRepository(settings.model_repository), plan, trained, publication)
+    _print(manifest, trained)
+    went = "in no channel" if channel is ChannelName.NONE else channel.value
+    typer.echo(f"{model}: version {manifest.version} is {went}")
+
+
+def _plan(model: str, models: tuple[ModelPlan, ...]) -> ModelPlan:
+    for plan in models:
+        if plan.name == model:
+            return plan
+    known = ", ".join(plan.name for plan in models) or "none"
+    raise CommandError(f"there is no model {model!r}; the repository has: {known}")
+
+
+def _micros(moment: datetime | None) -> int | None:
+    """Microseconds since 1970 of a moment in UTC, which has no time zone yet."""
+    return None if moment is None else (moment.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+
+
+@contextmanager
+def _progress(wishes: Wishes) -> Iterator[Callable[[int, float], None]]:
+    """A bar over the trials on a terminal, nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("trying parameters", total=wishes.budget.trials)
+
+        def on_trial(done: int, loss: float) -> None:
+            progress.update(task, completed=done, description=f"best validation loss {loss:.5f}")
+
+        yield on_trial
+
+
+def _print(manifest: Manifest, trained: Trained) -> None:
+    """What a person wants to know before the version is trusted."""
+    rows, found = trained.rows, trained.found
+    facts = [
+        ("learner", manifest.learner),
+        ("parameters", f"best of {found.trials}, {found.pruned} of them given up early"),
+        ("learned from", f"{rows['fit']:,} examples until {_shown(trained.split.test_from_us)}"),
+        ("measured on", f"{rows['test']:,} later examples"),
+        *((f"metric {name}", f"{value:.6g}") for name, value in sorted(trained.metrics.items())),
+        ("ONNX", f"{len(trained.onnx):,} bytes, {trained.parity.max_abs_diff:.1e} apart at most"),
+    ]
+    print_table(("fact", "value"), facts)
+    first = list(trained.importance.items())[:_FIELDS_SHOWN]
+    print_table(("field", "share"), [(name, f"{share:.3f}") for name, share in first])
+
+
+def _shown(time_us: int) -> str:
+    return f"{_EPOCH + timedelta(microseconds=time_us):%Y-%m-%d %H:%M:%S}"
