@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,14 @@ class Judged:
         """Some of the rows: a slice, places or a mask."""
         columns = {each.name: getattr(self, each.name) for each in fields(self)}
         return Judged(**{n: c[rows] if len(c) else c for n, c in columns.items()})
+
+    @classmethod
+    def joined(cls, parts: Sequence[Judged]) -> Judged:
+        """All rows of some parts, at least one, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        names = [each.name for each in fields(cls)]
+        return cls(**{n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
 
 
 def judged(outcomes: Outcomes) -> Judged:

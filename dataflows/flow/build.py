@@ -26,6 +26,7 @@ from dataflows.batches import (
 )
 from dataflows.definitions.repository import Repository
 from dataflows.flow.dead_letter_sink import DeadLetterSink
+from dataflows.flow.evaluation_sink import EvaluationRows, EvaluationSink, evaluation_step
 from dataflows.flow.identity import generation
 from dataflows.flow.log_source import LogSource
 from dataflows.flow.logics import ModelLogic, ShardLogic
@@ -67,12 +68,14 @@ def build_flow(repository: Repository, log: PlanLog, context: RunContext) -> Dat
     streams = [op.flat_map("view_rows", plain, _view_rows(plan, specs))]
     versions: list[KeyedStream[NewVersions]] = []
     letters = [op.flat_map("dead", batches, _dead_letters)]
+    evaluations: list[KeyedStream[EvaluationRows]] = []
     for model in plan.models:
         steps = _model(batches, plain, repository, model, len(partitions), context)
         streams.append(op.flat_map(f"model_rows_{model.name}", steps, _model_rows(model, context)))
         versions.append(
             op.flat_map(f"model_versions_{model.name}", steps, _versions(model, partitions))
         )
+        evaluations.append(evaluation_step(steps, model))
         if model.schema.on_demand:
             made = _unpredicted(model, partitions, context)
             letters.append(op.flat_map(f"unpredicted_{model.name}", steps, made))
@@ -82,6 +85,8 @@ def build_flow(repository: Repository, log: PlanLog, context: RunContext) -> Dat
         op.output(
             "model_repository", merged, VersionSink(_publisher(repository, context), names, context)
         )
+        evaluated = op.merge("all_evaluations", *evaluations)
+        op.output("evaluation", evaluated, EvaluationSink(plan.models, context))
     rows = op.merge("all_rows", *streams)
     op.output("tables", rows, _table_sink(plan, specs, context))
     dead = letters[0] if len(letters) == 1 else op.merge("all_letters", *letters)
