@@ -15,6 +15,7 @@ from contracts.feature_schema import ValueType, VectorField
 from contracts.model_spec import Model
 from contracts.plan import ColumnType, ModelPlan, Topic, View
 from dataflows.definitions import tags
+from dataflows.definitions.drift import compile_drift
 from dataflows.definitions.errors import DefinitionError
 from dataflows.definitions.on_demand import (
     CompiledOnDemand,
@@ -99,6 +100,7 @@ def compile_model(
         assign_by=assigned_by(model, schema, where),
         rollout=compile_rollout(model.rollout, where),
         intended_use=model.intended_use,
+        drift=compile_drift(model.drift, where),
     )
 
 

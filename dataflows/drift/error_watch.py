@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from river.drift import ADWIN
@@ -23,6 +24,9 @@ _CLIPPED_AT = 99
 # Of the probability of a false alarm, ADWIN's delta at each of its looks: 16 million losses have
 # half a million looks, which use up half of it.
 DELTA_SHARE = 1e-6
+
+# (mean loss, of how many, time of the first of them)
+_Latest = tuple[float, int, int]
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class ErrorWatch:
         return changes
 
     def _calibrate_anew(self) -> None:
-        self._adwin: ADWIN | None = None
+        self._adwin: Any = None  # made after the calibration
         self._calibration: list[tuple[int, float]] = []
         self._scale, self._baseline = 1.0, 0.0
         self._reference_us = (0, 0)
@@ -110,13 +114,13 @@ class ErrorWatch:
         self._scale = float(np.percentile(losses, _CLIPPED_AT) or losses.max() or 1.0)
         self._baseline = float(np.minimum(losses, self._scale).mean())
         self._reference_us = (self._calibration[0][0], time_us)
-        self._adwin = ADWIN(delta=self.delta, clock=CLOCK)
+        make: Any = ADWIN  # River tells no types
+        self._adwin = make(delta=self.delta, clock=CLOCK)
         before, self._calibration = self._calibration, []
         for time_us, loss in before:
             self._follow(time_us, loss, changes)
 
     def _follow(self, time_us: int, loss: float, changes: list[Change]) -> None:
-        assert self._adwin is not None, "calibrated"
         clipped = min(loss, self._scale)
         if self._sums and self._sums[-1][2] < CLOCK:
             first_us, total, rows = self._sums[-1]
@@ -129,36 +133,37 @@ class ErrorWatch:
         if self.since_us is not None:
             self._losses_in_drift += 1
             if self._renew_after is not None and self._losses_in_drift >= self._renew_after:
-                changes.append(self._end(time_us, "renewed", *self._latest()))
+                changes.append(self._end(time_us, "renewed", self._latest()))
                 self._calibrate_anew()
 
     def _judge(self, time_us: int, changes: list[Change]) -> None:
         """ADWIN has seen a change, and begins anew; what has the mean become?"""
-        mean, rows, from_us = self._latest()
+        latest = self._latest()
+        mean = latest[0]
         self._sums.clear()
         if self.since_us is None:
             if mean >= self.threshold:
                 self.since_us, self._losses_in_drift = time_us, 0
-                changes.append(self._change(time_us, True, "", mean, rows, from_us))
+                changes.append(self._change(time_us, "", latest))
             # What got better is the norm from now on.
             self._baseline = min(self._baseline, mean)
         elif mean <= self._baseline * (1.0 + self._rise / 2.0):
-            changes.append(self._end(time_us, "quiet", mean, rows, from_us))
+            changes.append(self._end(time_us, "quiet", latest))
 
-    def _end(self, time_us: int, why: str, mean: float, rows: int, from_us: int) -> Change:
+    def _end(self, time_us: int, why: str, latest: _Latest) -> Change:
         self.since_us = None
-        return self._change(time_us, False, why, mean, rows, from_us)
+        return self._change(time_us, why, latest)
 
-    def _change(
-        self, at_us: int, is_rise: bool, why: str, mean: float, rows: int, from_us: int
-    ) -> Change:
+    def _change(self, at_us: int, why: str, latest: _Latest) -> Change:
+        """A rise, or an end, which has a reason."""
+        mean, rows, from_us = latest
         return Change(
-            at_us, is_rise, why, mean, self.threshold, rows, from_us,
+            at_us, not why, why, mean, self.threshold, rows, from_us,
             self._calibration_rows, self._reference_us,
         )  # fmt: skip
 
-    def _latest(self) -> tuple[float, int, int]:
-        """(mean, rows, time of the first) of the latest losses, so many as differ most clearly."""
+    def _latest(self) -> _Latest:
+        """Of the latest losses, so many as differ most clearly from the baseline."""
         best, found = -1.0, (self._baseline, 0, self._reference_us[1])
         total, rows = 0.0, 0
         for first_us, part, n in reversed(self._sums):

@@ -7,8 +7,8 @@ reference and window come from the same one, independently, and cells were learn
   ``2 exp(-2 D^2 W R^2 / ((W + R) (R + 1)))`` (Serfling 1974, drawing W of W + R without putting
   back); the sum over all cuts bounds the largest difference.
 - PSI: W times the relative entropy of counts in k groups to their truth has the moments
-  ``E exp(t x) <= (1 - t)^-(k - 1)`` (Agrawal 2020). The likelihood ratio G of two samples is at most
-  the sum of two such, so ``P(G >= x) <= exp(a - x) (x / a)^a`` with ``a = 2 (k - 1)``.
+  ``E exp(t x) <= (1 - t)^-(k - 1)`` (Agrawal 2020). The likelihood ratio G of two samples is at
+  most the sum of two such, so ``P(G >= x) <= exp(a - x) (x / a)^a`` with ``a = 2 (k - 1)``.
 - Missing: the same with two groups.
 """
 

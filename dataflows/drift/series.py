@@ -120,7 +120,7 @@ class Series:
         vars(self).update(data)
 
     def _renewals(self, look: Look) -> list[Turn]:
-        """Ends of all drift of the columns that have had some for so long; see ``Columns.renew``."""
+        """Ends of all drift of those columns that have had some for so long."""
         if self._renew_blocks is None:
             return []
         active = self._begun_at != _NEVER

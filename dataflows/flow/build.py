@@ -26,6 +26,7 @@ from dataflows.batches import (
 )
 from dataflows.definitions.repository import Repository
 from dataflows.flow.dead_letter_sink import DeadLetterSink
+from dataflows.flow.drift_step import drift_step
 from dataflows.flow.evaluation_sink import EvaluationRows, EvaluationSink, evaluation_step
 from dataflows.flow.identity import generation
 from dataflows.flow.log_source import LogSource
@@ -67,10 +68,12 @@ def build_flow(repository: Repository, log: PlanLog, context: RunContext) -> Dat
     }
     streams = [op.flat_map("view_rows", plain, _view_rows(plan, specs))]
     versions: list[KeyedStream[NewVersions]] = []
+    watched: list[tuple[ModelPlan, Stream[Step]]] = []
     letters = [op.flat_map("dead", batches, _dead_letters)]
     evaluations: list[KeyedStream[EvaluationRows]] = []
     for model in plan.models:
         steps = _model(batches, plain, repository, model, len(partitions), context)
+        watched.append((model, steps))
         streams.append(op.flat_map(f"model_rows_{model.name}", steps, _model_rows(model, context)))
         versions.append(
             op.flat_map(f"model_versions_{model.name}", steps, _versions(model, partitions))
@@ -87,6 +90,7 @@ def build_flow(repository: Repository, log: PlanLog, context: RunContext) -> Dat
         )
         evaluated = op.merge("all_evaluations", *evaluations)
         op.output("evaluation", evaluated, EvaluationSink(plan.models, context))
+    drift_step(watched, context)
     rows = op.merge("all_rows", *streams)
     op.output("tables", rows, _table_sink(plan, specs, context))
     dead = letters[0] if len(letters) == 1 else op.merge("all_letters", *letters)

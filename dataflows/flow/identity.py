@@ -95,7 +95,9 @@ def identity_parts(
     )
     learners = [repr(repository.models[model.name].learner()) for model in plan.models]
     code = {name: code_of(repository.transforms[name]) for name in sorted(repository.transforms)}
-    made = [plan.project, plan.topics, views, plan.models, learners, code]
+    # What counts as drift may change: state of drift begins anew then, all else goes on.
+    models = tuple(replace(model, drift=None) for model in plan.models)
+    made = [plan.project, plan.topics, views, models, learners, code]
     # The schema of a model says what its vector is; what is on demand of it stands apart.
     made += [model.schema.fingerprint for model in plan.models if model.schema.on_demand]
     parts = {

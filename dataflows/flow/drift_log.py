@@ -1,0 +1,120 @@
+"""The topic of drift alerts, in the log of files and in Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+import kafka.errors
+import msgspec
+
+from contracts.drift_record import DRIFT_TOPIC, DriftAlert
+from contracts.file_log import FileLogWriter
+from contracts.kafka_producer import KafkaLogWriter
+from contracts.log import LogError
+from dataflows.flow.run_context import RunContext
+from dataflows.flow.waiting import kafka_to_answer, teller
+from dataflows.sources.kafka_errors import is_passing
+from dataflows.sources.kafka_topics import CLIENT_ID
+
+_FIRST_PAUSE_SECONDS = 0.1
+_PAUSE_SECONDS_MAX = 5.0
+
+
+class AlertLog(Protocol):
+    """Where alerts go."""
+
+    def append(self, alerts: Sequence[DriftAlert]) -> None:
+        """Append, and return when they are there; raise LogError."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the topic."""
+        ...
+
+
+class FileAlerts:
+    """Alerts in the log of files, each once: what the topic holds is read at the start."""
+
+    def __init__(self, folder: Path) -> None:
+        """The file log in ``folder``; raise LogError if it cannot be written."""
+        self._writer = FileLogWriter(folder, DRIFT_TOPIC)
+        self._known = {hash(line.rstrip(b"\n")) for line in self._writer.lines()}
+
+    def append(self, alerts: Sequence[DriftAlert]) -> None:
+        """Append those that are not there yet, byte for byte."""
+        lines = [(alert.model, msgspec.json.encode(alert)) for alert in alerts]
+        new = [(model, line) for model, line in lines if hash(line) not in self._known]
+        self._known.update(hash(line) for _, line in new)
+        self._writer.append(new)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._writer.close()
+
+
+class KafkaAlerts:
+    """Alerts in Kafka. An epoch that was killed brings its alerts again: their ids are the same."""
+
+    def __init__(self, context: RunContext) -> None:
+        """Nothing is asked of Kafka before the first alert."""
+        self._context = context
+        self._tell: Callable[[str], None] = teller(context, f"alerts to {DRIFT_TOPIC}")
+        self._writer: KafkaLogWriter | None = None
+
+    def append(self, alerts: Sequence[DriftAlert]) -> None:
+        """Append, by the model's name as key; wait for brokers that are gone.
+
+        Raises:
+            LogError: they are gone for too long, or refuse, or we are told to stop meanwhile.
+        """
+        if not alerts:
+            return
+        context = self._context
+        began, pause_seconds = context.monotonic(), _FIRST_PAUSE_SECONDS
+        try:
+            while True:
+                try:
+                    self._append(alerts)
+                    return
+                except LogError as error:
+                    self._forget()
+                    waited = context.monotonic() - began
+                    if not _may_pass(error) or waited > context.settings.outage_seconds:
+                        raise
+                    self._tell(kafka_to_answer(context.settings))
+                    if context.stop.wait(pause_seconds):
+                        raise
+                    pause_seconds = min(2 * pause_seconds, _PAUSE_SECONDS_MAX)
+        finally:
+            self._tell("")
+
+    def close(self) -> None:
+        """Disconnect."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+
+    def _append(self, alerts: Sequence[DriftAlert]) -> None:
+        if self._writer is None:
+            self._writer = KafkaLogWriter(self._context.settings, DRIFT_TOPIC, CLIENT_ID)
+        self._writer.append((alert.model, msgspec.json.encode(alert)) for alert in alerts)
+
+    def _forget(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with suppress(LogError):
+                writer.close()
+
+
+def open_alert_log(context: RunContext) -> AlertLog:
+    """The topic in whatever log there is."""
+    folder = context.settings.log.folder
+    return FileAlerts(folder) if folder is not None else KafkaAlerts(context)
+
+
+def _may_pass(error: LogError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, kafka.errors.KafkaError) and is_passing(cause)
