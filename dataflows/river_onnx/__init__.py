@@ -7,7 +7,7 @@ an estimator, ``check_exportable`` says beforehand whether it can; to teach it a
 
 from __future__ import annotations
 
-from . import linear, scaling
+from . import linear, scaling, tree_classifiers, tree_regressors
 from .convert import check_exportable, to_onnx
 from .registry import (
     ByClass,
@@ -20,7 +20,7 @@ from .registry import (
     register,
 )
 
-for _module in (scaling, linear):
+for _module in (scaling, linear, tree_classifiers, tree_regressors):
     _module.teach()
 
 __all__ = [

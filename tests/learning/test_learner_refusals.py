@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from river import tree
+from river import neighbors
 
 from contracts.feature_schema import FeatureSchema, VectorField
 from dataflows.learning.learner import Learner, LearnerStateError
@@ -29,8 +29,8 @@ from tests.learning.rows import (
 
 def test_unsupported_estimators_are_refused_at_the_start() -> None:
     """A learner that could never publish is not even made."""
-    with pytest.raises(UnsupportedEstimatorError, match="HoeffdingTreeClassifier"):
-        Learner(LearnerSpec("late", SCHEMA, tree.HoeffdingTreeClassifier, END_US, 10))
+    with pytest.raises(UnsupportedEstimatorError, match="KNNClassifier"):
+        Learner(LearnerSpec("late", SCHEMA, neighbors.KNNClassifier, END_US, 10))
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ class OurOwn(linear_model.LogisticRegression):
 @pytest.mark.parametrize(
     ("estimator", "named"),
     [
-        (Standard() | tree.HoeffdingTreeClassifier(), "HoeffdingTreeClassifier"),
+        (Standard() | tree.iSOUPTreeRegressor(), "iSOUPTreeRegressor"),
         (neighbors.KNNClassifier(), "KNNClassifier"),
         (Standard() | OurOwn(), "OurOwn"),
         (Standard() | linear_model.LinearRegression(), "LinearRegression"),
