@@ -16,6 +16,9 @@ import typer
 
 from cli.apply import apply
 from cli.demo.command import demo
+from cli.drift import drift
+from cli.evaluation import EXAMPLE as EVALUATION_EXAMPLE
+from cli.evaluation import evaluation
 from cli.failures import FAILED, USAGE, exit_code, explain
 from cli.features import features
 from cli.models import models_app
@@ -68,6 +71,8 @@ app = typer.Typer(
 )
 for _verb in VERBS:
     app.command(_verb.name, epilog=f"Example: {_verb.example}")(_verb.function)
+models_app.command("evaluation", epilog=EVALUATION_EXAMPLE)(evaluation)
+models_app.command("drift", epilog="Example: headwater models drift late_arrival")(drift)
 app.add_typer(models_app, name="models")
 
 _tracebacks: ContextVar[bool] = ContextVar("tracebacks", default=False)

@@ -36,6 +36,7 @@ def run(
         from cli.run_progress import watch
         from contracts.settings import DataflowSettings
         from dataflows.flow.engine import default_places, run_flow
+        from dataflows.flow.evaluation_metrics import EvaluationCollector
         from dataflows.flow.metrics import metrics_endpoint
 
         folder = require_repository(repo)
@@ -43,7 +44,9 @@ def run(
         repository = load_quietly(folder)
         places = default_places(repository, settings)
         address, number = settings.metrics_address, settings.process
-        with metrics_endpoint(address, places.state, number), watch(places.state):
+        names = [model.name for model in repository.plan.models]
+        figures = EvaluationCollector(places.models, names)
+        with metrics_endpoint(address, places.state, number, [figures]), watch(places.state):
             summary = run_flow(repository, settings, places, until_end=until_end)
     for reason in summary.tally.refused:
         sys.stderr.write(f"not published: {reason}\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -66,8 +66,12 @@ class ProgressCollector(Collector):
 
 
 @contextmanager
-def metrics_endpoint(address: str, state: Path, process: int = 0) -> Iterator[None]:
+def metrics_endpoint(
+    address: str, state: Path, process: int = 0, more: Iterable[Collector] = ()
+) -> Iterator[None]:
     """Show the metrics on ``host:port`` as long as the context; nothing if ``address`` is empty.
+
+    What ``more`` collects is shown by the first process only, which speaks for all.
 
     Raises:
         EngineError: the address cannot be listened on.
@@ -77,6 +81,8 @@ def metrics_endpoint(address: str, state: Path, process: int = 0) -> Iterator[No
         return
     registry = CollectorRegistry()
     registry.register(ProgressCollector(state, process))
+    for collector in more if process == 0 else ():
+        registry.register(collector)
     host, port = split_address(address)
     try:
         server, thread = start_http_server(port, host, registry=registry)
