@@ -35,6 +35,7 @@ def run(
         from cli.loading import load_quietly
         from cli.run_progress import watch
         from contracts.settings import DataflowSettings
+        from dataflows.flow.drift_metrics import DriftCollector
         from dataflows.flow.engine import default_places, run_flow
         from dataflows.flow.evaluation_metrics import EvaluationCollector
         from dataflows.flow.metrics import metrics_endpoint
@@ -45,8 +46,8 @@ def run(
         places = default_places(repository, settings)
         address, number = settings.metrics_address, settings.process
         names = [model.name for model in repository.plan.models]
-        figures = EvaluationCollector(places.models, names)
-        with metrics_endpoint(address, places.state, number, [figures]), watch(places.state):
+        more = [EvaluationCollector(places.models, names), DriftCollector(places.models, names)]
+        with metrics_endpoint(address, places.state, number, more), watch(places.state):
             summary = run_flow(repository, settings, places, until_end=until_end)
     for reason in summary.tally.refused:
         sys.stderr.write(f"not published: {reason}\n")
