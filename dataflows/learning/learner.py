@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from dataflows.learning.baselines import baselines_for
+from dataflows.learning.examples_digest import Digested, ExamplesDigest
 from dataflows.learning.gathering import NEWEST_MAX, Gathering
 from dataflows.learning.online import Floats, Slots
 from dataflows.learning.order import check_rows
@@ -37,7 +38,7 @@ from dataflows.river_onnx import check_exportable
 
 PARITY_ROWS_MAX = NEWEST_MAX
 CLASSES_MAX = 256
-_STATE_FORMAT = 3
+_STATE_FORMAT = 4
 _NEVER_US = np.iinfo(np.int64).max
 _ALWAYS_US = np.iinfo(np.int64).min
 _NOT_SAVED = frozenset({"spec", "_defaults", "_online", "_vectors"})
@@ -69,7 +70,10 @@ class Learner:
         check_exportable(self._estimator)
         self._vectors = Vectors(len(spec.schema.fields))
         self._classes: list[str] = []
-        self._online = online_for(spec, self._estimator, self._vectors, self._classes)
+        self._examples = ExamplesDigest()
+        self._online = Digested(
+            online_for(spec, self._estimator, self._vectors, self._classes), self._examples
+        )
         self._waiting: OrderedDict[str, _Waiting] = OrderedDict()
         self._last_rows = np.empty((0, len(spec.schema.fields)), dtype=np.float64)
         self._early: dict[str, _Label] = {}  # labels of the time below that found no prediction
@@ -175,7 +179,9 @@ class Learner:
         keys, heads, rows, scores, probabilities = values.pop("_waiting")
         vars(learner).update(values)
         vectors = learner._vectors
-        learner._online = online_for(spec, learner._estimator, vectors, learner._classes)
+        learner._online = Digested(
+            online_for(spec, learner._estimator, vectors, learner._classes), learner._examples
+        )
         vectors.widen(probabilities.shape[1])
         slots = vectors.put(rows)
         vectors.scores[slots] = scores
@@ -342,6 +348,7 @@ class Learner:
             examples=self._learned,
             metrics=self._scoreboard.report(),
             classes=tuple(self._classes),
+            examples_digest=self._examples.hex(),
         )
         made = make_version(self.spec, self._estimator, held_out, progress)
         if isinstance(made, NewVersion):

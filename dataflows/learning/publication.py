@@ -24,6 +24,7 @@ class Progress:
     examples: int
     metrics: dict[str, float | None]
     classes: tuple[str, ...] = ()
+    examples_digest: str = ""
 
 
 def make_version(
@@ -57,4 +58,5 @@ def make_version(
         parity=result,
         onnx=onnx_bytes,
         classes=progress.classes,
+        examples_digest=progress.examples_digest,
     )

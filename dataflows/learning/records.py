@@ -162,6 +162,7 @@ class NewVersion:
         parity: against River on rows that it has not learned from.
         onnx: the model.
         classes: of a multi-class model, in the order of its probabilities.
+        examples_digest: of what it has learned from; see ``ExamplesDigest``.
     """
 
     version: int
@@ -173,6 +174,7 @@ class NewVersion:
     parity: Parity
     onnx: bytes
     classes: tuple[str, ...] = ()
+    examples_digest: str = ""
 
 
 @dataclass(frozen=True)
