@@ -7,7 +7,18 @@ an estimator, ``check_exportable`` says beforehand whether it can; to teach it a
 
 from __future__ import annotations
 
-from . import linear, scaling, tree_classifiers, tree_regressors
+from . import (
+    bayes,
+    encoding,
+    factorization,
+    imputing,
+    linear,
+    scaling,
+    selection,
+    tree_classifiers,
+    tree_regressors,
+    wrappers,
+)
 from .convert import check_exportable, to_onnx
 from .registry import (
     ByClass,
@@ -20,7 +31,18 @@ from .registry import (
     register,
 )
 
-for _module in (scaling, linear, tree_classifiers, tree_regressors):
+for _module in (
+    scaling,
+    selection,
+    encoding,
+    imputing,
+    linear,
+    bayes,
+    factorization,
+    wrappers,
+    tree_classifiers,
+    tree_regressors,
+):
     _module.teach()
 
 __all__ = [

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
-from river import compose
+from river import base, compose
 
 from .graph import Graph
 from .registry import (
@@ -15,9 +15,11 @@ from .registry import (
     Columns,
     Converter,
     Role,
+    Rows,
     UnsupportedEstimatorError,
     Wanted,
     converter_of,
+    is_unseen,
     supported,
 )
 
@@ -33,13 +35,7 @@ def check_exportable(estimator: Any) -> Role:
     Raises:
         UnsupportedEstimatorError: naming the class, or the parameter that could not be kept.
     """
-    steps = steps_of(estimator)
-    if not steps:
-        raise UnsupportedEstimatorError("Pipeline is empty; end it with a model")
-    *transformers, last = steps
-    for step in transformers:
-        checked(step, ("transformer",), "before the end of a pipeline")
-    return checked(last, _FINAL, "at the end").role
+    return checked(estimator, _FINAL, "at the end").role
 
 
 def to_onnx(
@@ -55,41 +51,55 @@ def to_onnx(
 
     Args:
         estimator: River's; it is not changed.
-        feature_names: of the columns.
+        feature_names: of the columns, each once.
         classes: labels of a classifier with many classes; None for one that tells True from False.
 
     Raises:
-        UnsupportedEstimatorError: see ``check_exportable``.
+        UnsupportedEstimatorError: see ``check_exportable``; also if the estimator needs a feature
+            that is not among the names, or has not these classes.
+        ValueError: a name is there twice.
     """
     role = check_exportable(estimator)
+    names = tuple(feature_names)
+    if len(set(names)) < len(names):
+        raise ValueError("feature_names has a name twice; give each column its own")
     graph = Graph()
-    columns = Columns(INPUT, tuple(feature_names))
-    *transformers, last = steps_of(estimator)
-    for step in transformers:
-        columns = cast(Columns, append(step, graph, columns))
+    columns = Columns(INPUT, names)
     outputs: dict[str, Sequence[int | str]] = {SCORE: ["N"]}
     facts: dict[str, str] = {"role": role}
     if role != "classifier":
-        graph.name(cast(str, append(last, graph, columns)), SCORE)
+        graph.name(cast(str, append(estimator, graph, columns)), SCORE)
     elif classes is None:
-        graph.name(_of_true(last, graph, columns), SCORE)
+        graph.name(of_true(estimator, graph, columns), SCORE)
     else:
-        stacked = probabilities(last, graph, columns, tuple(classes))
+        _check_classes(estimator, classes)
+        stacked = probabilities(estimator, graph, columns, tuple(classes))
         axes = graph.constant([1], np.int64)
         graph.name(stacked, PROBABILITIES)
         graph.name(graph.node("ReduceMax", [stacked, axes], keepdims=0), SCORE)
         outputs[PROBABILITIES] = ["N", len(classes)]
         facts["classes"] = json.dumps([str(label) for label in classes])
-    return graph.model({INPUT: ["N", len(feature_names)]}, outputs, facts)
+    return graph.model({INPUT: ["N", len(names)]}, outputs, facts)
 
 
 def append(
     estimator: Any, graph: Graph, columns: Columns, wanted: Wanted | None = None
 ) -> Columns | ByClass | Any:
-    """Add one estimator's nodes, as its converter does; also for estimators inside others."""
+    """Add one estimator's nodes, as its converter does; also for estimators inside others.
+
+    A pipeline is its steps one after the other, without those that only filter what is learned.
+    """
+    if type(estimator) is compose.Pipeline:
+        *steps, last = steps_of(estimator)
+        for step in steps:
+            if not isinstance(step, base.AnomalyFilter):
+                columns = cast(Columns, append(step, graph, columns))
+        return append(last, graph, columns, wanted)
     converter = converter_of(estimator)
     if converter is None:
         raise UnsupportedEstimatorError(f"{type(estimator).__name__} cannot be exported to ONNX")
+    if columns.present is not None and converter.unseen != "seen":
+        columns = _known(converter, graph, columns)
     return converter.append(estimator, graph, columns, wanted or Wanted())
 
 
@@ -106,10 +116,23 @@ def probabilities(classifier: Any, graph: Graph, columns: Columns, classes: tupl
     return graph.node("Concat", parts, axis=1)
 
 
+def of_true(classifier: Any, graph: Graph, columns: Columns) -> str:
+    """A tensor ``[N]``: what a classifier says of True, 0 if nothing."""
+    found = append(classifier, graph, columns, Wanted((True,)))
+    if isinstance(found, ByClass):
+        return found.values.get(True) or zeros(graph, columns)
+    return graph.node("Gather", [found.value, graph.constant(0, np.int64)], axis=1)
+
+
 def zeros(graph: Graph, columns: Columns) -> str:
     """A tensor ``[N]`` of zeros."""
+    return filled(graph, columns, 0.0)
+
+
+def filled(graph: Graph, columns: Columns, value: float) -> str:
+    """A tensor ``[N]`` of one number."""
     length = graph.node("Shape", [columns.value], start=0, end=1)
-    return graph.node("Expand", [graph.constant(0.0), length])
+    return graph.node("Expand", [graph.constant(value), length])
 
 
 def steps_of(estimator: Any) -> list[Any]:
@@ -118,11 +141,29 @@ def steps_of(estimator: Any) -> list[Any]:
 
 
 def checked(step: Any, roles: Sequence[Role], place: str) -> Converter:
-    """The converter of a step.
+    """The converter of a step; of a pipeline, that of its last step.
 
     Raises:
         UnsupportedEstimatorError: it has none, another role, or a parameter that cannot be kept.
     """
+    return walk(step, roles, place, Rows())[0]
+
+
+def walk(step: Any, roles: Sequence[Role], place: str, rows: Rows) -> tuple[Converter, Rows]:
+    """Like ``checked``, with what the rows in front of the step and behind it may have."""
+    if type(step) is compose.Pipeline:
+        if not step.steps:
+            raise UnsupportedEstimatorError("Pipeline is empty; end it with a model")
+        *before, last = steps_of(step)
+        for one in before:
+            if type(one) is compose.Pipeline:
+                raise UnsupportedEstimatorError(
+                    "Pipeline cannot be exported before the end of a pipeline: River transforms "
+                    "nothing there while it learns; write out its steps"
+                )
+            if not isinstance(one, base.AnomalyFilter):
+                rows = walk(one, ("transformer",), "before the end of a pipeline", rows)[1]
+        return walk(last, roles, place, rows)
     name = type(step).__name__
     converter = converter_of(step)
     if converter is None or converter.role not in roles:
@@ -133,12 +174,25 @@ def checked(step: Any, roles: Sequence[Role], place: str) -> Converter:
     refusal = converter.refusal(step)
     if refusal is not None:
         raise UnsupportedEstimatorError(f"{name} cannot be exported to ONNX: {refusal}")
-    return converter
+    if (rows.unseen and converter.unseen == "refused") or (rows.gaps and not converter.takes_gaps):
+        raise UnsupportedEstimatorError(
+            f"{name} cannot be exported to ONNX behind an encoder that leaves out or adds "
+            "features; give OneHotEncoder its categories, without drop_zeros"
+        )
+    return converter, converter.leaves(step, rows)
 
 
-def _of_true(classifier: Any, graph: Graph, columns: Columns) -> str:
-    """A tensor ``[N]``: P(True)."""
-    found = append(classifier, graph, columns, Wanted((True,)))
-    if isinstance(found, ByClass):
-        return found.values.get(True) or zeros(graph, columns)
-    return graph.node("Gather", [found.value, graph.constant(0, np.int64)], axis=1)
+def _known(converter: Converter, graph: Graph, columns: Columns) -> Columns:
+    """The columns without those of categories never seen."""
+    places = [place for place, name in enumerate(columns.names) if not is_unseen(name)]
+    known = columns.take(graph, places, [columns.names[place] for place in places])
+    return known if converter.takes_gaps else Columns(known.value, known.names)
+
+
+def _check_classes(classifier: Any, classes: Sequence[Any]) -> None:
+    last = steps_of(classifier)[-1]
+    if not getattr(last, "_multiclass", True) and not {True, False}.issuperset(classes):
+        raise UnsupportedEstimatorError(
+            f"{type(last).__name__} only tells True from False; "
+            "wrap it in multiclass.OneVsRestClassifier"
+        )

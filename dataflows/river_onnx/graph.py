@@ -59,10 +59,9 @@ class Graph:
                 for name, shape in tensors.items()
             ]
 
-        graph = helper.make_graph(
-            self.nodes, "river", infos(inputs), infos(outputs), self.constants
-        )
-        domains = {node.domain for node in self.nodes}
+        nodes, constants = self._needed(set(outputs))
+        graph = helper.make_graph(nodes, "river", infos(inputs), infos(outputs), constants)
+        domains = {node.domain for node in nodes}
         opsets = [helper.make_opsetid("", OPSET)]
         if ML_DOMAIN in domains:
             opsets.append(helper.make_opsetid(ML_DOMAIN, ML_OPSET))
@@ -71,3 +70,12 @@ class Graph:
         )
         helper.set_model_props(model, facts)
         return model.SerializeToString(deterministic=True)
+
+    def _needed(self, values: set[str]) -> tuple[list[NodeProto], list[TensorProto]]:
+        """The nodes and constants that these values come from, in order."""
+        nodes = []
+        for node in reversed(self.nodes):
+            if not values.isdisjoint(node.output):
+                nodes.append(node)
+                values.update(node.input)
+        return nodes[::-1], [one for one in self.constants if one.name in values]

@@ -143,10 +143,10 @@ class OurOwn(linear_model.LogisticRegression):
 @pytest.mark.parametrize(
     ("estimator", "named"),
     [
-        (Standard() | tree.iSOUPTreeRegressor(), "iSOUPTreeRegressor"),
+        (Standard() | tree.ISOUPTreeRegressor(), "ISOUPTreeRegressor"),
         (neighbors.KNNClassifier(), "KNNClassifier"),
         (Standard() | OurOwn(), "OurOwn"),
-        (Standard() | linear_model.LinearRegression(), "LinearRegression"),
+        (Standard() | linear_model.AdPredictor(), "AdPredictor"),
         (compose.Select("a") | Logistic(), "Select"),
         (Standard() + MinMax() | Logistic(), "TransformerUnion"),
         (Standard(window_size=5) | Logistic(), "window_size=5"),
