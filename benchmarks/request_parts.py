@@ -27,7 +27,7 @@ from scorer.model import LoadedModel
 from scorer.online_store import open_online_store
 from scorer.prediction_log import ScoredRequest, records_of
 from scorer.process import settle_memory
-from scorer.scoring import Scored
+from scorer.scored import Scored, whole
 from scorer.v1 import scorer_pb2
 from scorer.vector import VectorFiller
 from scorer.vector_plan import check_rows
@@ -92,7 +92,7 @@ async def parts(world: World, rows: int) -> dict[str, float]:
         "read from Redis": lambda: reader.read_cells(wanted),
         "vectors": soon(fill),
         "ONNX Runtime": soon(lambda: model.run(vectors.values)),
-        "response": lambda: messages.response(request, scored),
+        "response": lambda: messages.response(request, whole(scored)),
         "record for the prediction log": soon(lambda: list(records_of(answered))),
     }
     try:

@@ -28,6 +28,10 @@ def score(
     ] = None,
     repo: RepoOption = None,
     version: Annotated[str, typer.Option(help="A version; else the one that serves.")] = "",
+    channel: Annotated[
+        str, typer.Option(help="champion, challenger or shadow; else whichever the row goes to.")
+    ] = "",
+    key: Annotated[str, typer.Option(help="Key of the prediction, as labels will name it.")] = "",
     event_time: Annotated[
         str,
         typer.Option(help="Moment of prediction (ISO 8601); else now. Decides what is too old."),
@@ -53,10 +57,16 @@ def score(
     settings = ClientSettings.for_repo(repository_folder(repo))
     with _client(settings) as client:
         try:
-            about = client.model(model, version)
+            about = client.model(model, version, channel)
             types = {one.name: one.type for one in about.inputs}
             row = {name: as_type(value, types.get(name)) for name, value in given.items()}
-            options = ScoreOptions(version=version, event_time_us=at_us, include_features=True)
+            options = ScoreOptions(
+                version=version,
+                event_time_us=at_us,
+                include_features=True,
+                channel=channel,
+                keys=[key] if key else (),
+            )
             answer = client.score(model, [row], options)
             report = as_json(model, answer)
             if explain:
@@ -70,19 +80,26 @@ def score(
 
 def as_json(model: str, answer: Scored) -> dict[str, Any]:
     """The answer about one row, ready for JSON."""
-    return {
+    report: dict[str, Any] = {
         "model": model,
         "version": answer.version,
         "score": answer.scores[0],
         "missing": answer.missing[0],
         "features": dict(zip(answer.feature_names, answer.features[0], strict=True)),
     }
+    if answer.channels[0]:
+        report["channel"] = answer.channels[0]
+    if answer.classes:
+        report["label"] = answer.labels[0]
+        report["probabilities"] = dict(zip(answer.classes, answer.probabilities[0], strict=True))
+    return report
 
 
 def explanation_as_json(found: Explanation) -> dict[str, Any]:
     """What each field did, ready for JSON; those that did most come first."""
     ordered = sorted(found.contributions, key=lambda one: -abs(one.contribution))
     return {
+        **({"label": found.label} if found.label else {}),
         "method": found.method,
         "link": found.link,
         "output": found.output,

@@ -1,11 +1,14 @@
-"""A record of the prediction log: one scored request, as the scorer writes it for others."""
+"""A record of the prediction log: one scored request, as the scorer writes it for others.
+
+In JSON what has the default is left out.
+"""
 
 from __future__ import annotations
 
 import msgspec
 
 
-class ScoredRow(msgspec.Struct, frozen=True, gc=False):
+class ScoredRow(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One row of a scored request.
 
     Attributes:
@@ -37,7 +40,7 @@ class ScoredRow(msgspec.Struct, frozen=True, gc=False):
     probabilities: list[float] = []
 
 
-class PredictionRecord(msgspec.Struct, frozen=True, gc=False):
+class PredictionRecord(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One scored request.
 
     One that is too large for a record, or whose rows were scored by several versions, stands in

@@ -48,6 +48,9 @@ class ScorerSettings(Settings):
         grace_seconds: time for requests under way to finish after SIGTERM.
         prediction_buffer_max: scored requests that wait to be written to the prediction log;
             past it they are dropped, and counted.
+        shadow_rows_max: rows that wait to be scored by versions that did not answer them (a
+            shadow's, and what is compared in a rollout); past it they are dropped, and counted.
+        shadow_load_max: share of its time that a process gives to them at most; 0 for none.
         explain_samples_max: orders of fields that one explanation may sample.
         onnx_providers: ONNX Runtime's execution providers, the best first.
         onnx_threads: threads that run one model.
@@ -81,6 +84,8 @@ class ScorerSettings(Settings):
     default_deadline_seconds: float = positive_seconds(1.0, at_most=3_600)
     grace_seconds: float = seconds(5.0, at_most=3_600)
     prediction_buffer_max: int = count(10_000, at_most=10_000_000)
+    shadow_rows_max: int = count(10_000, at_most=1_000_000)
+    shadow_load_max: _Share = 0.25
     explain_samples_max: int = count(5_000, at_most=1_000_000)
     onnx_providers: _Providers = "CPUExecutionProvider"
     onnx_threads: int = count(1, at_most=1_024)

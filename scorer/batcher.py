@@ -23,7 +23,7 @@ from scorer.metrics import ScorerMetrics
 from scorer.model import LoadedModel
 from scorer.online_store import Cells, OnlineReader, Wanted
 from scorer.row_room import ROWS_PER_REQUEST, RowRoom
-from scorer.vector import VectorFiller, Vectors
+from scorer.vector import Floats, VectorFiller, Vectors
 from scorer.vector_plan import CheckedRows
 
 # Rows of one batch: more would hold the loop, and with it everybody else.
@@ -59,12 +59,14 @@ class ScoredRows:
         read_at: when the read of the store began and ended, ``time.perf_counter()``; None if
             nothing was read.
         run_at: when the model's run began and ended.
+        probabilities: float64[N, C] of a multi-class model; else None.
     """
 
     scores: list[float]
     vectors: Vectors
     read_at: _Span | None
     run_at: _Span
+    probabilities: Floats | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -250,7 +252,13 @@ class Batcher:
             vectors = self._filled(model, requests, found)
             started = time.perf_counter()
             is_run = any(request.is_run for request in requests)
-            scores = model.run(vectors.values) if is_run else np.zeros(len(vectors.values))
+            probabilities: Floats | None = None
+            if not is_run:
+                scores = np.zeros(len(vectors.values))
+            elif model.is_multiclass:
+                scores, probabilities = model.outputs(vectors.values)
+            else:
+                scores = model.run(vectors.values)
         except ScorerError as error:
             if len(requests) == 1:
                 _fail(requests, error)
@@ -266,7 +274,10 @@ class Batcher:
         for request in requests:
             end = start + len(request.rows.given)
             part = vectors if len(requests) == 1 else vectors.part(start, end)
-            _answer(request, ScoredRows(scores[start:end].tolist(), part, read_at, run_at))
+            scored = ScoredRows(scores[start:end].tolist(), part, read_at, run_at)
+            if probabilities is not None:
+                scored.probabilities = probabilities[start:end]
+            _answer(request, scored)
             start = end
 
     def _filled(
@@ -294,13 +305,23 @@ def _answer(request: _Request, scored: ScoredRows) -> None:
         _fail([request], InvalidRequestError(f"rows[{number}]: {why}"))
         return
     if request.is_run:
-        for number, score in enumerate(scored.scores):
-            # The model scored its defaults when it was loaded: what is too large came from outside.
-            if not math.isfinite(score):
-                text = f"rows[{number}]: its values are too large for the model to compute a score"
-                _fail([request], InvalidRequestError(text))
-                return
+        broken = first_not_finite(scored.scores, scored.probabilities)
+        # The model scored its defaults when it was loaded: what is too large came from outside.
+        if broken is not None:
+            text = f"rows[{broken}]: its values are too large for the model to compute a score"
+            _fail([request], InvalidRequestError(text))
+            return
     request.answer.set_result(scored)
+
+
+def first_not_finite(scores: Sequence[float], probabilities: Floats | None) -> int | None:
+    """Number of the first row without a finite score, or probability; None if all have them."""
+    for number, score in enumerate(scores):
+        if not math.isfinite(score):
+            return number
+    if probabilities is not None and not np.isfinite(probabilities).all():
+        return int(np.argmin(np.isfinite(probabilities).all(axis=1)))
+    return None
 
 
 def _fail(requests: Sequence[_Request], error: Exception) -> None:

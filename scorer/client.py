@@ -20,6 +20,7 @@ from scorer.client_calls import (
     ask_features,
     ask_model,
     ask_models,
+    ask_routes,
     ask_score,
     outcome,
 )
@@ -51,6 +52,7 @@ from scorer.client_results import (
     Features,
     ModelInfo,
     ModelInput,
+    Routes,
     Scored,
     StandIn,
 )
@@ -73,6 +75,7 @@ __all__ = [
     "NotReadyError",
     "OutOfTimeError",
     "Retries",
+    "Routes",
     "Row",
     "Rows",
     "Scalar",
@@ -164,6 +167,10 @@ class ScorerClient(ClientBase):
     def channels(self) -> dict[str, dict[str, str]]:
         """Model -> channel -> version."""
         return self._answer(ask_channels())
+
+    def routes(self) -> dict[str, Routes]:
+        """Model -> versions by channel, and how rows are shared between them."""
+        return self._answer(ask_routes())
 
     def model(self, model: str, version: str = "", channel: str = "") -> ModelInfo:
         """What a model needs, and what is known about that version."""

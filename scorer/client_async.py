@@ -20,6 +20,7 @@ from scorer.client_calls import (
     ask_features,
     ask_model,
     ask_models,
+    ask_routes,
     ask_score,
     outcome,
 )
@@ -35,7 +36,7 @@ from scorer.client_requests import (
     ScoreItem,
     ScoreOptions,
 )
-from scorer.client_results import Explanation, Features, ModelInfo, Scored
+from scorer.client_results import Explanation, Features, ModelInfo, Routes, Scored
 from scorer.client_retries import Tries, call_error
 from scorer.v1 import scorer_pb2_grpc
 
@@ -112,6 +113,10 @@ class AsyncScorerClient(ClientBase):
     async def channels(self) -> dict[str, dict[str, str]]:
         """As ``ScorerClient.channels``."""
         return await self._answer(ask_channels())
+
+    async def routes(self) -> dict[str, Routes]:
+        """As ``ScorerClient.routes``."""
+        return await self._answer(ask_routes())
 
     async def model(self, model: str, version: str = "", channel: str = "") -> ModelInfo:
         """As ``ScorerClient.model``."""

@@ -25,11 +25,13 @@ from scorer.client_results import (
     Explanation,
     Features,
     ModelInfo,
+    Routes,
     Scored,
     channels,
     explanation,
     features,
     model_info,
+    routes,
     scored,
     versions,
 )
@@ -80,6 +82,11 @@ def ask_models() -> Ask[dict[str, str]]:
 def ask_channels() -> Ask[dict[str, dict[str, str]]]:
     """``ListModels``, for the versions of all channels."""
     return Ask("ListModels", scorer_pb2.ListModelsRequest(), channels)
+
+
+def ask_routes() -> Ask[dict[str, Routes]]:
+    """``ListModels``, for versions and shares."""
+    return Ask("ListModels", scorer_pb2.ListModelsRequest(), routes)
 
 
 def ask_model(model: str, version: str, channel: str) -> Ask[ModelInfo]:

@@ -21,7 +21,8 @@ class ScoreOptions:
     """What a request may say beside model and rows; see the proto for each.
 
     ``event_time_us`` None is the scorer's clock. ``version`` and ``channel`` empty is the
-    champion.
+    champion, but for rows that are assigned to a challenger. ``keys`` has the key of each row's
+    prediction, or none of any.
     """
 
     version: str = ""
@@ -29,6 +30,7 @@ class ScoreOptions:
     event_time_us: int | None = None
     include_features: bool = False
     channel: str = ""
+    keys: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def score_request(
 
     Raises:
         TypeError: an input is no number, text, bool or None.
-        ValueError: a whole number is beyond 64 bits, or a text is not Unicode.
+        ValueError: a whole number is beyond 64 bits, a text is not Unicode, or there are not as
+            many keys as rows.
     """
     request = scorer_pb2.ScoreRequest(
         model=model,
@@ -101,6 +104,12 @@ def score_request(
         request.event_time.FromMicroseconds(options.event_time_us)
     for row in [rows] if isinstance(rows, Mapping) else rows:
         _fill(request.rows.add(), row)
+    if options.keys:
+        # A text is a sequence of keys too, which nobody means.
+        if isinstance(options.keys, str) or len(options.keys) != len(request.rows):
+            raise ValueError(f"keys: give a list of {len(request.rows)}, one for each row")
+        for message, key in zip(request.rows, options.keys, strict=True):
+            message.key = key
     return request
 
 

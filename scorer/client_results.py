@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -31,8 +31,8 @@ class Scored:
     """An answer; lists have one entry for each row.
 
     Attributes:
-        version: the version that scored.
-        scores: probabilities of the positive class.
+        version: the version that scored all rows but those with another in ``versions``.
+        scores: by the model's task; see ``RowScore`` in the proto.
         missing: names of the fields for which the default stood in.
         features: the vectors as scored; empty lists unless asked for.
         feature_names: names of the vector's fields; empty unless asked for.
@@ -42,6 +42,12 @@ class Scored:
         oldest_age_seconds: age of the oldest row used at that moment; None if none was.
         newest_age_seconds: age of the newest row used at that moment; None if none was.
         request_id: as in the request.
+        versions: the version that scored each row.
+        channels: ``champion`` or ``challenger``, as each row is assigned; empty texts where there
+            was nothing to assign.
+        classes: of a multi-class model.
+        labels: of a multi-class model the class of each row; else empty texts.
+        probabilities: of a multi-class model one for each of ``classes``; else empty lists.
     """
 
     version: str
@@ -55,6 +61,20 @@ class Scored:
     oldest_age_seconds: list[float | None]
     newest_age_seconds: list[float | None]
     request_id: str = ""
+    versions: list[str] = field(default_factory=list)
+    channels: list[str] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    probabilities: list[list[float]] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        """The class of the only row; ValueError if there were several, or no classes."""
+        if not self.classes:
+            raise ValueError("this model has no classes: take the score")
+        if len(self.labels) != 1:
+            raise ValueError(f"there are {len(self.labels)} rows: take their classes from labels")
+        return self.labels[0]
 
     @property
     def score(self) -> float:
@@ -100,8 +120,8 @@ class Contribution:
 class Explanation:
     """How much each field moved the score away from the baseline's; see the proto for each.
 
-    ``link`` is ``identity`` or ``log_odds``, ``method`` is ``linear``, ``exact_shapley`` or
-    ``sampled_shapley``.
+    ``label`` is empty but of a multi-class model. ``link`` is ``identity`` or ``log_odds``,
+    ``method`` is ``linear``, ``exact_shapley`` or ``sampled_shapley``.
     """
 
     version: str
@@ -116,6 +136,7 @@ class Explanation:
     residual: float
     stand_ins: list[StandIn]
     request_id: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -140,6 +161,21 @@ class ModelInfo:
     trained_until_us: int
     examples: int
     metrics: dict[str, float]
+    task: str = ""
+    classes: list[str] = field(default_factory=list)
+    assign_by: str = ""
+
+
+@dataclass(frozen=True)
+class Routes:
+    """Which versions of a model serve, and how rows are shared; see ``ModelSummary`` in the proto.
+
+    ``channels`` is channel -> version, ``weights`` is channel -> share.
+    """
+
+    channels: dict[str, str]
+    weights: dict[str, float]
+    salt: str
 
 
 def scored(response: scorer_pb2.ScoreResponse) -> Scored:
@@ -169,6 +205,11 @@ def scored(response: scorer_pb2.ScoreResponse) -> Scored:
             for row in rows
         ],
         request_id=response.request_id,
+        versions=[row.version or response.version for row in rows],
+        channels=[row.channel for row in rows],
+        classes=list(response.classes),
+        labels=[row.label for row in rows],
+        probabilities=[list(row.probabilities) for row in rows],
     )
 
 
@@ -209,6 +250,7 @@ def explanation(response: scorer_pb2.ExplainResponse) -> Explanation:
         residual=response.residual,
         stand_ins=_stand_ins(response.stand_ins),
         request_id=response.request_id,
+        label=response.label,
     )
 
 
@@ -224,6 +266,9 @@ def model_info(response: scorer_pb2.GetModelResponse) -> ModelInfo:
         trained_until_us=_us(response.trained_until),
         examples=response.examples,
         metrics=dict(response.metrics),
+        task=response.task,
+        classes=list(response.classes),
+        assign_by=response.assign_by,
     )
 
 
@@ -235,6 +280,14 @@ def versions(response: scorer_pb2.ListModelsResponse) -> dict[str, str]:
 def channels(response: scorer_pb2.ListModelsResponse) -> dict[str, dict[str, str]]:
     """Model -> channel -> version."""
     return {one.model: dict(one.channels) for one in response.models}
+
+
+def routes(response: scorer_pb2.ListModelsResponse) -> dict[str, Routes]:
+    """Model -> versions and shares."""
+    return {
+        one.model: Routes(dict(one.channels), dict(one.weights), one.salt)
+        for one in response.models
+    }
 
 
 # A scorer newer than this client may have reasons that it does not know.

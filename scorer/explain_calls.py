@@ -7,7 +7,8 @@ import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -46,7 +47,7 @@ _LINKS = {
 
 @dataclass(frozen=True)
 class _Task:
-    """All that a thread needs to explain a row."""
+    """All that a thread needs to explain a row; ``place`` is that of the class to explain."""
 
     model: LoadedModel
     row: Floats
@@ -54,12 +55,35 @@ class _Task:
     samples: int
     seed: int
     stopped: threading.Event
+    place: int | None = None
 
     def run(self, matrix: Floats) -> Floats:
         """Scores, unless nobody waits any more; ends a long explanation between two runs."""
         if self.stopped.is_set():
             raise StoppingError("the scorer is stopping; try again")
-        return self.model.run(matrix)
+        if self.place is None:
+            return self.model.run(matrix)
+        found = self.model.outputs(matrix).probabilities
+        assert found is not None
+        return np.ascontiguousarray(found[:, self.place])
+
+    @property
+    def label(self) -> str:
+        """Name of the class; empty if there is none."""
+        return "" if self.place is None else self.model.manifest.classes[self.place]
+
+    def of_class(self) -> _Task:
+        """The same, of a multi-class model for the class that the row is predicted to be."""
+        found = (
+            self.model.outputs(self.row[None]).probabilities if self.model.is_multiclass else None
+        )
+        return self if found is None else replace(self, place=int(found[0].argmax()))
+
+
+class _Found(NamedTuple):
+    label: str
+    contrast: Contrast
+    explanation: Explanation
 
 
 class ExplainCalls:
@@ -109,7 +133,7 @@ class ExplainCalls:
         if self._under_way >= AT_ONCE_MAX:
             raise OverloadedError(f"{AT_ONCE_MAX} explanations are under way; try again later")
         self._under_way += 1
-        future: Future[tuple[Contrast, Explanation]] | None = None
+        future: Future[_Found] | None = None
         stopped = threading.Event()
         try:
             inputs = [inputs_of(0, request.row.inputs)]
@@ -122,7 +146,7 @@ class ExplainCalls:
             task = _Task(model, row, baseline, samples, request.seed, stopped)
             self._stops.add(stopped)
             future = self._threads.submit(self._explanation, task)
-            contrast, found = await asyncio.wrap_future(future)
+            found = await asyncio.wrap_future(future)
         finally:
             stopped.set()
             self._stops.discard(stopped)
@@ -132,8 +156,8 @@ class ExplainCalls:
                 # The caller has left; the thread has not, until its run of the model is over.
                 loop = asyncio.get_running_loop()
                 future.add_done_callback(lambda _: self._left(loop))
-        self._explained(model.manifest.model, found.samples)
-        return _response(request, model, vectors, contrast, found)
+        self._explained(model.manifest.model, found.explanation.samples)
+        return _response(request, model, vectors, found)
 
     def close(self) -> None:
         """Stop what is under way after its run of the model; no call may come after this."""
@@ -149,9 +173,10 @@ class ExplainCalls:
     def _leave(self) -> None:
         self._under_way -= 1
 
-    def _explanation(self, task: _Task) -> tuple[Contrast, Explanation]:
+    def _explanation(self, task: _Task) -> _Found:
         """In a thread: the model's own scores, then contributions."""
         model = task.model
+        task = task.of_class()
         # One by one, as Score gives them: sums of more rows may differ in the last bit.
         score, baseline_score = (
             float(task.run(vector[None])[0]) for vector in (task.row, task.baseline)
@@ -161,13 +186,17 @@ class ExplainCalls:
                 "the values of row or baseline are too large for the model to compute a score"
             )
         contrast = Contrast(task.row, task.baseline, score, baseline_score)
-        form = self._linear_form(model)
+        # The largest of some outputs is no linear form, and of each class alone nobody asked.
+        form = None if model.is_multiclass else self._linear_form(model)
+        if form is not None and form.link not in _links_of(model):
+            form = None
         ends = ((task.row, score), (task.baseline, baseline_score))
         if form is not None and all(form.gives(vector, known) for vector, known in ends):
             # Log-odds may be too large for a double where scores are not.
             with contextlib.suppress(OverflowError):
-                return contrast, explain_linear(form, contrast)
-        return contrast, explain_shapley(task.run, contrast, task.samples, task.seed)
+                return _Found(task.label, contrast, explain_linear(form, contrast))
+        found = explain_shapley(task.run, contrast, task.samples, task.seed)
+        return _Found(task.label, contrast, found)
 
     def _linear_form(self, model: LoadedModel) -> LinearForm | None:
         """The model's linear form, worked out when it is first asked for."""
@@ -178,6 +207,11 @@ class ExplainCalls:
             data = model.onnx
             self._forms[model] = None if data is None else linear_form(data, INPUT, OUTPUT)
         return self._forms[model]
+
+
+def _links_of(model: LoadedModel) -> tuple[Link, ...]:
+    """The scales that its scores have: log-odds are those of a probability."""
+    return (Link.IDENTITY, Link.LOG_ODDS) if model.manifest.task == "binary" else (Link.IDENTITY,)
 
 
 def _baseline(model: LoadedModel, named: Mapping[str, float]) -> Floats:
@@ -205,9 +239,9 @@ def _response(
     request: scorer_pb2.ExplainRequest,
     model: LoadedModel,
     vectors: Vectors,
-    contrast: Contrast,
-    found: Explanation,
+    told: _Found,
 ) -> scorer_pb2.ExplainResponse:
+    contrast, found = told.contrast, told.explanation
     response = scorer_pb2.ExplainResponse(
         model=request.model,
         version=model.manifest.version,
@@ -221,6 +255,7 @@ def _response(
         samples=found.samples,
         residual=found.residual,
         stand_ins=stand_ins(model.plan, vectors.missing[0]),
+        label=told.label,
     )
     columns = zip(
         model.manifest.schema.names,

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
-import numpy as np
-
+from scorer.answering import Answering, Asked
 from scorer.calls import Call, Calls, Context
 from scorer.errors import InvalidRequestError, ModelNotReadyError, UnknownModelError
 from scorer.foreign import open_inference_pb2 as wire
 from scorer.foreign import open_inference_pb2_grpc as wire_grpc
 from scorer.inference_inputs import DATATYPES, rows_of, vectors_of
+from scorer.inference_outputs import (
+    outputs_of,
+    values_of,
+    values_of_vectors,
+    wanted_outputs,
+)
 from scorer.inference_tensors import (
     add_raw_output,
     add_typed_output,
     check_hints,
     encoded_tensors,
 )
-from scorer.model import OUTPUT, LoadedModel
-from scorer.scoring import Scored, Scoring
+from scorer.scoring import Scoring
 
 SERVICE = wire.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
-MISSING = "missing"
 _CHANNEL, _EVENT_TIME = "channel", "event_time_us"
 # Years 1 to 9999, as in a google.protobuf.Timestamp.
 _TIME_US_MIN, _TIME_US_MAX = -62135596800_000_000, 253402300799_999_999
@@ -36,6 +39,7 @@ class InferenceService(wire_grpc.GRPCInferenceServiceServicer):
         self,
         calls: Calls,
         scoring: Scoring,
+        answering: Answering,
         serving: Callable[[], Sequence[tuple[str, Mapping[str, str]]]],
         rows_max: int,
     ) -> None:
@@ -43,12 +47,14 @@ class InferenceService(wire_grpc.GRPCInferenceServiceServicer):
 
         Args:
             calls: runs the work of each call.
-            scoring: scores.
+            scoring: knows the models, and scores vectors.
+            answering: scores rows.
             serving: gives (model, channel -> version that serves there) of all known models.
             rows_max: rows in one request.
         """
         self._calls = calls
         self._scoring = scoring
+        self._answering = answering
         self._serving = serving
         self._rows_max = rows_max
 
@@ -123,35 +129,36 @@ class InferenceService(wire_grpc.GRPCInferenceServiceServicer):
                 for name, kinds in sorted(plan.input_types.items())
             ],
             outputs=[
-                tensor(name=OUTPUT, datatype="FP64", shape=[-1]),
-                tensor(name=MISSING, datatype="BYTES", shape=[-1]),
+                tensor(name=name, datatype=kind, shape=shape)
+                for name, (kind, shape) in outputs_of(model).items()
             ],
         )
 
     async def _infer(self, request: wire.ModelInferRequest, call: Call) -> wire.ModelInferResponse:
         call.request_id = request.id
         channel, at_us = _parameters(request)
-        model = await self._scoring.model(call, request.model_name, request.model_version, channel)
-        wanted = _wanted_outputs(request)
+        target = await self._answering.target(
+            call, request.model_name, request.model_version, channel
+        )
+        model = target.model
+        wanted = wanted_outputs(request, model)
         tensors = encoded_tensors(request)
         vectors = vectors_of(model.plan, tensors, self._rows_max)
-        scored: Scored | None = None
         if vectors is None:
             rows = rows_of(model.plan, tensors, self._rows_max)
             with self._scoring.room(len(rows)):
-                scored = await self._scoring.score(call, model, rows, at_us)
-            scores = scored.scores
+                asked = Asked(rows, [""] * len(rows), at_us)
+                answer = await self._answering.score(call, target, asked)
+            version, tell = answer.model.manifest.version, partial(values_of, answer)
         else:
-            scores = await self._scoring.score_vectors(call, model, vectors)
+            outputs = await self._scoring.score_vectors(call, model, vectors)
+            version, tell = model.manifest.version, partial(values_of_vectors, model, outputs)
         response = wire.ModelInferResponse(
-            model_name=request.model_name, model_version=model.manifest.version, id=request.id
+            model_name=request.model_name, model_version=version, id=request.id
         )
         add = add_raw_output if request.raw_input_contents else add_typed_output
         for name in wanted:
-            if name == OUTPUT:
-                add(response, name, np.array(scores))
-            else:
-                add(response, name, _missing(model, scored) if scored else [b"{}"] * len(scores))
+            add(response, name, tell(name))
         return response
 
 
@@ -184,27 +191,3 @@ def _parameters(request: wire.ModelInferRequest) -> tuple[str, int | None]:
             f"parameter {_EVENT_TIME!r} must be an int64: microseconds since 1970, years 1 to 9999"
         )
     return channel.string_param, at_us
-
-
-def _wanted_outputs(request: wire.ModelInferRequest) -> list[str]:
-    """Names of the outputs that the answer has."""
-    names: list[str] = []
-    for output in request.outputs:
-        if output.name not in (OUTPUT, MISSING):
-            raise InvalidRequestError(
-                f"unknown output {output.name!r:.120}; there are: {OUTPUT}, {MISSING}"
-            )
-        if output.name in names:
-            raise InvalidRequestError(f"output {output.name!r} is there twice; give it once")
-        check_hints(output.parameters, f"output {output.name!r}")
-        names.append(output.name)
-    return names or [OUTPUT]
-
-
-def _missing(model: LoadedModel, scored: Scored) -> list[bytes]:
-    """Of each row the names of the fields where a default stands in, and why, as JSON."""
-    names = model.manifest.schema.names
-    return [
-        json.dumps({names[one.position]: one.reason.name.lower() for one in places}).encode()
-        for places in scored.vectors.missing
-    ]

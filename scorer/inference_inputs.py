@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts.category import category_code
 from contracts.feature_schema import ValueType
 from scorer.errors import InvalidRequestError
 from scorer.inference_tensors import BYTES, Encoded, Tensor, decoded
@@ -58,9 +59,10 @@ def vectors_of(
     _check_rows(columns)
     for tensor in columns:
         _one_column(tensor)
-        if tensor.datatype == BYTES:
-            raise InvalidRequestError(f"tensor {tensor.name!r} is BYTES; a vector holds numbers")
-    return np.column_stack([np.asarray(tensor.values, dtype=np.float64) for tensor in columns])
+    fields = zip(plan.schema.fields, columns, strict=True)
+    return np.column_stack(
+        [_field(tensor, is_text=field.dtype == "string") for field, tensor in fields]
+    )
 
 
 def rows_of(
@@ -91,6 +93,16 @@ def _inputs(plan: VectorPlan, tensors: Mapping[str, Encoded]) -> set[str]:
         for name in tensors
         if name in plan.input_types or name.removesuffix(NULL_SUFFIX) not in plan.input_types
     }
+
+
+def _field(tensor: Tensor, *, is_text: bool) -> NDArray[np.float64]:
+    """One column of vectors: numbers as they are, and codes of texts."""
+    if not isinstance(tensor.values, list):
+        return np.asarray(tensor.values, dtype=np.float64)
+    if not is_text:
+        raise InvalidRequestError(f"tensor {tensor.name!r} is BYTES; give numbers")
+    texts = [_text(tensor.name, row, value) for row, value in enumerate(tensor.values)]
+    return np.array([category_code(text) for text in texts])
 
 
 def _matrix(tensor: Tensor) -> NDArray[np.float64]:

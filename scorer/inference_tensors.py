@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scorer.errors import InvalidRequestError
 from scorer.foreign import open_inference_pb2 as wire
 
-# Of an output: numbers or BYTES.
+# Of an output: numbers, [N] or [N, C], or BYTES, [N].
 Values = NDArray[np.float64] | list[bytes]
 BYTES = "BYTES"
 # No model has so many inputs; looking at more would keep everybody else waiting.
@@ -215,17 +215,19 @@ def _raw_texts(name: str, raw: bytes, count: int) -> list[bytes]:
 
 
 def add_typed_output(response: wire.ModelInferResponse, name: str, values: Values) -> None:
-    """Add an output of shape ``[N]`` to the answer, its values in the field of their type."""
-    output = response.outputs.add(name=name, datatype=_datatype(values), shape=[len(values)])
+    """Add an output to the answer, its values row by row in the field of their type."""
+    shape = [len(values)] if isinstance(values, list) else values.shape
+    output = response.outputs.add(name=name, datatype=_datatype(values), shape=shape)
     if isinstance(values, list):
         output.contents.bytes_contents.extend(values)
     else:
-        output.contents.fp64_contents.extend(values.tolist())
+        output.contents.fp64_contents.extend(values.reshape(-1).tolist())
 
 
 def add_raw_output(response: wire.ModelInferResponse, name: str, values: Values) -> None:
-    """Add an output of shape ``[N]`` to the answer, its values as raw contents."""
-    response.outputs.add(name=name, datatype=_datatype(values), shape=[len(values)])
+    """Add an output to the answer, its values row by row as raw contents."""
+    shape = [len(values)] if isinstance(values, list) else values.shape
+    response.outputs.add(name=name, datatype=_datatype(values), shape=shape)
     if isinstance(values, list):
         raw = b"".join(_LENGTH.pack(len(text)) + text for text in values)
     else:

@@ -11,7 +11,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from contracts.feature_schema import ValueType
 from scorer.errors import InvalidRequestError
-from scorer.scoring import PIECE_ROWS, Scored
+from scorer.routing import CHALLENGER, CHAMPION
+from scorer.scored import Answer, Scored, aligned
+from scorer.scoring import PIECE_ROWS
 from scorer.v1 import scorer_pb2
 from scorer.vector import Missing
 from scorer.vector_plan import GoodInputs, Scalar, VectorPlan
@@ -40,16 +42,50 @@ class Messages:
         self._times: dict[int, Timestamp] = {}
 
     async def response(
-        self, request: scorer_pb2.ScoreRequest, scored: Scored
+        self, request: scorer_pb2.ScoreRequest, answer: Answer
     ) -> scorer_pb2.ScoreResponse:
-        """The answer to a request; its moment of prediction is ``scored.at_us``."""
+        """The answer to a request."""
         response = scorer_pb2.ScoreResponse(
             model=request.model,
-            version=scored.model.manifest.version,
+            version=answer.model.manifest.version,
             request_id=request.request_id,
         )
         if request.include_features:
-            response.feature_names.extend(scored.model.manifest.schema.names)
+            response.feature_names.extend(answer.model.manifest.schema.names)
+        if answer.model.is_multiclass:
+            response.classes.extend(answer.classes)
+        if len(answer.parts) == 1:
+            await self._add_part(response, answer.parts[0].scored, request)
+        else:
+            await self._add_parts(response, answer, request)
+        for row, is_challenged in zip(response.scores, answer.challenged, strict=False):
+            row.channel = CHALLENGER if is_challenged else CHAMPION
+        return response
+
+    async def _add_parts(
+        self,
+        response: scorer_pb2.ScoreResponse,
+        answer: Answer,
+        request: scorer_pb2.ScoreRequest,
+    ) -> None:
+        """Add the rows of several versions, in their order."""
+        rows: dict[int, scorer_pb2.RowScore] = {}
+        for part in answer.parts:
+            of_part = scorer_pb2.ScoreResponse(classes=response.classes)
+            await self._add_part(of_part, part.scored, request)
+            version = part.scored.model.manifest.version
+            for number, row in zip(part.rows, of_part.scores, strict=True):
+                rows[number] = row
+                if version != response.version:
+                    row.version = version
+        response.scores.extend([rows[number] for number in range(len(rows))])
+
+    async def _add_part(
+        self,
+        response: scorer_pb2.ScoreResponse,
+        scored: Scored,
+        request: scorer_pb2.ScoreRequest,
+    ) -> None:
         for start in range(0, len(scored.scores), PIECE_ROWS):
             if start:
                 await asyncio.sleep(0)
@@ -57,7 +93,8 @@ class Messages:
         if request.include_features:
             for row, vector in zip(response.scores, scored.vectors.values.tolist(), strict=True):
                 row.features.extend(vector)
-        return response
+        if scored.probabilities is not None:
+            _add_classes(response, scored)
 
     def time(self, time_us: int) -> Timestamp:
         """A moment, microseconds since 1970 UTC, as a message; not to be changed."""
@@ -89,6 +126,19 @@ class Messages:
                 names = plan.schema.names
                 message.missing.extend([names[place.position] for place in missing])
                 message.stand_ins.extend(stand_ins(plan, missing))
+
+
+def _add_classes(response: scorer_pb2.ScoreResponse, scored: Scored) -> None:
+    """Say which class each row is, and how likely each of ``response.classes``."""
+    columns = zip(
+        response.scores,
+        scored.labels(),
+        aligned(scored, response.classes).tolist(),
+        strict=True,
+    )
+    for row, label, probabilities in columns:
+        row.label = label
+        row.probabilities.extend(probabilities)
 
 
 def stand_ins(plan: VectorPlan, missing: Sequence[Missing]) -> list[scorer_pb2.StandIn]:

@@ -48,6 +48,7 @@ class ScorerMetrics:
         self._of_missing: dict[tuple[str, str, int], Counter] = {}
         self._of_age: dict[str, tuple[Series, Series]] = {}
         self._of_run: dict[str, Series] = {}
+        self._of_rows: dict[tuple[str, str], Counter] = {}
 
     def handled(self, method: str, code: str, seconds: float) -> None:
         """Count a finished call of ``service/method``; a stream is one call."""
@@ -87,6 +88,25 @@ class ScorerMetrics:
         if found is None:
             found = self._of_run[model] = self._batch_rows.labels(model)
         found.observe(rows)
+
+    def answered(self, model: str, channel: str, rows: int) -> None:
+        """Count rows answered by a channel's version."""
+        found = self._of_rows.get((model, channel))
+        if found is None:
+            found = self._of_rows[model, channel] = self._rows.labels(model, channel)
+        found.inc(rows)
+
+    def fell_back(self, model: str, rows: int) -> None:
+        """Count rows that the champion answered in the challenger's place."""
+        self._fallback_rows.labels(model).inc(rows)
+
+    def shadowed(self, model: str, channel: str, rows: int) -> None:
+        """Count rows scored beside an answer."""
+        self._shadow_rows.labels(model, channel).inc(rows)
+
+    def shadow_dropped(self, model: str, reason: str, rows: int) -> None:
+        """Count rows that were to be scored beside an answer, and were not."""
+        self._shadow_rows_dropped.labels(model, reason).inc(rows)
 
     def missing(self, model: str, plan: VectorPlan, rows: Iterable[tuple[Missing, ...]]) -> None:
         """Count the places of a request's rows where defaults stood in."""
@@ -197,6 +217,18 @@ class ScorerMetrics:
         )
 
     def _declare_background(self) -> None:
+        self._rows = self._counter(
+            names.ROWS, "Rows answered, by whose version answered.", "model", "channel"
+        )
+        self._fallback_rows = self._counter(
+            names.FALLBACK_ROWS, "Rows answered in the challenger's place.", "model"
+        )
+        self._shadow_rows = self._counter(
+            names.SHADOW_ROWS, "Rows scored beside an answer.", "model", "channel"
+        )
+        self._shadow_rows_dropped = self._counter(
+            names.SHADOW_ROWS_DROPPED, "Rows not scored beside an answer.", "model", "reason"
+        )
         self._swaps = self._counter(
             names.SWAPS, "Attempts to put a new model version into service.", "model", "result"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from scorer.vector_plan import VectorPlan, plan_vector
 
 INPUT = "features"
 OUTPUT = "score"
+PROBABILITIES = "probabilities"
 # Bigger models are no linear ones: nobody needs their bytes once they are loaded.
 _ONNX_BYTES_KEPT_MAX = 1024 * 1024
 _PROBE_ROWS = 8
@@ -24,6 +25,19 @@ class UnusableModelError(Exception):
     """The version is intact but cannot be served; the text says why."""
 
 
+class Outputs(NamedTuple):
+    """What a model says of N rows.
+
+    Attributes:
+        scores: float64[N].
+        probabilities: float64[N, C], in the order of ``Manifest.classes``; None of a model that is
+            not multi-class.
+    """
+
+    scores: npt.NDArray[np.float64]
+    probabilities: npt.NDArray[np.float64] | None
+
+
 class LoadedModel:
     """One version in memory.
 
@@ -31,6 +45,7 @@ class LoadedModel:
         manifest: what the version is.
         plan: its vector, taken apart.
         onnx: the bytes it was loaded from; None if they are more than 1 MiB.
+        is_multiclass: whether it has probabilities of classes.
     """
 
     def __init__(self, manifest: Manifest, onnx: bytes, runtime: Runtime = _CPU) -> None:
@@ -57,15 +72,19 @@ class LoadedModel:
         except Exception as error:
             # ONNX Runtime raises a type of its own for each status, without a common base.
             raise UnusableModelError(f"ONNX Runtime refuses it: {first_line(error)}") from error
+        self.is_multiclass = manifest.task == "multiclass"
+        self._outputs = [OUTPUT, PROBABILITIES] if self.is_multiclass else [OUTPUT]
         self._check_signature()
         defaults = np.array([manifest.schema.defaults] * 2, dtype=np.float64)
         for rows in (1, 2):
             try:
-                scores = self.run(defaults[:rows])
+                found = self.outputs(defaults[:rows])
             except ModelFaultError as error:
                 raise UnusableModelError(f"warm-up failed: {error}") from error
-            if not np.isfinite(scores).all():
+            if not np.isfinite(found.scores).all():
                 raise UnusableModelError("warm-up failed: the default vector has no finite score")
+            if found.probabilities is not None and not np.isfinite(found.probabilities).all():
+                raise UnusableModelError("warm-up failed: a probability is not finite")
 
     @property
     def width(self) -> int:
@@ -79,17 +98,36 @@ class LoadedModel:
             ModelFaultError: ONNX Runtime failed, or the output has another shape.
         """
         try:
-            output: Any = self._session.run([OUTPUT], {INPUT: matrix})[0]
+            found: list[Any] = self._session.run(self._outputs[:1], {INPUT: matrix})
         except Exception as error:
             raise ModelFaultError(f"{self} failed in ONNX Runtime: {first_line(error)}") from error
-        scores = np.asarray(output, dtype=np.float64).reshape(-1)
-        if len(scores) != len(matrix):
-            raise ModelFaultError(f"{self} gave {len(scores)} scores for {len(matrix)} rows")
-        return scores
+        return self._scores(found[0], len(matrix))
+
+    def outputs(self, matrix: npt.NDArray[np.float64]) -> Outputs:
+        """As ``run``, with the probabilities of a multi-class model."""
+        if not self.is_multiclass:
+            return Outputs(self.run(matrix), None)
+        try:
+            found: list[Any] = self._session.run(self._outputs, {INPUT: matrix})
+        except Exception as error:
+            raise ModelFaultError(f"{self} failed in ONNX Runtime: {first_line(error)}") from error
+        probabilities = np.asarray(found[1], dtype=np.float64)
+        shape = (len(matrix), len(self.manifest.classes))
+        if probabilities.shape != shape:
+            raise ModelFaultError(
+                f"{self} gave probabilities of shape {list(probabilities.shape)}, not {list(shape)}"
+            )
+        return Outputs(self._scores(found[0], len(matrix)), probabilities)
 
     def __str__(self) -> str:
         """Name and version, for messages."""
         return f"model {self.manifest.model!r} version {self.manifest.version}"
+
+    def _scores(self, output: Any, rows: int) -> npt.NDArray[np.float64]:
+        scores = np.asarray(output, dtype=np.float64).reshape(-1)
+        if len(scores) != rows:
+            raise ModelFaultError(f"{self} gave {len(scores)} scores for {rows} rows")
+        return scores
 
     def _check_signature(self) -> None:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
@@ -100,8 +138,11 @@ class LoadedModel:
             raise UnusableModelError(f"its input is {shape}, the manifest has {self.width} fields")
         if isinstance(shape[0], int):
             raise UnusableModelError(f"its input is {shape}: the number of rows must be free")
-        if not any(one.name == OUTPUT and one.type == "tensor(double)" for one in outputs):
-            raise UnusableModelError(f"it must have an output {OUTPUT!r}, tensor(double)")
+        for name in self._outputs:
+            if not any(one.name == name and one.type == "tensor(double)" for one in outputs):
+                raise UnusableModelError(f"it must have an output {name!r}, tensor(double)")
+        if self.is_multiclass and not self.manifest.classes:
+            raise UnusableModelError("its task is multiclass and its manifest names no classes")
 
 
 def _probe(manifest: Manifest) -> npt.NDArray[np.float64]:

@@ -12,7 +12,7 @@ from typing import get_args
 import structlog
 
 from contracts.manifest import Manifest
-from contracts.model_channels import Channel
+from contracts.model_channels import Channel, Channels
 from contracts.model_repository import (
     CorruptVersionError,
     ModelNotFoundError,
@@ -22,10 +22,15 @@ from contracts.model_repository import (
 )
 from scorer.errors import InvalidRequestError, ModelNotReadyError, UnknownModelError
 from scorer.model import LoadedModel, UnusableModelError
+from scorer.model_look import Identity, look_at
+from scorer.routing import Rollout
 
 # A refused version is tried again after 1, 2, 4, ... polls, at most this many: someone may mend it.
 _POLLS_BETWEEN_TRIES_MAX = 64
+# Each may take all the memory of its model, for a while.
+_LOADS_MAX = 4
 CHANNELS: tuple[Channel, ...] = get_args(Channel)
+Place = tuple[str, Channel]
 _log = structlog.get_logger()
 
 
@@ -65,13 +70,19 @@ class ModelPool:
         self._pinned_max = pinned_max
         self._on_swap = on_swap
         self._make = load
-        self._serving: dict[tuple[str, str], LoadedModel] = {}
-        self._identities: dict[tuple[str, str], tuple[int, int]] = {}
+        self._serving: dict[Place, LoadedModel] = {}
+        self._identities: dict[Place, Identity] = {}
         self._known: tuple[str, ...] = ()
-        self._refused: dict[tuple[str, str], _Refusal] = {}
+        self._refused: dict[Place, _Refusal] = {}
         self._pinned: OrderedDict[tuple[str, str], LoadedModel] = OrderedDict()
         self._pinning = asyncio.Lock()
         self._trouble: dict[str, str] = {}
+        self._channels: dict[str, Channels] = {}
+        self._wanted: dict[Place, tuple[str, Identity]] = {}
+        self._loading: dict[Place, asyncio.Task[None]] = {}
+        self._room = asyncio.Semaphore(_LOADS_MAX)
+        self._former: dict[str, tuple[LoadedModel, Identity]] = {}
+        self._rollouts: dict[str, Rollout] = {}
 
     def models(self) -> list[tuple[str, Mapping[str, str]]]:
         """(model, channel -> version that serves there) of all known models, sorted."""
@@ -88,7 +99,7 @@ class ModelPool:
             UnknownModelError: the repository has no such model.
             ModelNotReadyError: the channel has no version, or one that cannot serve.
         """
-        loaded = self._serving.get((model, channel))
+        loaded = self._serving.get((model, channel))  # type: ignore[arg-type]
         if loaded is not None:
             return loaded
         if channel not in CHANNELS:
@@ -100,6 +111,15 @@ class ModelPool:
         refusal = self._refused.get((model, channel))
         why = f"version {refusal.version} was refused" if refusal else f"it has no {channel}"
         raise ModelNotReadyError(f"model {model!r} cannot score yet: {why}")
+
+    def rollout(self, model: str) -> Rollout | None:
+        """Who answers what; None where the champion answers everything and is alone."""
+        return self._rollouts.get(model)
+
+    def weights(self, model: str) -> tuple[Mapping[str, float], str]:
+        """The shares by channel as they are set, and the salt."""
+        channels = self._channels.get(model)
+        return (channels.weights, channels.salt) if channels is not None else ({}, "")
 
     async def version(self, model: str, version: str) -> LoadedModel:
         """A version by its number, loaded now if need be.
@@ -127,29 +147,26 @@ class ModelPool:
 
     async def poll(self) -> None:
         """Look at every model once and load what changed. Never raises for what is on the disk."""
-        try:
-            self._known = tuple(await asyncio.to_thread(self._repository.models))
-        except OSError as error:
-            self._complain("repository", f"cannot list models: {error}")
-            return
-        self._trouble.pop("repository", None)
-        for model in self._known:
-            try:
-                await self._follow(model)
-            except (ModelRepositoryError, OSError) as error:
-                self._complain(model, str(error))
-            else:
-                self._trouble.pop(model, None)
+        await self._look()
+        while self._loading:
+            await asyncio.wait(self._loading.values())
 
     async def watch(self, poll_seconds: float) -> None:
-        """Poll for ever, until cancelled."""
+        """Look again and again, until cancelled; what takes long to load holds up nothing else."""
         while True:
             await asyncio.sleep(poll_seconds)
             try:
-                await self.poll()
+                await self._look()
             except Exception:  # noqa: BLE001 - watching must never end
                 # The scorer must go on with what it has, whatever the repository does to it.
                 _log.exception("model_poll_failed")
+
+    async def close(self) -> None:
+        """Load nothing more."""
+        tasks = list(self._loading.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _served(self, model: str, version: str) -> LoadedModel | None:
         """The version if a channel has it."""
@@ -159,49 +176,142 @@ class ModelPool:
                 return loaded
         return None
 
-    async def _follow(self, model: str) -> None:
-        channels = await asyncio.to_thread(self._repository.channels, model)
-        for channel in CHANNELS:
-            wanted = channels.version(channel)
-            if wanted is not None:
-                await self._fill(model, channel, wanted)
-            elif self._serving.pop((model, channel), None) is not None:
-                _log.warning("model_withdrawn", model=model, channel=channel)
+    async def _look(self) -> None:
+        try:
+            # One thread for all: a rollback must not wait until every model had its turn.
+            seen = await asyncio.to_thread(look_at, self._repository)
+        except OSError as error:
+            self._complain("repository", f"cannot list models: {error}")
+            return
+        self._trouble.pop("repository", None)
+        self._known = tuple(seen)
+        for model, one in seen.items():
+            if one.trouble:
+                self._complain(model, one.trouble)
+            else:
+                self._trouble.pop(model, None)
+            if one.channels is not None:
+                self._follow(model, one.channels, one.identities)
 
-    async def _fill(self, model: str, channel: Channel, wanted: str) -> None:
-        """Have that version in that channel, or keep the one that is there."""
-        place = (model, channel)
+    def _follow(
+        self, model: str, channels: Channels, identities: Mapping[Channel, Identity]
+    ) -> None:
+        self._channels[model] = channels
+        for channel in CHANNELS:
+            wanted, place = channels.version(channel), (model, channel)
+            if wanted is None:
+                self._wanted.pop(place, None)
+                if self._serving.pop(place, None) is not None:
+                    _log.warning("model_withdrawn", model=model, channel=channel)
+            elif channel in identities:
+                self._wanted[place] = (wanted, identities[channel])
+                self._fill(place)
+        self._weigh(model)
+
+    def _fill(self, place: Place) -> None:
+        """Have the wanted version in that channel, or keep the one that is there meanwhile."""
+        wanted, identity = self._wanted[place]
         serving = self._serving.get(place)
-        identity = await asyncio.to_thread(self._repository.identity, model, wanted)
         if serving is not None and serving.manifest.version == wanted:
             if self._identities[place] == identity:
                 self._refused.pop(place, None)
                 return
             # A replay put another repository in the place of the one that we know.
             self._pinned.clear()
+        if place in self._loading:
+            return
         refusal = self._refused.get(place)
         if refusal is not None and refusal.version == wanted:
             refusal.polls_left -= 1
             if refusal.polls_left > 0:
                 return
         started = time.perf_counter()
+        loaded = self._shared(place[0], wanted, identity)
+        if loaded is not None:
+            self._swap(place, loaded, identity, started)
+            return
+        task = asyncio.create_task(self._load_into(place, wanted, identity, started))
+        self._loading[place] = task
+        task.add_done_callback(lambda _: self._loading.pop(place, None))
+
+    async def _load_into(
+        self, place: Place, wanted: str, identity: Identity, started: float
+    ) -> None:
+        model = place[0]
         try:
-            loaded = self._shared(model, wanted, identity)
-            if loaded is None:
-                loaded = await asyncio.to_thread(self._load, model, wanted)
+            async with self._room:
+                loaded = self._shared(model, wanted, identity)
+                if loaded is None:
+                    loaded = await asyncio.to_thread(self._load, model, wanted)
         except (ModelRepositoryError, UnusableModelError) as error:
             self._on_swap(model, "refused", time.perf_counter() - started)
             self._refuse(place, wanted, str(error))
-            return
+        except Exception:  # noqa: BLE001 - the scorer serves on with what it has
+            _log.exception("model_load_failed", model=model, version=wanted)
+            self._on_swap(model, "refused", time.perf_counter() - started)
+            self._refuse(place, wanted, "internal error")
+        else:
+            # Something else may be wanted by now: the next look loads that.
+            if self._wanted.get(place) == (wanted, identity):
+                self._swap(place, loaded, identity, started)
+                self._weigh(model)
+
+    def _swap(self, place: Place, loaded: LoadedModel, identity: Identity, started: float) -> None:
+        model, channel = place
+        before = self._serving.get(place)
+        if channel == "champion" and before is not None:
+            # A rollback goes back to it, and must not wait for a load.
+            self._former[model] = (before, self._identities[place])
         self._serving[place] = loaded
         self._identities[place] = identity
         self._refused.pop(place, None)
         self._on_swap(model, "swapped", time.perf_counter() - started)
-        before = serving.manifest.version if serving else None
-        _log.info("model_swapped", model=model, channel=channel, version=wanted, before=before)
+        _log.info(
+            "model_swapped",
+            model=model,
+            channel=channel,
+            version=loaded.manifest.version,
+            before=before.manifest.version if before else None,
+        )
 
-    def _shared(self, model: str, version: str, identity: tuple[int, int]) -> LoadedModel | None:
-        """The same version, if another channel has it already."""
+    def _weigh(self, model: str) -> None:
+        """Work out who answers what, from what is served now."""
+        channels = self._channels[model]
+        champion = self._serving.get((model, "champion"))
+        challenger = self._beside(model, "challenger", champion)
+        shadow = self._beside(model, "shadow", champion)
+        share = channels.challenger_share
+        if champion is None or (share <= 0 and shadow is None):
+            self._rollouts.pop(model, None)
+            return
+        rollout = Rollout(champion, challenger, shadow, share, channels.salt)
+        if rollout != self._rollouts.get(model):
+            self._rollouts[model] = rollout
+
+    def _beside(
+        self, model: str, channel: Channel, champion: LoadedModel | None
+    ) -> LoadedModel | None:
+        """The version that a channel beside the champion's should have, if it serves there."""
+        place = (model, channel)
+        loaded = self._serving.get(place)
+        wanted = self._wanted.get(place)
+        if loaded is None or champion is None or wanted is None:
+            return None
+        # Of these channels no older version stands in: scores would count for one that is not it.
+        if (loaded.manifest.version, self._identities[place]) != wanted:
+            return None
+        if loaded.manifest.task != champion.manifest.task:
+            self._complain(
+                f"{model} {channel}",
+                f"its task is {loaded.manifest.task}, the champion's {champion.manifest.task}: put"
+                " a version of the same task there",
+            )
+            return None
+        self._trouble.pop(f"{model} {channel}", None)
+        return loaded
+
+    def _shared(self, model: str, version: str, identity: Identity) -> LoadedModel | None:
+        """The same version, if another channel has it already, or the champion was it before."""
         for channel in CHANNELS:
             place = (model, channel)
             loaded = self._serving.get(place)
@@ -211,9 +321,12 @@ class ModelPool:
                 and self._identities[place] == identity
             ):
                 return loaded
+        former = self._former.get(model)
+        if former is not None and (former[0].manifest.version, former[1]) == (version, identity):
+            return former[0]
         return None
 
-    def _refuse(self, place: tuple[str, str], version: str, reason: str) -> None:
+    def _refuse(self, place: Place, version: str, reason: str) -> None:
         old = self._refused.get(place)
         if old is not None and (old.version, old.reason) == (version, reason):
             old.wait_polls = min(2 * old.wait_polls, _POLLS_BETWEEN_TRIES_MAX)

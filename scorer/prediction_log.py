@@ -23,7 +23,8 @@ from contracts.prediction_record import PredictionRecord
 from contracts.prediction_record import ScoredRow as RecordRow
 from contracts.scorer_settings import ScorerSettings
 from scorer.metrics import ScorerMetrics
-from scorer.vector import Vectors
+from scorer.scored import labels_of
+from scorer.vector import Floats, Vectors
 from scorer.vector_plan import Scalar
 
 # A broker takes a mebibyte by default, headers and all.
@@ -61,6 +62,12 @@ class ScoredRequest(NamedTuple):
         came_us: when it came, by the scorer's clock, microseconds since 1970.
         at_us: moment of prediction, event time.
         latency_seconds: until its answer was ready.
+        keys: of the predictions, one for each row; empty texts where the caller gave none.
+        assigned: of each row the channel that it is assigned to; empty texts where the caller asked
+            for a version or a channel.
+        probabilities: float64[N, C] of a multi-class model.
+        channel: whose version scored; empty if the caller asked for it by its number.
+        answered: whether the caller got these scores.
     """
 
     request_id: str
@@ -71,6 +78,11 @@ class ScoredRequest(NamedTuple):
     came_us: int
     at_us: int
     latency_seconds: float
+    keys: Sequence[str] = ()
+    assigned: Sequence[str] = ()
+    probabilities: Floats | None = None
+    channel: str = ""
+    answered: bool = True
 
 
 @dataclass(slots=True)
@@ -113,6 +125,11 @@ class PredictionLog:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
         metrics.predictions_waiting.set_function(self._waiting)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether there is room for what nobody waits for: half of it is for answers alone."""
+        return self._waiting() <= self._requests_max // 2
 
     def start(self) -> None:
         """Start the thread."""
@@ -275,8 +292,7 @@ def records_of(request: ScoredRequest) -> Records:
     manifest, names = request.manifest, request.manifest.schema.names
     seconds, micros = divmod(request.came_us, 1_000_000)
     record = PredictionRecord(
-        # Nobody has to be kept from guessing it, and the system's own numbers take longer.
-        request_id=request.request_id or f"{random.getrandbits(128):032x}",
+        request_id=request.request_id or new_request_id(),
         event_timestamp=f"{_second(seconds)}.{micros:06}Z",
         model=manifest.model,
         version=manifest.version,
@@ -285,8 +301,17 @@ def records_of(request: ScoredRequest) -> Records:
         at_us=request.at_us,
         latency_ms=request.latency_seconds * 1000,
         rows=_rows(request),
+        channel=request.channel,
+        answered=request.answered,
+        classes=list(manifest.classes),
     )
     return [(record.request_id, data) for data in _in_pieces(record)]
+
+
+def new_request_id() -> str:
+    """An id for a request that came without one."""
+    # Nobody has to be kept from guessing it, and the system's own numbers take longer.
+    return f"{random.getrandbits(128):032x}"
 
 
 @lru_cache(maxsize=2)
@@ -296,22 +321,39 @@ def _second(seconds: int) -> str:
 
 def _rows(request: ScoredRequest) -> list[RecordRow]:
     names, vectors = request.manifest.schema.names, request.vectors
-    return [
+    nothing = [""] * len(request.scores)
+    rows = [
+        # In the order of the fields: names would take as long as all the rest.
         RecordRow(
-            inputs=dict(given),
-            vector=vector,
-            missing=[names[place.position] for place in places],
-            oldest_feature_us=oldest_us,
-            newest_feature_us=newest_us,
-            score=score,
+            dict(given),
+            vector,
+            [names[place.position] for place in places] if places else [],
+            oldest_us,
+            newest_us,
+            score,
+            key,
+            channel,
         )
-        for given, vector, places, oldest_us, newest_us, score in zip(
+        for given, vector, places, oldest_us, newest_us, score, key, channel in zip(
             request.inputs,
             vectors.values.tolist(),
             vectors.missing,
             vectors.oldest_us,
             vectors.newest_us,
             request.scores,
+            request.keys or nothing,
+            request.assigned or nothing,
+            strict=True,
+        )
+    ]
+    if request.probabilities is None:
+        return rows
+    return [
+        msgspec.structs.replace(row, label=label, probabilities=probabilities)
+        for row, label, probabilities in zip(
+            rows,
+            labels_of(request.manifest.classes, request.probabilities),
+            request.probabilities.tolist(),
             strict=True,
         )
     ]

@@ -1,46 +1,27 @@
-"""What it is to score: choose the version, check the rows, read, run, and leave it in the log."""
+"""What it is to score with one version: find it, check the rows, read, run."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scorer.batcher import Batcher
+from scorer.batcher import Batcher, first_not_finite
 from scorer.calls import Call
 from scorer.errors import InvalidRequestError
 from scorer.metrics import ScorerMetrics
-from scorer.model import LoadedModel
+from scorer.model import LoadedModel, Outputs
 from scorer.model_pool import ModelPool
-from scorer.prediction_log import PredictionLog, ScoredRequest
-from scorer.vector import Vectors
+from scorer.scored import Scored
+from scorer.vector import Floats, Vectors
 from scorer.vector_plan import CheckedRows, Scalar, check_rows
 
 Rows = Sequence[Mapping[str, Scalar]]
 # After so many rows others get their turn: checking a row takes microseconds.
 PIECE_ROWS = 512
-
-
-@dataclass(slots=True)
-class Scored:
-    """An answer.
-
-    Attributes:
-        model: the version that scored.
-        scores: one for each row.
-        vectors: what was scored.
-        at_us: the moment of prediction, event time, microseconds since 1970 UTC.
-    """
-
-    model: LoadedModel
-    scores: list[float]
-    vectors: Vectors
-    at_us: int
 
 
 class Scoring:
@@ -53,7 +34,6 @@ class Scoring:
         metrics: ScorerMetrics,
         rows_max: int,
         clock_us: Callable[[], int],
-        predictions: PredictionLog | None,
     ) -> None:
         """Put the parts together.
 
@@ -63,14 +43,12 @@ class Scoring:
             metrics: is told of ages and of what was missing.
             rows_max: rows in one request.
             clock_us: gives the moment of prediction for requests that do not say it, microseconds.
-            predictions: where scored requests go; None for nowhere.
         """
         self._pool = pool
         self._batcher = batcher
         self._metrics = metrics
         self._rows_max = rows_max
         self._clock_us = clock_us
-        self._predictions = predictions
 
     async def model(
         self, call: Call, name: str, version: str = "", channel: str = ""
@@ -97,8 +75,8 @@ class Scoring:
         call.version = model.manifest.version
         return model
 
-    async def score(self, call: Call, model: LoadedModel, rows: Rows, at_us: int | None) -> Scored:
-        """Read features for the rows and score them, as of event time ``at_us``; None is now.
+    async def score(self, call: Call, model: LoadedModel, rows: Rows, at_us: int) -> Scored:
+        """Read features for the rows and score them with one version, as of event time ``at_us``.
 
         Raises:
             InvalidRequestError: no rows, too many, or one that cannot be scored.
@@ -106,29 +84,29 @@ class Scoring:
             StoreUnavailableError: the online store failed, or took too long.
             ModelFaultError: the model failed.
         """
-        came_us = self._clock_us()
-        at_us = came_us if at_us is None else at_us
         scores: list[float] = []
         parts: list[Vectors] = []
+        probabilities: list[Floats] = []
         for start, piece in await self._checked(call, model, rows):
             try:
                 scored = await self._batcher.score(model, piece, at_us)
             except InvalidRequestError as error:
-                raise _renumbered(error, start) from None
+                raise renumbered(error, start) from None
             call.read_at = call.read_at or scored.read_at
             call.run_at = call.run_at or scored.run_at
             scores += scored.scores
             parts.append(scored.vectors)
+            if scored.probabilities is not None:
+                probabilities.append(scored.probabilities)
         vectors = Vectors.joined(parts)
         self._tell(call, model, vectors, at_us)
-        if self._predictions is not None:
-            latency = time.perf_counter() - call.started
-            self._predictions.put(
-                ScoredRequest(
-                    call.request_id, model.manifest, rows, scores, vectors, came_us, at_us, latency
-                )
-            )
-        return Scored(model, scores, vectors, at_us)
+        return Scored(
+            model,
+            scores,
+            vectors,
+            at_us,
+            np.concatenate(probabilities) if probabilities else None,
+        )
 
     async def vectors(
         self, call: Call, model: LoadedModel, rows: Rows, at_us: int | None
@@ -142,7 +120,7 @@ class Scoring:
 
     async def score_vectors(
         self, call: Call, model: LoadedModel, matrix: NDArray[np.float64]
-    ) -> list[float]:
+    ) -> Outputs:
         """Score vectors that the caller brings, float64[N, W]; nothing is read and nothing logged.
 
         Raises:
@@ -160,19 +138,24 @@ class Scoring:
             row, column = (int(place[0]) for place in (~np.isfinite(matrix)).nonzero())
             name = model.manifest.schema.names[column]
             raise InvalidRequestError(f"rows[{row}]: field {name!r} is not a finite number")
-        scores: list[float] = []
+        found: list[Outputs] = []
         for start in range(0, len(matrix), PIECE_ROWS):
             if start:
                 await asyncio.sleep(0)
-            piece = model.run(np.ascontiguousarray(matrix[start : start + PIECE_ROWS]))
-            if not np.isfinite(piece).all():
-                row = start + int(np.argmin(np.isfinite(piece)))
+            piece = model.outputs(np.ascontiguousarray(matrix[start : start + PIECE_ROWS]))
+            number = first_not_finite(piece.scores.tolist(), piece.probabilities)
+            if number is not None:
                 raise InvalidRequestError(
-                    f"rows[{row}]: its values are too large for the model to compute a score"
+                    f"rows[{start + number}]: its values are too large for the model to compute a"
+                    " score"
                 )
-            scores += piece.tolist()
+            found.append(piece)
         self._metrics.ran(model.manifest.model, len(matrix))
-        return scores
+        probabilities = [one.probabilities for one in found if one.probabilities is not None]
+        return Outputs(
+            np.concatenate([one.scores for one in found]),
+            np.concatenate(probabilities) if probabilities else None,
+        )
 
     def room(self, rows: int) -> AbstractContextManager[None]:
         """Room for all rows of a request until it is answered. OverloadedError if there is none."""
@@ -204,20 +187,30 @@ class Scoring:
     def _tell(self, call: Call, model: LoadedModel, vectors: Vectors, at_us: int) -> None:
         """Fill in what the call's line in the log, its trace and the metrics say."""
         name = model.manifest.model
-        call.missing = sum(map(len, vectors.missing))
-        if call.missing:
+        missing = sum(map(len, vectors.missing))
+        if missing:
+            # Rows of one request may be those of two versions.
+            call.missing += missing
             self._metrics.missing(name, model.plan, vectors.missing)
         oldest = min((one for one in vectors.oldest_us if one is not None), default=None)
         newest = max((one for one in vectors.newest_us if one is not None), default=None)
         if oldest is not None and newest is not None:
-            call.oldest_age_seconds = (at_us - oldest) / 1e6
-            self._metrics.aged(name, call.oldest_age_seconds, (at_us - newest) / 1e6)
+            oldest_seconds = (at_us - oldest) / 1e6
+            if call.oldest_age_seconds is None or call.oldest_age_seconds < oldest_seconds:
+                call.oldest_age_seconds = oldest_seconds
+            self._metrics.aged(name, oldest_seconds, (at_us - newest) / 1e6)
 
 
-def _renumbered(error: InvalidRequestError, start: int) -> InvalidRequestError:
-    """The error of a piece, with the row's number in the whole request."""
-    if not start:
+def renumbered(error: InvalidRequestError, rows: int | Sequence[int]) -> InvalidRequestError:
+    """The error of a piece, with the row's number in the whole request.
+
+    Args:
+        error: of the piece.
+        rows: number of its first row, or the numbers of all its rows.
+    """
+    if rows == 0:
         return error
     head, _, rest = str(error).partition("]")
     number = int(head.removeprefix("rows["))
-    return InvalidRequestError(f"rows[{start + number}]{rest}")
+    number = number + rows if isinstance(rows, int) else rows[number]
+    return InvalidRequestError(f"rows[{number}]{rest}")

@@ -21,6 +21,7 @@ from contracts.plan_file import plan_path
 from contracts.scorer_settings import ScorerSettings
 from contracts.settings import split_address
 from scorer import inference
+from scorer.answering import Answering
 from scorer.applied import AppliedFeatures
 from scorer.batcher import Batcher, BatchLimits
 from scorer.calls import Calls
@@ -43,6 +44,7 @@ from scorer.onnx_runtime import open_runtime
 from scorer.prediction_log import open_prediction_log
 from scorer.scoring import Scoring
 from scorer.service import ScorerService
+from scorer.shadowing import Shadowing, ShadowLimits
 from scorer.streams import Streams
 from scorer.unreadable import reading
 from scorer.v1 import scorer_pb2, scorer_pb2_grpc
@@ -56,6 +58,8 @@ _READ_SHARE = 0.8
 _QUIET_SECONDS = 0.25
 # What was scored last gets so long to reach its log, also where calls have used up the grace.
 _LOG_SECONDS_MIN = 1.0
+# What only the log would see is not waited for longer.
+_SHADOW_SECONDS = 0.5
 _log = structlog.get_logger()
 
 
@@ -116,7 +120,7 @@ async def running(
     reader = open_online_store(repo_dir)
     runtime = open_runtime(settings.onnx_providers, settings.onnx_threads, settings.onnx_cache_dir)
     pool = ModelPool(
-        ModelRepository(settings.model_repository),
+        ModelRepository.of(settings, settings.model_repository),
         _PINNED_MAX,
         metrics.swapped,
         partial(LoadedModel, runtime=runtime),
@@ -130,15 +134,21 @@ async def running(
         settings.default_deadline_seconds,
         observation.witnesses,
     )
-    scoring = Scoring(pool, batcher, metrics, settings.rows_per_request_max, _clock_us, predictions)
+    scoring = Scoring(pool, batcher, metrics, settings.rows_per_request_max, _clock_us)
+    shadowing: Shadowing | None = None
+    if predictions is not None and settings.shadow_load_max > 0:
+        shadowing = Shadowing(reader, predictions, metrics, _shadow_limits(settings))
+    answering = Answering(scoring, pool, metrics, _clock_us, predictions, shadowing)
     streams = Streams(calls, settings.stream_in_flight_max)
     explain_calls = ExplainCalls(scoring, settings.explain_samples_max, metrics.explained)
     features = _features(settings, repo_dir, pool, reader)
     feature_calls = FeatureCalls(features, _clock_us)
     feast_serving = FeastServing(calls, features, _clock_us)
-    service = ScorerService(calls, pool, scoring, Messages(), streams, explain_calls, feature_calls)
+    service = ScorerService(
+        calls, pool, scoring, answering, Messages(), streams, explain_calls, feature_calls
+    )
     inference_service = inference.InferenceService(
-        calls, scoring, pool.models, settings.rows_per_request_max
+        calls, scoring, answering, pool.models, settings.rows_per_request_max
     )
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(reader.close)
@@ -147,6 +157,7 @@ async def running(
         if settings.metrics_address:
             stack.callback(_serve_metrics(metrics, settings.metrics_address))
         await pool.poll()
+        stack.push_async_callback(pool.close)
         watcher = asyncio.create_task(pool.watch(settings.model_poll_seconds))
         stack.push_async_callback(_cancelled, watcher)
         follower = asyncio.create_task(entrance.watch())
@@ -160,6 +171,8 @@ async def running(
         _log.info("serving", address=address, models=dict(pool.models()))
         if predictions is not None:
             predictions.start()
+        if shadowing is not None:
+            shadowing.start()
         try:
             yield address
         finally:
@@ -172,6 +185,8 @@ async def running(
             # A stream that its caller leaves open has used the grace up by now.
             await server.stop(max(0.0, end - time.monotonic()))
             await batcher.drain()
+            if shadowing is not None:
+                await shadowing.stop(min(_SHADOW_SECONDS, max(0.0, end - time.monotonic())))
             if predictions is not None:
                 await predictions.stop(max(_LOG_SECONDS_MIN, end - time.monotonic()))
 
@@ -223,6 +238,14 @@ def _batch_limits(settings: ScorerSettings) -> BatchLimits:
     return BatchLimits(
         in_flight_max=settings.in_flight_max,
         wait_seconds_max=settings.batch_wait_ms_max / 1000,
+        read_timeout_seconds=_READ_SHARE * settings.default_deadline_seconds,
+    )
+
+
+def _shadow_limits(settings: ScorerSettings) -> ShadowLimits:
+    return ShadowLimits(
+        rows_max=settings.shadow_rows_max,
+        load_max=settings.shadow_load_max,
         read_timeout_seconds=_READ_SHARE * settings.default_deadline_seconds,
     )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from scorer.answering import Answering, Asked
 from scorer.calls import Call, Calls, Context
 from scorer.errors import ModelFaultError
 from scorer.explain_calls import ExplainCalls
@@ -27,6 +28,7 @@ class ScorerService(scorer_pb2_grpc.ScorerServiceServicer):
         calls: Calls,
         pool: ModelPool,
         scoring: Scoring,
+        answering: Answering,
         messages: Messages,
         streams: Streams,
         explain_calls: ExplainCalls,
@@ -36,6 +38,7 @@ class ScorerService(scorer_pb2_grpc.ScorerServiceServicer):
         self._calls = calls
         self._pool = pool
         self._scoring = scoring
+        self._answering = answering
         self._messages = messages
         self._streams = streams
         self._explain_calls = explain_calls
@@ -85,25 +88,34 @@ class ScorerService(scorer_pb2_grpc.ScorerServiceServicer):
         """One request, alone or of a stream."""
         call.request_id = request.request_id
         at_us = to_us(request.event_time) if request.HasField("event_time") else None
-        model = await self._scoring.model(call, request.model, request.version, request.channel)
+        target = await self._answering.target(call, request.model, request.version, request.channel)
         # First of all: a small message can have millions of empty rows.
         self._scoring.check_count(call, len(request.rows))
         with self._scoring.room(len(request.rows)):
-            rows = await rows_of(request.rows, model.plan)
-            scored = await self._scoring.score(call, model, rows, at_us)
-            return await self._messages.response(request, scored)
+            rows = await rows_of(request.rows, target.model.plan)
+            keys = [row.key for row in request.rows]
+            answer = await self._answering.score(call, target, Asked(rows, keys, at_us))
+            return await self._messages.response(request, answer)
 
     async def _list_models(
         self, request: scorer_pb2.ListModelsRequest, call: Call
     ) -> scorer_pb2.ListModelsResponse:
         return scorer_pb2.ListModelsResponse(
             models=[
-                scorer_pb2.ModelSummary(
-                    model=name, version=channels.get("champion", ""), channels=channels
-                )
+                self._summary(name, channels)
                 for name, channels in self._pool.models()
                 if call.caller.may_use(name)
             ]
+        )
+
+    def _summary(self, name: str, channels: Mapping[str, str]) -> scorer_pb2.ModelSummary:
+        weights, salt = self._pool.weights(name)
+        return scorer_pb2.ModelSummary(
+            model=name,
+            version=channels.get("champion", ""),
+            channels=channels,
+            weights=weights,
+            salt=salt,
         )
 
     async def _get_model(
@@ -135,4 +147,7 @@ class ScorerService(scorer_pb2_grpc.ScorerServiceServicer):
             trained_until=trained_until,
             examples=manifest.examples,
             metrics=manifest.metrics,
+            task=manifest.task,
+            classes=manifest.classes,
+            assign_by=manifest.assign_by,
         )

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts.category import category_code
 from contracts.feast_bytes import TAG_FLOAT64, decode_value
 from scorer.errors import StoreUnavailableError
 
@@ -29,6 +30,7 @@ class StoredNumbers:
     def __init__(self) -> None:
         """Know nulls only."""
         self._known: dict[bytes | None, bytes] = {None: _NULL, b"": _NULL}
+        self._texts: dict[bytes | None, bytes] = {None: _NULL, b"": _NULL}
 
     def read(self, view: str, features: Sequence[str], rows: Sequence[Row]) -> NDArray[np.float64]:
         """float64[rows, features]: each cell as a double; booleans are 0.0 and 1.0, nulls NaN.
@@ -41,6 +43,30 @@ class StoredNumbers:
             data = self._as_doubles(view, features, rows)
             found = np.frombuffer(data, _DOUBLE)["value"]
         return found.reshape(len(rows), len(features))
+
+    def coded(self, view: str, features: Sequence[str], texts: Sequence[int], row: Row) -> Row:
+        """The row with doubles, their codes, in the place of texts.
+
+        Args:
+            view: name of the view, for messages.
+            features: names of the row's features.
+            texts: places of those that are texts.
+            row: a cell for each feature.
+
+        Raises:
+            StoreUnavailableError: one of these cells is broken, or holds no text.
+        """
+        cells = list(row)
+        for place in texts:
+            cell = cells[place]
+            code = self._texts.get(cell)
+            if code is None:
+                if len(self._texts) > _KNOWN_MAX:
+                    self._texts = {None: _NULL, b"": _NULL}
+                number = _code(view, features[place], cell)
+                code = self._texts[cell] = _TAGGED.pack(TAG_FLOAT64, number)
+            cells[place] = code
+        return cells
 
     def _as_doubles(self, view: str, features: Sequence[str], rows: Sequence[Row]) -> bytes:
         known = self._known
@@ -76,13 +102,27 @@ def doubles_of(rows: Iterable[Row], count: int) -> NDArray[np.float64] | None:
 
 
 def _number(view: str, feature: str, data: bytes | None) -> float:
-    try:
-        value = decode_value(data or b"")
-    except ValueError as error:
-        raise StoreUnavailableError(f"feature {view}:{feature} cannot be read: {error}") from error
+    value = _value(view, feature, data)
     if isinstance(value, str):
         raise StoreUnavailableError(
-            f"feature {view}:{feature} holds text; a model reads numbers: take the"
-            " feature out of its feature service or make it a number"
+            f"feature {view}:{feature} holds text, which this model takes for a number: say in the"
+            " definitions what it is, and publish another version"
         )
     return float("nan") if value is None else float(value)
+
+
+def _code(view: str, feature: str, data: bytes | None) -> float:
+    value = _value(view, feature, data)
+    if value is not None and not isinstance(value, str):
+        raise StoreUnavailableError(
+            f"feature {view}:{feature} holds a number, which this model takes for text: say in the"
+            " definitions what it is, and publish another version"
+        )
+    return float("nan") if value is None else category_code(value)
+
+
+def _value(view: str, feature: str, data: bytes | None) -> float | str | bool | None:
+    try:
+        return decode_value(data or b"")
+    except ValueError as error:
+        raise StoreUnavailableError(f"feature {view}:{feature} cannot be read: {error}") from error

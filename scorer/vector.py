@@ -127,6 +127,9 @@ class VectorFiller:
                     gaps[row, number] = _reason(one, time_us)
                     continue
                 rows.append(row)
+                if read.texts:
+                    view, features = read.source.view, read.source.features
+                    stored = self._numbers.coded(view, features, read.texts, stored)
                 cells.append(stored)
                 before, after = oldest[row], newest[row]
                 oldest[row] = time_us if before is None or time_us < before else before

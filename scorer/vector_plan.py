@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts.category import category_code
 from contracts.feast_bytes import entity_key, entity_key_maker
 from contracts.feature_schema import FeatureSchema, ValueType, VectorField
 from scorer.errors import ConfigurationError, InvalidRequestError
@@ -51,6 +52,7 @@ class ViewRead:
         columns: the same, as quick as numpy can have it.
         key: number of the plan's entity key.
         ttl_us: older values are missing; 0 is no limit.
+        texts: which of the source's features are texts.
     """
 
     source: Source
@@ -58,6 +60,7 @@ class ViewRead:
     columns: slice | tuple[int, ...]
     key: int
     ttl_us: int
+    texts: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ class VectorPlan:
         width: number of its fields, W.
         places: number of values that are gathered, P: the fields and the hidden ones after them.
         defaults: float64[W].
-        requests: (position, field) of each request field that is a number.
+        requests: (position, field) of each request field with a place among those values.
+        request_texts: which of them are texts.
         request_columns: their positions.
         derived: what is computed after the read; None for nothing.
         keys: the entities that are read.
@@ -88,6 +92,7 @@ class VectorPlan:
     places: int
     defaults: NDArray[np.float64]
     requests: tuple[tuple[int, VectorField], ...]
+    request_texts: frozenset[str]
     request_columns: slice | tuple[int, ...]
     derived: DerivedFields | None
     keys: tuple[EntityKey, ...]
@@ -105,7 +110,8 @@ class CheckedRows:
     """Valid rows of one request: their request values, and what is to be read for them.
 
     Attributes:
-        given: of each row the values of the plan's ``requests``; NaN where they were null.
+        given: of each row the values of the plan's ``requests``, a text's code; NaN where they were
+            null.
         wanted: for each of the plan's reads, of each row what it wants; None where a part of the
             entity key is null.
         texts: of each row its strings for on-demand views; empty if there are none.
@@ -120,9 +126,8 @@ def plan_vector(schema: FeatureSchema) -> VectorPlan:
     """Take a schema apart.
 
     Raises:
-        ConfigurationError: a field holds text, which no vector of doubles can, its entity key is of
-            a type that Feast cannot have as a key, or the code of an on-demand view cannot be
-            loaded.
+        ConfigurationError: an on-demand view makes or takes a text that it cannot, an entity key is
+            of a type that Feast cannot have as a key, or the code of a view cannot be loaded.
     """
     requests: list[tuple[int, VectorField]] = []
     groups: dict[tuple[object, ...], list[tuple[int, VectorField]]] = {}
@@ -132,9 +137,10 @@ def plan_vector(schema: FeatureSchema) -> VectorPlan:
         if field.kind == "request":
             types[field.name] = _with(types.get(field.name, ()), field.dtype)
         if field.dtype == "string":
-            if field.kind == "request" and position >= len(schema.fields):
+            _check_text(schema, field)
+            if position >= len(schema.fields):
+                # Only on-demand views see it.
                 continue
-            raise ConfigurationError(f"field {field.name!r} is a string; a vector holds numbers")
         if field.kind == "request":
             requests.append((position, field))
         if field.kind != "feature":
@@ -158,6 +164,7 @@ def plan_vector(schema: FeatureSchema) -> VectorPlan:
         places=len(schema.places),
         defaults=np.array(schema.defaults, dtype=np.float64),
         requests=tuple(requests),
+        request_texts=frozenset(one.name for _, one in requests if one.dtype == "string"),
         request_columns=_columns([position for position, _ in requests]),
         derived=DerivedFields(schema) if schema.on_demand else None,
         keys=tuple(EntityKey(names, entity_key_maker(names, kinds)) for names, kinds in keys),
@@ -193,9 +200,15 @@ def check_rows(plan: VectorPlan, first: int, rows: Sequence[Mapping[str, Scalar]
     for number, inputs in enumerate(rows, first):
         if type(inputs) is not GoodInputs:
             _check_inputs(plan, number, inputs)
-        given.append(
-            [_NAN if (value := inputs[name]) is None else float(value) for name in request_names]
-        )
+        if plan.request_texts:
+            given.append([_number(inputs[name]) for name in request_names])
+        else:
+            given.append(
+                [
+                    _NAN if (value := inputs[name]) is None else float(value)
+                    for name in request_names
+                ]
+            )
         if text_names:
             texts.append([inputs[name] for name in text_names])  # type: ignore[misc]
         keys = [_key(key, inputs) for key in plan.keys]
@@ -203,6 +216,12 @@ def check_rows(plan: VectorPlan, first: int, rows: Sequence[Mapping[str, Scalar]
             key = keys[read.key]
             asked.append(None if key is None else Wanted(read.source, key))
     return CheckedRows(given, wanted, texts)
+
+
+def _number(value: Scalar) -> float:
+    if value is None:
+        return _NAN
+    return category_code(value) if isinstance(value, str) else float(value)
 
 
 def _check_inputs(plan: VectorPlan, row: int, inputs: Mapping[str, Scalar]) -> None:
@@ -232,6 +251,7 @@ def _read(
         columns=_columns(positions),
         key=keys.index((first.join_keys, first.join_key_types)),
         ttl_us=round(first.ttl_seconds * 1_000_000),
+        texts=tuple(place for place, (_, one) in enumerate(members) if one.dtype == "string"),
     )
 
 
@@ -239,6 +259,18 @@ def _columns(positions: Sequence[int]) -> slice | tuple[int, ...]:
     if positions and list(positions) == list(range(positions[0], positions[-1] + 1)):
         return slice(positions[0], positions[-1] + 1)
     return tuple(positions)
+
+
+def _check_text(schema: FeatureSchema, field: VectorField) -> None:
+    """Raise ConfigurationError for a text that an on-demand view makes, or takes from the store."""
+    if field.kind == "derived":
+        raise ConfigurationError(f"field {field.name!r} is a string; on-demand views make numbers")
+    takers = [view.name for view in schema.on_demand if field.name in view.inputs]
+    if field.kind == "feature" and takers:
+        raise ConfigurationError(
+            f"on-demand view {takers[0]!r} takes {field.name!r}, a stored string; views take"
+            " strings of requests only"
+        )
 
 
 def _check_key(field: VectorField) -> None:

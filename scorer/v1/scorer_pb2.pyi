@@ -141,7 +141,7 @@ class ScoreRequest(_message.Message):
     """Whether to return the vector of each row as it was scored, and the names of its fields."""
     channel: _builtins.str
     """"champion", "challenger" or "shadow": the version that this channel has at this moment. Empty:
-    the champion. Not together with a version.
+    the champion, but for rows that are assigned to a challenger. Not together with a version.
     """
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___Row]:
@@ -200,6 +200,12 @@ class Row(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     INPUTS_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """Key of the prediction, as the caller's labels will name it; it goes into the prediction log. Where a
+    model does not say which input decides between champion and challenger, this does. May be empty.
+    Score alone looks at it.
+    """
     @_builtins.property
     def inputs(self) -> _containers.MessageMap[_builtins.str, Global___Value]:
         """Entity keys (such as "tailnum") and request fields (such as "distance"), by name, together. Every
@@ -213,10 +219,11 @@ class Row(_message.Message):
         self,
         *,
         inputs: _abc.Mapping[_builtins.str, Global___Value] | None = ...,
+        key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs", "key", b"key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -271,10 +278,11 @@ class ScoreResponse(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SCORES_FIELD_NUMBER: _builtins.int
     FEATURE_NAMES_FIELD_NUMBER: _builtins.int
+    CLASSES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model, as asked."""
     version: _builtins.str
-    """The version that scored."""
+    """The version that scored all rows but those that name another."""
     request_id: _builtins.str
     """As in the request."""
     @_builtins.property
@@ -287,6 +295,10 @@ class ScoreResponse(_message.Message):
         Empty unless include_features was set.
         """
 
+    @_builtins.property
+    def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of a multi-class model: the classes, in the order of RowScore.probabilities. Else empty."""
+
     def __init__(
         self,
         *,
@@ -295,10 +307,11 @@ class ScoreResponse(_message.Message):
         request_id: _builtins.str = ...,
         scores: _abc.Iterable[Global___RowScore] | None = ...,
         feature_names: _abc.Iterable[_builtins.str] | None = ...,
+        classes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["feature_names", b"feature_names", "model", b"model", "request_id", b"request_id", "scores", b"scores", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "feature_names", b"feature_names", "model", b"model", "request_id", b"request_id", "scores", b"scores", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -316,14 +329,30 @@ class RowScore(_message.Message):
     STAND_INS_FIELD_NUMBER: _builtins.int
     OLDEST_FEATURE_AGE_SECONDS_FIELD_NUMBER: _builtins.int
     NEWEST_FEATURE_AGE_SECONDS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    PROBABILITIES_FIELD_NUMBER: _builtins.int
     score: _builtins.float
-    """Probability of the positive class, 0 to 1."""
+    """By the model's task (GetModel). "binary": probability of the positive class, 0 to 1. "multiclass":
+    the largest of the classes' probabilities. "regression": the prediction, any finite number.
+    "anomaly": how unusual the row is, more being more so.
+    """
     oldest_feature_age_seconds: _builtins.float
     """Age of the oldest row used at the moment of prediction, seconds; absent if none was used. It is
     negative where the row is newer than that moment.
     """
     newest_feature_age_seconds: _builtins.float
     """Age of the newest row used at the moment of prediction, seconds; absent if none was used."""
+    version: _builtins.str
+    """The version that scored this row, where it is not ScoreResponse.version. Else empty."""
+    channel: _builtins.str
+    """"champion" or "challenger": the one that the row is assigned to. Where the challenger cannot score a
+    row that is its, the champion does, and this still says challenger. Empty where there was nothing to
+    assign: the request asked for a version or a channel, or no challenger has a share.
+    """
+    label: _builtins.str
+    """Of a multi-class model: the class whose probability `score` is. Else empty."""
     @_builtins.property
     def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the vector's fields for which the model's default stood in, in the vector's order: null in
@@ -332,7 +361,10 @@ class RowScore(_message.Message):
 
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """The vector as it was scored, defaults included. Empty unless include_features was set."""
+        """The vector as it was scored, defaults included; a text is there as its code, a number above 2^52.
+        Empty unless include_features was set. For a row with a version of its own whose vector has other
+        fields: in the order of that version's feature_names (GetModel).
+        """
 
     @_builtins.property
     def oldest_feature_time(self) -> _timestamp_pb2.Timestamp:
@@ -346,6 +378,12 @@ class RowScore(_message.Message):
     def stand_ins(self) -> _containers.RepeatedCompositeFieldContainer[Global___StandIn]:
         """For each name in `missing`, in that order: why, and what stood in."""
 
+    @_builtins.property
+    def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Of a multi-class model: one for each of ScoreResponse.classes; 0 for a class that the version which
+        scored this row does not know. Else empty.
+        """
+
     def __init__(
         self,
         *,
@@ -357,10 +395,14 @@ class RowScore(_message.Message):
         stand_ins: _abc.Iterable[Global___StandIn] | None = ...,
         oldest_feature_age_seconds: _builtins.float | None = ...,
         newest_feature_age_seconds: _builtins.float | None = ...,
+        version: _builtins.str = ...,
+        channel: _builtins.str = ...,
+        label: _builtins.str = ...,
+        probabilities: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_newest_feature_age_seconds", b"_newest_feature_age_seconds", "_oldest_feature_age_seconds", b"_oldest_feature_age_seconds", "newest_feature_age_seconds", b"newest_feature_age_seconds", "newest_feature_time", b"newest_feature_time", "oldest_feature_age_seconds", b"oldest_feature_age_seconds", "oldest_feature_time", b"oldest_feature_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_newest_feature_age_seconds", b"_newest_feature_age_seconds", "_oldest_feature_age_seconds", b"_oldest_feature_age_seconds", "features", b"features", "missing", b"missing", "newest_feature_age_seconds", b"newest_feature_age_seconds", "newest_feature_time", b"newest_feature_time", "oldest_feature_age_seconds", b"oldest_feature_age_seconds", "oldest_feature_time", b"oldest_feature_time", "score", b"score", "stand_ins", b"stand_ins"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_newest_feature_age_seconds", b"_newest_feature_age_seconds", "_oldest_feature_age_seconds", b"_oldest_feature_age_seconds", "channel", b"channel", "features", b"features", "label", b"label", "missing", b"missing", "newest_feature_age_seconds", b"newest_feature_age_seconds", "newest_feature_time", b"newest_feature_time", "oldest_feature_age_seconds", b"oldest_feature_age_seconds", "oldest_feature_time", b"oldest_feature_time", "probabilities", b"probabilities", "score", b"score", "stand_ins", b"stand_ins", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__newest_feature_age_seconds: _TypeAlias = _typing.Literal["newest_feature_age_seconds"]  # noqa: Y015
     _WhichOneofArgType__newest_feature_age_seconds: _TypeAlias = _typing.Literal["_newest_feature_age_seconds", b"_newest_feature_age_seconds"]  # noqa: Y015
@@ -736,6 +778,7 @@ class ExplainResponse(_message.Message):
     SAMPLES_FIELD_NUMBER: _builtins.int
     RESIDUAL_FIELD_NUMBER: _builtins.int
     STAND_INS_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model, as asked."""
     version: _builtins.str
@@ -762,6 +805,10 @@ class ExplainResponse(_message.Message):
     """output - baseline_output - sum of contributions: nothing but rounding. The scorer refuses to answer
     (INTERNAL) if it is more than 1e-9 of the largest number in the sum.
     """
+    label: _builtins.str
+    """Of a multi-class model: the row's predicted class. Both scores are probabilities of this class. Else
+    empty.
+    """
     @_builtins.property
     def contributions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contribution]:
         """One for each field of the vector, in its order."""
@@ -786,10 +833,11 @@ class ExplainResponse(_message.Message):
         samples: _builtins.int = ...,
         residual: _builtins.float = ...,
         stand_ins: _abc.Iterable[Global___StandIn] | None = ...,
+        label: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_output", b"baseline_output", "baseline_score", b"baseline_score", "contributions", b"contributions", "link", b"link", "method", b"method", "model", b"model", "output", b"output", "request_id", b"request_id", "residual", b"residual", "samples", b"samples", "score", b"score", "stand_ins", b"stand_ins", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_output", b"baseline_output", "baseline_score", b"baseline_score", "contributions", b"contributions", "label", b"label", "link", b"link", "method", b"method", "model", b"model", "output", b"output", "request_id", b"request_id", "residual", b"residual", "samples", b"samples", "score", b"score", "stand_ins", b"stand_ins", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -892,16 +940,46 @@ class ModelSummary(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class WeightsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     MODEL_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     CHANNELS_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    SALT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model."""
     version: _builtins.str
     """The version that scores requests without a version; empty if none can yet."""
+    salt: _builtins.str
+    """Goes into the hash that assigns rows: another salt, another choice of entities for the challenger."""
     @_builtins.property
     def channels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The version of each channel that has one: "champion", "challenger", "shadow"."""
+
+    @_builtins.property
+    def weights(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Shares of the rows by channel, 0 to 1, as they are set; only the challenger's counts, and what it does
+        not get is the champion's. Empty: all is the champion's.
+        """
 
     def __init__(
         self,
@@ -909,10 +987,12 @@ class ModelSummary(_message.Message):
         model: _builtins.str = ...,
         version: _builtins.str = ...,
         channels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        weights: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        salt: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "model", b"model", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "model", b"model", "salt", b"salt", "version", b"version", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -979,6 +1059,9 @@ class GetModelResponse(_message.Message):
     TRAINED_UNTIL_FIELD_NUMBER: _builtins.int
     EXAMPLES_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
+    TASK_FIELD_NUMBER: _builtins.int
+    CLASSES_FIELD_NUMBER: _builtins.int
+    ASSIGN_BY_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model, as asked."""
     version: _builtins.str
@@ -989,6 +1072,12 @@ class GetModelResponse(_message.Message):
     """The estimator, as text for people."""
     examples: _builtins.int
     """How many labelled examples were learned."""
+    task: _builtins.str
+    """"binary", "multiclass", "regression" or "anomaly": what a score is; see RowScore."""
+    assign_by: _builtins.str
+    """The input by whose value rows are assigned to champion or challenger; empty: by Row.key, or by the
+    request's id if it has one row.
+    """
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelInput]:
         """Every input that Score needs in each row, sorted by name."""
@@ -1005,6 +1094,10 @@ class GetModelResponse(_message.Message):
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Name -> value, from progressive validation."""
 
+    @_builtins.property
+    def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of a multi-class model: the classes that this version knows. Else empty."""
+
     def __init__(
         self,
         *,
@@ -1017,10 +1110,13 @@ class GetModelResponse(_message.Message):
         trained_until: _timestamp_pb2.Timestamp | None = ...,
         examples: _builtins.int = ...,
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        task: _builtins.str = ...,
+        classes: _abc.Iterable[_builtins.str] | None = ...,
+        assign_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["trained_until", b"trained_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["examples", b"examples", "feature_names", b"feature_names", "fingerprint", b"fingerprint", "inputs", b"inputs", "learner", b"learner", "metrics", b"metrics", "model", b"model", "trained_until", b"trained_until", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assign_by", b"assign_by", "classes", b"classes", "examples", b"examples", "feature_names", b"feature_names", "fingerprint", b"fingerprint", "inputs", b"inputs", "learner", b"learner", "metrics", b"metrics", "model", b"model", "task", b"task", "trained_until", b"trained_until", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -70,7 +70,9 @@ class ScorerServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Score(self, request, context):
-        """Scores one or many rows with one version of one model. All rows are scored, or none.
+        """Scores one or many rows of one model. All rows are scored, or none. Where neither a version nor a
+        channel is asked for and the model has a challenger with a share, each row is assigned to champion
+        or challenger by what it is about, always the same, so that one request may be answered by both.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -49,7 +49,10 @@ class ScorerServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ScorerServiceAsyncStub: ...
     Score: _grpc.UnaryUnaryMultiCallable[_scorer_pb2.ScoreRequest, _scorer_pb2.ScoreResponse]
-    """Scores one or many rows with one version of one model. All rows are scored, or none."""
+    """Scores one or many rows of one model. All rows are scored, or none. Where neither a version nor a
+    channel is asked for and the model has a challenger with a share, each row is assigned to champion
+    or challenger by what it is about, always the same, so that one request may be answered by both.
+    """
     ScoreStream: _grpc.StreamStreamMultiCallable[_scorer_pb2.ScoreRequest, _scorer_pb2.ScoreStreamResponse]
     """Scores requests as they come, over one call. Each gets one answer, in the order in which they
     came; an error of one is its answer and does not end the call. The scorer reads on while up to
@@ -71,7 +74,10 @@ class ScorerServiceStub:
 class ScorerServiceAsyncStub(ScorerServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Score: _aio.UnaryUnaryMultiCallable[_scorer_pb2.ScoreRequest, _scorer_pb2.ScoreResponse]  # type: ignore[assignment]
-    """Scores one or many rows with one version of one model. All rows are scored, or none."""
+    """Scores one or many rows of one model. All rows are scored, or none. Where neither a version nor a
+    channel is asked for and the model has a challenger with a share, each row is assigned to champion
+    or challenger by what it is about, always the same, so that one request may be answered by both.
+    """
     ScoreStream: _aio.StreamStreamMultiCallable[_scorer_pb2.ScoreRequest, _scorer_pb2.ScoreStreamResponse]  # type: ignore[assignment]
     """Scores requests as they come, over one call. Each gets one answer, in the order in which they
     came; an error of one is its answer and does not end the call. The scorer reads on while up to
@@ -96,7 +102,10 @@ class ScorerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scorer_pb2.ScoreRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scorer_pb2.ScoreResponse, _abc.Awaitable[_scorer_pb2.ScoreResponse]]:
-        """Scores one or many rows with one version of one model. All rows are scored, or none."""
+        """Scores one or many rows of one model. All rows are scored, or none. Where neither a version nor a
+        channel is asked for and the model has a challenger with a share, each row is assigned to champion
+        or challenger by what it is about, always the same, so that one request may be answered by both.
+        """
 
     @_abc_1.abstractmethod
     def ScoreStream(

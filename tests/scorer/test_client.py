@@ -62,10 +62,18 @@ def test_all_of_a_score_comes_back(ask: Ask) -> None:
     )
     row.oldest_feature_time.FromMicroseconds(NOON_US)
     answer = scorer_pb2.ScoreResponse(
-        version="7", request_id="r", scores=[row, scorer_pb2.RowScore()], feature_names=["a", "v:b"]
+        version="7",
+        request_id="r",
+        scores=[row, scorer_pb2.RowScore(version="8", channel="challenger")],
+        feature_names=["a", "v:b"],
+        classes=["no", "yes"],
     )
+    answer.scores[1].label = "yes"
+    answer.scores[1].probabilities.extend([0.25, 0.75])
     script = Script(answers={"Score": answer})
-    options = ScoreOptions("7", "r", NOON_US, include_features=True, channel="shadow")
+    options = ScoreOptions(
+        "7", "r", NOON_US, include_features=True, channel="shadow", keys=["k1", "k2"]
+    )
     with scripted(script) as address:
         assert ask(address, "score", "m", [ROW, {}], options) == Scored(
             version="7",
@@ -79,10 +87,16 @@ def test_all_of_a_score_comes_back(ask: Ask) -> None:
             oldest_age_seconds=[-0.5, None],
             newest_age_seconds=[None, None],
             request_id="r",
+            versions=["7", "8"],
+            channels=["", "challenger"],
+            classes=["no", "yes"],
+            labels=["", "yes"],
+            probabilities=[[], [0.25, 0.75]],
         )
     asked = script.came[0].request
     assert (asked.model, asked.version, asked.channel) == ("m", "7", "shadow")
     assert (asked.request_id, asked.include_features, len(asked.rows)) == ("r", True, 2)
+    assert [row.key for row in asked.rows] == ["k1", "k2"]
     assert asked.event_time.ToMicroseconds() == NOON_US
     kinds = {name: value.WhichOneof("kind") for name, value in asked.rows[0].inputs.items()}
     assert kinds == {

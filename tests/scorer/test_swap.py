@@ -223,10 +223,11 @@ def test_a_score_of_one_dimension_will_do() -> None:
 
 
 def test_a_schema_that_cannot_be_served_refuses_the_version() -> None:
-    """A vector field that holds text is found before the version can serve."""
+    """A key of a type that no key has is found before the version can serve."""
     data = linear_onnx(WEIGHTS, 0.0)
-    with pytest.raises(UnusableModelError, match="amount"):
-        LoadedModel(manifest_for("1", data, schema_with(0, dtype="string")), data)
+    schema = schema_with(3, join_key_types=("float64",))
+    with pytest.raises(UnusableModelError, match="card_1h:spent"):
+        LoadedModel(manifest_for("1", data, schema), data)
 
 
 def test_another_model_under_the_same_number_is_noticed(scorer_shop: Shop) -> None:
