@@ -27,7 +27,7 @@ class Shares:
 
     Attributes:
         test: share of the rows, the latest ones, on which the model is measured.
-        validation: share of the rows before those by which parameters are chosen.
+        validation: share of the rows learned from, the latest ones, by which parameters are chosen.
         test_from_us: where the test begins, in the place of a share.
     """
 
@@ -75,11 +75,10 @@ def split(examples: Examples, shares: Shares) -> Split:
     test_from_us = shares.test_from_us
     if test_from_us is None:
         test_from_us = _moment(times_us, shares.test)
-    before = times_us[times_us < test_from_us]
-    _check("learn from", len(before))
-    validation_from_us = _moment(before, shares.validation)
-    end_us = int(known_us.max()) + 1
     fit = _known(times_us, known_us, test_from_us)
+    _check("learn from", int(fit.sum()))
+    validation_from_us = _moment(times_us[fit], shares.validation)
+    end_us = int(known_us.max()) + 1
     parts = {
         "train": _known(times_us, known_us, validation_from_us),
         "validation": fit & (times_us >= validation_from_us),

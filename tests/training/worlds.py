@@ -1,0 +1,150 @@
+"""Small worlds to train in: plans, examples in memory, and examples as the dataflow writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from contracts.category import category_code
+from contracts.feature_schema import FeatureSchema, ValueType, VectorField
+from contracts.model_spec import Task
+from contracts.plan import ModelPlan
+from dataflows.training.examples import Examples, Floats
+
+HOUR_US = 3_600_000_000
+DAY_US = 24 * HOUR_US
+START_US = 1_700_000_000_000_000
+TIME = pa.timestamp("us", tz="UTC")
+CITIES = ("Vienna", "Graz", "Linz", "Bregenz")
+
+
+def plan_of(
+    task: Task = "binary",
+    types: Sequence[ValueType] = ("float64", "float64", "string"),
+    segments: tuple[str, ...] = ("city",),
+) -> ModelPlan:
+    """A model of three fields: two numbers and a text; the defaults are 1, 2 and 3."""
+    fields = [
+        VectorField(f"view:f{place}", "feature", kind, place + 1.0, "view", f"f{place}", ("key",))
+        for place, kind in enumerate(types)
+    ]
+    return ModelPlan(
+        name="late",
+        spine_topic="asked",
+        spine_key="ride",
+        label_topic="done",
+        label_key="ride",
+        label_value="late",
+        label_timeout_us=DAY_US,
+        publish_every_us=DAY_US,
+        views=("view",),
+        schema=FeatureSchema(project="test", fields=tuple(fields)),
+        task=task,
+        segments=segments,
+        assign_by="key",
+        intended_use="tests",
+    )
+
+
+def examples_of(task: Task = "binary", rows: int = 3_000, seed: int = 0) -> Examples:
+    """Examples an hour apart, labels within two hours; all three fields matter for the label."""
+    generator = np.random.default_rng(seed)
+    cities = generator.choice(CITIES, rows)
+    codes = np.array([category_code(city) for city in cities])
+    effect = np.array([CITIES.index(city) for city in cities]) - 1.5
+    features = np.column_stack([generator.normal(size=rows), generator.normal(5, 3, rows), codes])
+    total = features[:, 0] + 0.2 * (features[:, 1] - 5) + effect + generator.normal(size=rows)
+    classes: tuple[str, ...] = ()
+    if task == "binary":
+        labels = (total > 0).astype(np.float64)
+    elif task == "regression":
+        labels = 10 * total
+    else:
+        labels = np.digitize(total, [-1, 1]).astype(np.float64)
+        classes = ("low", "middle", "high")
+    times_us = START_US + np.arange(rows, dtype=np.int64) * HOUR_US
+    said = {"baseline_rate": np.full(rows, 0.5), "baseline_last": np.roll(labels, 1)}
+    return Examples(
+        keys=np.array([f"r{row}" for row in range(rows)], dtype=object),
+        times_us=times_us,
+        label_times_us=times_us + generator.integers(1, 2 * HOUR_US, rows),
+        features=features,
+        labels=labels,
+        classes=classes,
+        said={} if task == "multiclass" else said,
+        segments={"city": cities.astype(object)},
+    )
+
+
+def write_part(
+    folder: Path, name: str, columns: dict[str, Any], schema: list[tuple[str, Any]]
+) -> None:
+    """One more file of a table, as the dataflow lays them out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns, schema=pa.schema(schema)), folder / f"{name}.parquet")
+
+
+def write_examples(
+    folder: Path, keys: Sequence[str], times_us: Sequence[int], features: Floats, name: str = "0"
+) -> None:
+    """Vectors of ``plan_of``; NaN is null."""
+    numbers = {
+        f"view__f{i}": pa.array(column, from_pandas=True) for i, column in enumerate(features.T)
+    }
+    write_part(
+        folder / "examples",
+        name,
+        {
+            "ride": list(keys),
+            "event_timestamp": list(times_us),
+            **numbers,
+            "score": [0.5] * len(keys),
+        },
+        [
+            ("ride", pa.string()),
+            ("event_timestamp", TIME),
+            *((column, pa.float64()) for column in numbers),
+            ("score", pa.float64()),
+        ],
+    )
+
+
+def write_outcomes(
+    folder: Path,
+    keys: Sequence[str],
+    times_us: Sequence[int],
+    known_us: Sequence[int],
+    labels: Sequence[Any],
+    kind: Any = None,
+) -> None:
+    """Labels of some of them."""
+    rows = len(keys)
+    write_part(
+        folder / "outcomes",
+        "0",
+        {
+            "ride": list(keys),
+            "event_timestamp": list(times_us),
+            "label_timestamp": list(known_us),
+            "label": list(labels),
+            "score": [0.25] * rows,
+            "baseline_rate": [0.5] * rows,
+            "baseline_last": [1.0] * rows,
+            "city": ["Graz"] * rows,
+        },
+        [
+            ("ride", pa.string()),
+            ("event_timestamp", TIME),
+            ("label_timestamp", TIME),
+            ("label", kind or pa.bool_()),
+            ("score", pa.float64()),
+            ("baseline_rate", pa.float64()),
+            ("baseline_last", pa.float64()),
+            ("city", pa.string()),
+        ],
+    )
