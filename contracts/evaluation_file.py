@@ -49,6 +49,18 @@ def write_evaluation(file: Path, model: str, report: Mapping[str, Any]) -> None:
     replace_file(file, data + b"\n")
 
 
+def keep_served(old: Path, new: Path, model: str) -> None:
+    """Copy what was found of the served predictions into a repository that takes another's place.
+
+    Raises:
+        OSError: it cannot be read or written.
+    """
+    source, target = (evaluation_file(root, model, "served") for root in (old, new))
+    if source.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(target, source.read_bytes())
+
+
 def read_evaluation(file: Path) -> dict[str, Any] | None:
     """What ``write_evaluation`` wrote; None if there is no file.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from contracts.evaluation_file import keep_served
 from contracts.model_repository import ModelRepository, ModelRepositoryError
 from contracts.online_store import RedisConfig, SqliteConfig
 from contracts.settings import DataflowSettings
@@ -117,12 +118,13 @@ def _digest_if_readable(repository: Repository, places: Places) -> Digest:
 
 
 def _keep_decisions(live: Places, fresh: Places) -> None:
-    """Carry over what people said of the models: the audit, and a champion that they chose."""
+    """Carry over what is not in the log: audits, chosen champions, figures of what was served."""
     old, new = ModelRepository(live.models), ModelRepository(fresh.models)
     for model in new.models():
         if model not in old.models():
             continue
         try:
+            keep_served(old.root, new.root, model)
             new.take_over(old, model, ACTOR)
         except (ModelRepositoryError, OSError):
             continue  # what cannot be read cannot be kept; the replay mends it

@@ -11,6 +11,7 @@ from dataflows.evaluation.judged import Judged
 from dataflows.evaluation.score_bins import BELOW, BETWEEN, auc, score_bins
 from dataflows.evaluation.task_metrics import (
     COUNT,
+    PROBABILITY_MIN,
     UNUSABLE,
     Figures,
     TaskMetrics,
@@ -54,7 +55,8 @@ def _additions(rows: Judged) -> tuple[Ints, Ints]:
             continue
         known = np.isfinite(column)
         guesses = np.clip(np.where(known, column, 0.5), 0.0, 1.0)
-        losses = log_losses(np.where(labels, guesses, 1.0 - guesses))
+        bounded = np.clip(guesses, PROBABILITY_MIN, 1 - PROBABILITY_MIN)
+        losses = log_losses(np.where(labels, bounded, 1.0 - bounded))
         squares = (guesses - labels) ** 2
         first = _SUMS + 2 * _LIMBS * place
         sums.append((first, np.where(known, losses, 0.0), SMALL))

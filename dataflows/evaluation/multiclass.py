@@ -10,6 +10,7 @@ from dataflows.evaluation.exact_sums import SMALL, Floats, Ints, Range
 from dataflows.evaluation.judged import Judged
 from dataflows.evaluation.task_metrics import (
     COUNT,
+    PROBABILITY_MIN,
     UNUSABLE,
     Figures,
     TaskMetrics,
@@ -42,11 +43,11 @@ def _additions(rows: Judged) -> tuple[Ints, Ints]:
         (guesses + 1, rows.predicted >= 0),
         (truths + 2, hits),
     ]
-    losses = log_losses(np.clip(rows.truth_probabilities, 0.0, 1.0))
+    losses = log_losses(np.clip(rows.truth_probabilities, PROBABILITY_MIN, 1.0))
     sums: list[tuple[Any, Floats, Range]] = [(_LOG_LOSS, losses, SMALL)]
     if len(rows.baseline_rates):
         known = np.isfinite(rows.baseline_rates)
-        rates = np.where(known, np.clip(rows.baseline_rates, 0.0, 1.0), 1.0)
+        rates = np.where(known, np.clip(rows.baseline_rates, PROBABILITY_MIN, 1.0), 1.0)
         sums.append((_RATE_LOG_LOSS, log_losses(rates), SMALL))
         counts.append((_RATE_COUNT, known))
     if len(rows.baseline_lasts):

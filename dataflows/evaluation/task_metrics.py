@@ -19,7 +19,7 @@ Figures = dict[str, Any]
 """Name -> number, or None where one is not defined."""
 
 COUNT, UNUSABLE = 0, 1
-_PROBABILITY_MIN = 1e-15  # as River's LogLoss: one sure error is not infinite
+PROBABILITY_MIN = 1e-15  # as River's LogLoss has it, so that one sure error is not infinite
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,11 @@ def in_one(
 
 @numba.njit(cache=True)
 def log_losses(probabilities: Floats) -> Floats:
-    """Minus the logarithm of what was given to the truth."""
+    """Minus the logarithm of what was given to the truth; nothing may be 0."""
     # One by one: how a vector is cut must not decide which routine takes the logarithm.
     losses = np.empty(len(probabilities), dtype=np.float64)
     for row, probability in enumerate(probabilities):
-        losses[row] = -math.log(min(max(probability, _PROBABILITY_MIN), 1.0))
+        losses[row] = -math.log(probability)
     return losses
 
 

@@ -9,11 +9,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
+from contracts.evaluation_file import evaluation_file
 from contracts.feast_bytes import decode_entity_key, decode_value
 from contracts.online_store import SqliteConfig
 from contracts.settings import DataflowSettings
@@ -97,7 +99,7 @@ late_order = Model(
     spine=source(ORDERS, "spine"), spine_key="order_id",
     label=Label(source=source(OUTCOMES, "label"), key="order_id", value="days > 3",
                 timeout=timedelta(hours=1)),
-    publish_every=timedelta(minutes=30),
+    publish_every=timedelta(minutes=30), segments=["user", "shop"],
     learner=lambda: preprocessing.StandardScaler()
     | linear_model.LogisticRegression(optimizer=optim.SGD(0.01)))
 """
@@ -196,7 +198,12 @@ def digests(out: Path, views: Iterable[str] = VIEWS) -> dict[str, str]:
         found[view] = digest_parquet(folder)
     for table in ("examples", "outcomes"):
         found[table] = digest_parquet(out / "examples" / "late_order" / table)
-    return {**found, "models": digest_models(out / "models")}
+    evaluation = evaluation_file(out / "models", "late_order", "pipeline")
+    return {
+        **found,
+        "models": digest_models(out / "models"),
+        "evaluation": sha256(evaluation.read_bytes()).hexdigest() if evaluation.exists() else "",
+    }
 
 
 def dead_letters(log: Path) -> Iterator[dict[str, Any]]:

@@ -16,6 +16,7 @@ import duckdb
 import numpy as np
 import pytest
 
+from contracts.evaluation_file import evaluation_file, read_evaluation
 from contracts.log import LogError
 from contracts.plan import Aggregate, View
 from dataflows.definitions.errors import DefinitionError
@@ -121,6 +122,13 @@ def test_a_second_run_does_nothing(copied_run: tuple[Path, Path], run: Run) -> N
     assert (shop.digests(out), list(shop.dead_letters(log))) == (before, letters)
 
 
+def _all_figures(out: Path) -> Any:
+    """The evaluation of all versions together."""
+    report = read_evaluation(evaluation_file(out / "models", "late_order", "pipeline"))
+    assert report
+    return {name: report[name] for name in ("all", "recent", "outcomes", "until_us")}
+
+
 def test_two_halves_make_a_whole(
     first_run: tuple[Path, Path], records: list[shop.Record], tmp_path: Path, run: Run
 ) -> None:
@@ -140,7 +148,9 @@ def test_two_halves_make_a_whole(
     halves, once = shop.digests(tmp_path / "out"), shop.digests(whole / "out")
     # The end of the first run is one more moment at which a version is published.
     assert halves.pop("models") != once.pop("models")
+    assert halves.pop("evaluation") != once.pop("evaluation")
     assert halves == once
+    assert _all_figures(tmp_path / "out") == _all_figures(whole / "out")
 
 
 def test_a_model_predicts_before_it_learns(first_run: tuple[Path, Path]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from contracts.evaluation_file import evaluation_file, read_evaluation, write_evaluation
 from contracts.model_repository import ModelRepository
 from contracts.online_store import SqliteConfig
 from contracts.settings import DataflowSettings
@@ -100,6 +101,18 @@ def test_a_replay_gives_the_same(live: Live) -> None:
     assert not _left_over(live)
     assert live.run().tally.events == 0
     assert live.digest() == before
+
+
+def test_evaluations_outlast_a_replay(live: Live) -> None:
+    """The dataflow's evaluation comes out the same, that of served predictions is carried over."""
+    mine, served = (
+        evaluation_file(live.places.models, MODEL, side) for side in ("pipeline", "served")
+    )
+    before = mine.read_bytes()
+    write_evaluation(served, MODEL, {"task": "binary"})
+    replay_all(live.repository, live.settings)
+    assert mine.read_bytes() == before
+    assert read_evaluation(served) == {"format": 1, "model": MODEL, "task": "binary"}
 
 
 def test_a_stopped_replay_changes_nothing(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
