@@ -19,6 +19,7 @@ from cli.demo.command import demo
 from cli.drift import drift
 from cli.evaluation import EXAMPLE as EVALUATION_EXAMPLE
 from cli.evaluation import evaluation
+from cli.evaluate import evaluate
 from cli.failures import FAILED, USAGE, exit_code, explain
 from cli.features import features
 from cli.models import models_app
@@ -49,6 +50,7 @@ class Verb(NamedTuple):
 VERBS = (
     Verb("apply", apply, "headwater apply --repo feature_repo"),
     Verb("run", run, "headwater run --until-end"),
+    Verb("evaluate", evaluate, "headwater evaluate --until-end"),
     Verb("serve", serve, "HEADWATER_SCORER_ADDRESS=127.0.0.1:50051 headwater serve"),
     Verb("status", status, "headwater status --json"),
     Verb("produce", produce, "headwater produce flights.arrived arrivals.ndjson"),

@@ -173,12 +173,16 @@ class ModelDecisions:
         with self._locked(model):
             now, audit = self.channels(model), self.audit(model)
             new = replace(decision.new, shadow=now.shadow)
-            if is_same_rollout(now, decision.new) and entry in audit:
+            is_announced = bool(audit) and audit[-1] == entry
+            if is_announced and not is_same_rollout(now, decision.expected):
                 return True
-            if not is_same_rollout(now, decision.expected) or entry in audit[:-1]:
+            if entry in audit[:-1]:
+                # It was made, whatever others have done since.
+                return True
+            if not is_same_rollout(now, decision.expected):
                 return False
-            if not audit or audit[-1] != entry:
-                self._require(model, new)
+            self._require(model, new)
+            if not is_announced:
                 self._tell(model, entry)
             self._write_channels(model, new)
             return True

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from contracts.scorer_settings import ScorerSettings
-from contracts.settings import ClientSettings, DataflowSettings, Settings
+from contracts.settings import ClientSettings, DataflowSettings, EvaluatorSettings, Settings
 
-PROCESSES: tuple[type[Settings], ...] = (DataflowSettings, ScorerSettings, ClientSettings)
+PROCESSES: tuple[type[Settings], ...] = (
+    DataflowSettings,
+    EvaluatorSettings,
+    ScorerSettings,
+    ClientSettings,
+)

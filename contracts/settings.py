@@ -179,6 +179,10 @@ class Settings(BaseSettings):
         kafka_ssl_key_password: of the private key; empty for none.
         kafka_timeout_seconds: longest wait for a broker's answer to one question.
         prediction_topic: topic of what was scored; ``none`` (here empty) for no such log.
+        signing_key_file: private key (PEM, Ed25519) with which model versions that this process
+            publishes are signed; empty for none.
+        verify_keys_file: public keys (PEM, Ed25519), one behind the other: this process refuses
+            model versions that are signed by none of them; empty takes all.
     """
 
     model_config = SettingsConfigDict(
@@ -196,6 +200,8 @@ class Settings(BaseSettings):
     kafka_ssl_key_password: SecretStr = SecretStr("")
     kafka_timeout_seconds: float = positive_seconds(30.0, at_most=3_600)
     prediction_topic: _TopicOrNone = "predictions"
+    signing_key_file: str = ""
+    verify_keys_file: str = ""
 
     @classmethod
     def for_repo(cls, repo: Path, **given: Any) -> Self:
@@ -300,6 +306,19 @@ class DataflowSettings(Settings):
     def process_addresses(self) -> tuple[str, ...]:
         """An address for each process; none for a single process."""
         return tuple(self.addresses.split(",")) if self.addresses else ()
+
+
+class EvaluatorSettings(DataflowSettings):
+    """The evaluator (``headwater evaluate``): reads the log as the dataflow does.
+
+    Attributes:
+        evaluate_seconds: time between two looks at the log; decisions come within one.
+        evaluate_rows_max: of each model, served rows that wait for their label (some 200 bytes
+            each), and as many labels that wait for their row; past it the oldest are given up.
+    """
+
+    evaluate_seconds: float = positive_seconds(1.0, at_most=3_600)
+    evaluate_rows_max: int = count(1_000_000, at_most=100_000_000)
 
 
 class ClientSettings(Settings):

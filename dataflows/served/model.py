@@ -125,9 +125,9 @@ class ServedModel:
             return None
         return self._policy.look(now, self._clock_us, at_us)
 
-    def give_way(self, now: Situation, at_us: int) -> AuditEntry | None:
+    def give_way(self, now: Situation, at_us: int, refused: Decision) -> AuditEntry | None:
         """A decision was not made; see ``RolloutPolicy.give_way``."""
-        return None if self._policy is None else self._policy.give_way(now, at_us)
+        return None if self._policy is None else self._policy.give_way(now, at_us, refused)
 
     def keep(self, versions: Sequence[str]) -> None:
         """Versions whose figures are kept however old they are."""

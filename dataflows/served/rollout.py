@@ -100,10 +100,15 @@ class RolloutPolicy:
             return None
         return self._go_on(underway, at_us)
 
-    def give_way(self, now: Situation, at_us: int) -> AuditEntry:
-        """End the rollout, as somebody else changed the channels; what to put down of it."""
+    def give_way(self, now: Situation, at_us: int, refused: Decision | None = None) -> AuditEntry:
+        """End the rollout, as somebody else changed the channels; what to put down of it.
+
+        ``refused`` is the decision that came too late, if there was one.
+        """
         comparison = self.comparison
         challenger = None if comparison is None else comparison.challenger
+        if refused is not None:
+            challenger = refused.expected.challenger or refused.new.challenger
         figures = {} if comparison is None else comparison.figures()
         others = [entry for entry in now.audit if entry.actor != ACTOR]
         who = others[-1].actor if others else "somebody"
