@@ -184,6 +184,7 @@ def test_metadata_describes_what_infer_takes(scorer_shop: Shop) -> None:
         assert [(one.name, one.datatype) for one in answer.outputs] == [
             ("score", "FP64"),
             ("missing", "BYTES"),
+            ("version", "BYTES"),
         ]
         assert (answer.name, list(answer.versions)) == (MODEL, ["1"])
         server = await stub.ServerMetadata(wire.ServerMetadataRequest())

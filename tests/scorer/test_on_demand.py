@@ -16,6 +16,7 @@ from google.protobuf.struct_pb2 import NullValue
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.category import category_code
 from contracts.feature_schema import FeatureSchema, OnDemandView, VectorField
 from scorer.batcher import ScoredRows
 from scorer.errors import ConfigurationError, InvalidRequestError
@@ -23,7 +24,7 @@ from scorer.model import LoadedModel
 from scorer.on_demand import DerivedFields
 from scorer.server import running
 from scorer.v1 import scorer_pb2, scorer_pb2_grpc
-from scorer.vector_plan import Scalar, plan_vector
+from scorer.vector_plan import Scalar, check_rows, plan_vector
 from tests.scorer.shop import MODEL, NOON_US, ROW, SCHEMA, Shop, linear_onnx, manifest_for
 from tests.scorer.test_batcher import WatchedReader, batcher, checked
 
@@ -218,16 +219,29 @@ def test_a_version_whose_code_does_not_load_is_refused(
     assert "on-demand view 'per_item': its code cannot be loaded" in capsys.readouterr().out
 
 
-def test_a_string_in_the_vector_is_still_refused() -> None:
-    """Only hidden request fields may be strings; hidden features may not."""
+def test_a_stored_string_for_a_view_is_refused() -> None:
+    """Strings of requests may be inputs of views; stored ones may not, nor may a view make one."""
     name = VectorField("v:name", "feature", "string", 0.0, "v", "name", ("card",), ("int64",))
     view = replace(PER_ITEM, inputs=("amount", "card_1h:visits", "v:name"))
-    for schema in (
-        replace(DEMANDED, fields=(*DEMANDED.fields, SHOP), hidden=(VISITS,)),
-        replace(DEMANDED, hidden=(VISITS, name), on_demand=(view,)),
-    ):
-        with pytest.raises(ConfigurationError, match="is a string; a vector holds numbers"):
-            plan_vector(schema)
+    with pytest.raises(ConfigurationError, match="takes 'v:name', a stored string"):
+        plan_vector(replace(DEMANDED, hidden=(VISITS, name), on_demand=(view,)))
+    fields = [
+        replace(one, dtype="string") if one.kind == "derived" else one for one in DEMANDED.fields
+    ]
+    with pytest.raises(ConfigurationError, match="is a string; on-demand views make numbers"):
+        plan_vector(replace(DEMANDED, fields=tuple(fields)))
+
+
+def test_a_string_may_be_a_view_s_and_in_the_vector() -> None:
+    """A view gets the text, and the vector has its code."""
+    schema = replace(DEMANDED, fields=(*DEMANDED.fields, SHOP), hidden=(VISITS,))
+    plan = plan_vector(schema)
+    inputs = {name: None for name in plan.input_types}
+    amount = {name: 2.0 for name in ("amount",) if name in inputs}
+    checked = check_rows(plan, 0, [{**inputs, **amount, SHOP.name: "north"}])
+    assert checked.texts == [["north"]]
+    place = [field.name for _, field in plan.requests].index(SHOP.name)
+    assert checked.given[0][place] == category_code("north")
 
 
 @given(st.lists(st.tuples(st.none() | st.floats(-9, 9), st.none() | st.text(max_size=3))))

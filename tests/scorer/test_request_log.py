@@ -155,7 +155,7 @@ def test_a_forbidden_model_is_named(scorer_shop: Shop, lines: Lines) -> None:
         pool = ModelPool(scorer_shop.repository, 1, metrics.swapped)
         reader = open_online_store(scorer_shop.folder)
         batcher = Batcher(reader, metrics, BatchLimits(1, 0.0, 1.0))
-        scoring = Scoring(pool, batcher, metrics, 1, lambda: 0, None)
+        scoring = Scoring(pool, batcher, metrics, 1, lambda: 0)
 
         async def ask(request: scorer_pb2.ScoreRequest, call: Call) -> scorer_pb2.ScoreResponse:
             await scoring.model(call, request.model)

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
+from scorer.answering import Answering
 from scorer.batcher import Batcher, BatchLimits
 from scorer.calls import Call
 from scorer.client import score_request
@@ -36,9 +37,12 @@ def test_rows_of_large_requests_count_until_their_answer(scorer_shop: Shop) -> N
         await pool.poll()
         reader = WatchedReader(scorer_shop)
         batcher = Batcher(reader, metrics, BatchLimits(100, 0.0, 30.0))
-        scoring = Scoring(pool, batcher, metrics, 10_000, lambda: 0, None)
+        scoring = Scoring(pool, batcher, metrics, 10_000, lambda: 0)
+        answering = Answering(scoring, pool, metrics, lambda: 0, None, None)
         unused: Any = None
-        service = ScorerService(unused, pool, scoring, Messages(), unused, unused, unused)
+        service = ScorerService(
+            unused, pool, scoring, answering, Messages(), unused, unused, unused
+        )
 
         def score(rows: int) -> asyncio.Task[scorer_pb2.ScoreResponse]:
             request = score_request(MODEL, [ROW] * rows)

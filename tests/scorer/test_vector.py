@@ -134,8 +134,6 @@ def test_any_inputs_are_accepted_or_refused_by_name(inputs: dict[str, Scalar]) -
 @pytest.mark.parametrize(
     ("position", "change"),
     [
-        (0, {"dtype": "string"}),
-        (3, {"dtype": "string"}),
         (3, {"join_key_types": ("float64",)}),
         (5, {"join_keys": ("origin", "origin")}),
     ],
@@ -143,6 +141,6 @@ def test_any_inputs_are_accepted_or_refused_by_name(inputs: dict[str, Scalar]) -
 def test_a_schema_that_cannot_be_served_is_refused(
     position: int, change: dict[str, object]
 ) -> None:
-    """Text in the vector and impossible entity keys are found when the model is loaded."""
+    """Impossible entity keys are found when the model is loaded."""
     with pytest.raises(ConfigurationError, match="field"):
         plan_vector(schema_with(position, **change))
