@@ -62,8 +62,8 @@ def test_equals_a_loop(rows: list[tuple[int, int, bool]]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_examples(folder, keys, times, features)
-        outcomes = [[key for _, key in labelled], [time for time, _ in labelled]]
-        write_outcomes(folder, *outcomes, [9] * len(labelled), [True] * len(labelled))
+        names, moments = [key for _, key in labelled], [time for time, _ in labelled]
+        write_outcomes(folder, names, moments, [9] * len(labelled), [True] * len(labelled))
         if not labelled:
             with pytest.raises(TrainingError, match="no labelled examples"):
                 read_examples(plan_of(), folder, ALL)

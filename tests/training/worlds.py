@@ -30,7 +30,16 @@ def plan_of(
 ) -> ModelPlan:
     """A model of three fields: two numbers and a text; the defaults are 1, 2 and 3."""
     fields = [
-        VectorField(f"view:f{place}", "feature", kind, place + 1.0, "view", f"f{place}", ("key",))
+        VectorField(
+            f"view:f{place}",
+            "feature",
+            kind,
+            place + 1.0,
+            "view",
+            f"f{place}",
+            ("key",),
+            ("string",),
+        )
         for place, kind in enumerate(types)
     ]
     return ModelPlan(
