@@ -1,0 +1,291 @@
+"""The store of waiting predictions against a dictionary and a list."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dataflows.learning import pending_kernel as kernel
+from dataflows.learning.pending import Pending
+from dataflows.learning.pending_kernel import Rules
+
+WIDTH = 2
+CLASSES_MAX = 3
+Happened = tuple[str, str, int]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A prediction (without a class) or a label of a key at a time."""
+
+    time_us: int
+    key: str
+    label: int | None = None
+
+
+@dataclass
+class Entry:
+    """A prediction of the oracle; the states are those of the store's description."""
+
+    key: str
+    time_us: int
+    state: str = "waiting"
+
+
+@dataclass
+class Oracle:
+    """The rules row by row, with nothing but lists."""
+
+    timeout_us: int
+    every_us: int
+    remembered_max: int
+    learns_at: int
+    given: int = -1
+    entries: list[Entry] = field(default_factory=list)
+    events: list[Happened] = field(default_factory=list)
+    fates: list[str] = field(default_factory=list)
+    classes: set[int] = field(default_factory=set)
+    boundary_us: int | None = None
+    forgotten: int = 0
+    early: dict[str, int] = field(default_factory=dict)
+    early_us: int = -1
+
+    def _learn(self, time_us: int) -> None:
+        if self.boundary_us is None:
+            self.boundary_us = (time_us // self.every_us + 1) * self.every_us
+
+    def waiting(self, key: str) -> Entry | None:
+        """The prediction of a key that waits."""
+        found = [e for e in self.entries if e.key == key and e.state == "waiting"]
+        return found[0] if found else None
+
+    def pass_time(self, time_us: int) -> None:
+        """Everything before has happened."""
+        for entry in self.entries:
+            deadline_us = entry.time_us + self.timeout_us
+            if entry.state == "waiting" and deadline_us < time_us:
+                self._boundary(deadline_us)
+                entry.state = "late"
+                if self.given >= 0:
+                    self.classes.add(self.given)
+                if self.learns_at > 1:
+                    self._learn(deadline_us)
+                self.events.append(("expired", entry.key, deadline_us))
+                self._forget_passed(entry)
+        self._boundary(time_us)
+        while self.forgotten < len(self.entries):
+            entry = self.entries[self.forgotten]
+            kept = [e for e in self.entries if e.state in ("repeated", "late")]
+            is_old = time_us - entry.time_us > 2 * self.timeout_us
+            if len(kept) <= self.remembered_max and not is_old:
+                break
+            self.forgotten += 1
+            self._forget_passed(entry)
+
+    def _forget_passed(self, entry: Entry) -> None:
+        place = next(i for i, e in enumerate(self.entries) if e is entry)
+        if place < self.forgotten and entry.state != "waiting":
+            entry.state = "forgotten"
+
+    def _boundary(self, time_us: int) -> None:
+        if self.boundary_us is not None and time_us >= self.boundary_us:
+            self.events.append(("boundary", "", self.boundary_us))
+            self.boundary_us = None
+
+    def predict(self, row: Row) -> None:
+        """A prediction."""
+        self.pass_time(row.time_us)
+        if self.learns_at == 0:
+            self._learn(row.time_us)
+        if self.waiting(row.key):
+            self.events.append(("repeated", row.key, row.time_us))
+            return
+        self.entries.append(Entry(row.key, row.time_us))
+        self.events.append(("predicted", row.key, row.time_us))
+        if row.time_us == self.early_us and row.key in self.early:
+            number = self.early.pop(row.key)
+            self.fates[number] = "matched"
+            self._match(row.key, row.time_us, self._labels[number])
+
+    def label(self, row: Row) -> None:
+        """A label."""
+        assert row.label is not None
+        self.pass_time(row.time_us)
+        self._labels.append(row.label)
+        if row.label < 0 or (row.label not in self.classes and len(self.classes) >= CLASSES_MAX):
+            self.fates.append("ignored")
+            return
+        if self.waiting(row.key):
+            self.fates.append("matched")
+            self._match(row.key, row.time_us, row.label)
+            return
+        known = [e.state for e in self.entries if e.key == row.key and e.state != "forgotten"]
+        self.fates.append(known[-1] if known else "unmatched")
+        if row.time_us != self.early_us:
+            self.early, self.early_us = {}, row.time_us
+        self.early.setdefault(row.key, len(self.fates) - 1)
+
+    def _match(self, key: str, time_us: int, label: int) -> None:
+        entry = self.waiting(key)
+        assert entry is not None
+        entry.state = "repeated"
+        self._forget_passed(entry)
+        self.classes.add(label)
+        if self.learns_at > 0:
+            self._learn(time_us)
+        self.events.append(("labelled", key, time_us))
+
+    _labels: list[int] = field(default_factory=list)
+
+
+KINDS = {
+    kernel.PREDICTED: "predicted",
+    kernel.REPEATED: "repeated",
+    kernel.LABELLED: "labelled",
+    kernel.EXPIRED: "expired",
+}
+FATES = {
+    kernel.MATCHED: "matched",
+    kernel.UNMATCHED: "unmatched",
+    kernel.REPEATED_LABEL: "repeated",
+    kernel.LATE: "late",
+    kernel.IGNORED: "ignored",
+}
+
+
+def vector(key: str, time_us: int) -> tuple[float, float]:
+    """What a prediction's row must hold."""
+    return float(time_us), float(sum(key.encode()))
+
+
+class Driver:
+    """A store that is fed call by call, and what came of it."""
+
+    def __init__(self, oracle: Oracle) -> None:
+        self._given = (oracle.timeout_us, oracle.every_us, oracle.learns_at, oracle.given,
+                       oracle.remembered_max)  # fmt: skip
+        self.pending = self.empty()
+        self.events: list[Happened] = []
+        self.fates: list[str] = []
+        self.known = np.zeros(8, np.int8)
+        self.files: dict[int, bytes] = {}
+        self.head = b""
+        self.order: tuple[int, ...] = ()
+
+    def empty(self) -> Pending:
+        """A new store."""
+        timeout_us, every_us, learns_at, _, remembered_max = self._given
+        rules = Rules(timeout_us, every_us, learns_at, CLASSES_MAX, remembered_max, 1)
+        return Pending(WIDTH, rules, segments=1)
+
+    def run(self, rows: list[Row], until_us: int) -> None:
+        """One call."""
+        predictions = [row for row in rows if row.label is None]
+        labels = [row for row in rows if row.label is not None]
+        pending = self.pending
+        call = pending.begin(
+            [row.key for row in predictions],
+            np.array([row.time_us for row in predictions], np.int64),
+            np.array([vector(r.key, r.time_us) for r in predictions]).reshape(-1, WIDTH),
+            [row.key for row in labels],
+            np.array([row.time_us for row in labels], np.int64),
+            np.array([row.label for row in labels], np.int64),
+            self.known,
+            until_us,
+            [[row.key[:1] for row in predictions]],
+            self._given[3],
+        )
+        released = []
+        while not pending.is_over(call):
+            for events in pending.walk(call):
+                columns = (column.tolist() for column in events)
+                for kind, slot, row, time_us, since_us in zip(*columns, strict=True):
+                    key = pending.rows.keys[slot]
+                    self.events.append((KINDS[kind], key, time_us))
+                    if kind == kernel.LABELLED:
+                        self.known[labels[row].label or 0] = 1
+                        assert labels[row].key == key
+                    elif kind == kernel.EXPIRED and self._given[3] >= 0:
+                        self.known[self._given[3]] = 1
+                    if kind != kernel.PREDICTED:
+                        released.append(slot)
+                    if kind in (kernel.LABELLED, kernel.EXPIRED):
+                        assert tuple(pending.rows.rows[slot]) == vector(key, since_us)
+                        assert pending.rows.versions[slot] == since_us
+                        assert pending.rows.segments[0][slot] == key[:1]
+                    else:
+                        pending.rows.versions[slot] = time_us
+            if not pending.is_over(call):
+                self.events.append(("boundary", "", pending.boundary_us))
+                pending.pass_boundary()
+        pending.rows.release(released)
+        self.fates.extend(FATES[fate] for fate in call.fates.tolist())
+
+    def keep(self) -> None:
+        """Write as files would be, and go on with what is read."""
+        saved = self.pending.save()
+        self.files = {name: self.files[name] for name in saved.parts if name not in saved.new} | {
+            name: pickle.dumps(part) for name, part in saved.new.items()
+        }
+        self.head, self.order = pickle.dumps(saved.head), saved.parts
+
+    def reload(self) -> None:
+        """Go on with what was kept last, as another process would."""
+        parts = [pickle.loads(self.files[name]) for name in self.order]
+        self.pending = Pending.load(self.empty(), pickle.loads(self.head), parts)
+        self.files = {
+            new: self.files[old]
+            for new, old in zip(self.pending.part_names, self.order, strict=True)
+        }
+
+
+KEYS = st.sampled_from(["a", "b", "c", "", "é", "a long key of more than sixteen bytes"])
+ROWS = st.lists(
+    st.builds(Row, st.integers(0, 60), KEYS, st.one_of(st.none(), st.none(), st.integers(-1, 4))),
+    max_size=60,
+).map(lambda rows: sorted(rows, key=lambda row: (row.time_us, row.label is None)))
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    rows=ROWS,
+    timeout_us=st.integers(1, 20),
+    every_us=st.integers(1, 30),
+    remembered_max=st.integers(0, 5),
+    learns_at=st.integers(0, 2),
+    cuts=st.sets(st.integers(1, 60)),
+    given_class=st.integers(-1, 4),
+    data=st.data(),
+)
+def test_all_happens_as_row_by_row(
+    rows: list[Row], timeout_us: int, every_us: int, remembered_max: int, learns_at: int,
+    cuts: set[int], given_class: int, data: Any,
+) -> None:  # fmt: skip
+    """However rows are cut into calls, kept and read back, all is as if done one by one."""
+    oracle = Oracle(timeout_us, every_us, remembered_max, learns_at, given_class)
+    for row in rows:
+        (oracle.predict if row.label is None else oracle.label)(row)
+    oracle.pass_time(100)
+    driver, begin = Driver(oracle), 0
+    for end_us in [*sorted(cuts), 100]:
+        driver.run([row for row in rows if begin <= row.time_us < end_us], end_us)
+        begin = end_us
+        fate = data.draw(st.sampled_from(["go on", "keep", "reload"]))
+        if fate != "go on":
+            driver.keep()
+        if fate == "reload":
+            driver.reload()
+    assert driver.events == oracle.events
+    assert driver.fates == oracle.fates
+    states = [entry.state for entry in oracle.entries]
+    pending = driver.pending
+    assert pending.waiting == states.count("waiting") == pending.rows.used
+    assert pending.remembered == states.count("repeated") + states.count("late")
+    newest = [pending.rows.keys[slot] for slot in pending.newest(3).tolist()]
+    expected = [entry.key for entry in reversed(oracle.entries) if entry.state == "waiting"]
+    assert newest == expected[:3]
