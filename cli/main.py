@@ -22,6 +22,8 @@ from cli.evaluation import evaluation
 from cli.evaluate import evaluate
 from cli.failures import FAILED, USAGE, exit_code, explain
 from cli.features import features
+from cli.model_card import EXAMPLE as CARD_EXAMPLE
+from cli.model_card import card
 from cli.models import models_app
 from cli.produce import produce
 from cli.replay import replay
@@ -74,6 +76,7 @@ app = typer.Typer(
 for _verb in VERBS:
     app.command(_verb.name, epilog=f"Example: {_verb.example}")(_verb.function)
 models_app.command("evaluation", epilog=EVALUATION_EXAMPLE)(evaluation)
+models_app.command("card", epilog=CARD_EXAMPLE)(card)
 models_app.command("drift", epilog="Example: headwater models drift late_arrival")(drift)
 app.add_typer(models_app, name="models")
 

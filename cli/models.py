@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # What the list shows of the metrics; `models show` has all of them.
 _HEADLINES = ("auc", "log_loss", "accuracy")
+_TEXT_MAX = 160  # --json and the model card have all of it
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 ModelArgument = Annotated[str, typer.Argument(help="Name of the model.")]
@@ -102,7 +103,8 @@ def _repository(repo: Path | None) -> ModelRepository:
     from contracts.settings import ClientSettings
 
     folder = require_repository(repo, unless_set="HEADWATER_MODEL_REPOSITORY")
-    return ModelRepository(ClientSettings.for_repo(folder).model_repository)
+    settings = ClientSettings.for_repo(folder)
+    return ModelRepository.of(settings, settings.model_repository)
 
 
 def _summary(repository: ModelRepository, model: str) -> dict[str, Any]:
@@ -142,12 +144,15 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
         ("trained until", _time(manifest.trained_until_us)),
         *((f"metric {name}", _figure(value)) for name, value in sorted(manifest.metrics.items())),
         ("parity", f"{parity['max_abs_diff']:.1e} at most, {parity['rows']:,} rows"),
+        ("task", manifest.task),
+        *((f"class {place}", label) for place, label in enumerate(manifest.classes)),
         ("parent", _shown(manifest.parent)),
         ("created by", manifest.created_by),
         ("git commit", _shown(manifest.git_commit or None)),
         ("fingerprint", manifest.fingerprint),
         ("sha256", manifest.sha256),
     ]
+    facts += [(f"lineage {name}", _short(text)) for name, text in manifest.lineage.items()]
     return facts + [(f"offset {name}", _shown(at)) for name, at in sorted(manifest.offsets.items())]
 
 
@@ -158,6 +163,10 @@ def _headlines(metrics: Mapping[str, float]) -> str:
 
 def _figure(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4f}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _TEXT_MAX else f"{text[: _TEXT_MAX - 1]}…"
 
 
 def _shown(value: Any) -> str:

@@ -119,7 +119,8 @@ def train(
         channel=None if channel is ChannelName.NONE else cast("Channel", channel.value),
         at_us=time.time_ns() // 1000,
     )
-    manifest = publish(ModelRepository(settings.model_repository), plan, trained, publication)
+    repository = ModelRepository.of(settings, settings.model_repository)
+    manifest = publish(repository, plan, trained, publication)
     _print(manifest, trained)
     went = "in no channel" if channel is ChannelName.NONE else channel.value
     typer.echo(f"{model}: version {manifest.version} is {went}")

@@ -1,6 +1,7 @@
 """The model repository: immutable versions, and channels that say which one serves.
 
-``<root>/<model>/<version>/{model.onnx,manifest.json}`` never change once they are there;
+``<root>/<model>/<version>/{model.onnx,manifest.json}`` never change once they are there, with
+``manifest.sig`` where versions are signed, and ``card.md`` for people;
 ``<root>/<model>/channels.json`` is replaced in one step; ``<root>/<model>/audit.ndjson`` gets one
 line for each change of a channel, written before the change.
 """
@@ -12,8 +13,16 @@ import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from contracts.calibration_plot import calibration_svg
 from contracts.durable_files import exclusive, replace_file, sync_folder, write_synced
+from contracts.evaluation_file import (
+    EvaluationFileError,
+    Side,
+    evaluation_file,
+    read_evaluation,
+)
 from contracts.manifest import (
     MODEL_NAME,
     VERSION,
@@ -23,6 +32,7 @@ from contracts.manifest import (
     sha256_hex,
     version_order,
 )
+from contracts.model_card import calibration_of, render_card
 from contracts.model_decisions import ModelDecisions
 from contracts.model_errors import (
     CorruptChannelsError,
@@ -34,6 +44,8 @@ from contracts.model_errors import (
     VersionConflictError,
     VersionNotFoundError,
 )
+from contracts.settings import Settings
+from contracts.signature import SignatureError, Signer, Verifier
 
 __all__ = [
     "CorruptChannelsError",
@@ -48,14 +60,41 @@ __all__ = [
 ]
 
 _TEMPORARY = ".tmp-"
+_SIGNATURE = "manifest.sig"
+_PLOT = "calibration.svg"
+_SIDES: tuple[Side, Side] = ("pipeline", "served")
 
 
 class ModelRepository(ModelDecisions):
     """All models below one root folder. Safe for several processes of one machine at once."""
 
-    def __init__(self, root: Path) -> None:
-        """Use ``root``; it need not exist before the first ``publish``."""
+    def __init__(
+        self, root: Path, signer: Signer | None = None, verifier: Verifier | None = None
+    ) -> None:
+        """Use ``root``; it need not exist before the first ``publish``.
+
+        Args:
+            root: the folder.
+            signer: signs what is published; None leaves it unsigned.
+            verifier: refuses what is not signed by one of its keys; None takes everything.
+        """
         self.root = root
+        self._signer = signer
+        self._verifier = verifier
+
+    @classmethod
+    def of(cls, settings: Settings, root: Path) -> ModelRepository:
+        """The repository at ``root`` with the keys that the settings name.
+
+        Raises:
+            SignatureError: a key cannot be read.
+        """
+        signing, verifying = settings.signing_key_file, settings.verify_keys_file
+        return cls(
+            root,
+            Signer.from_file(Path(signing)) if signing else None,
+            Verifier.from_file(Path(verifying)) if verifying else None,
+        )
 
     def models(self) -> list[str]:
         """Names of all models, sorted; empty if the root does not exist."""
@@ -103,6 +142,9 @@ class ModelRepository(ModelDecisions):
             temporary.mkdir()
             write_synced(temporary / "model.onnx", onnx)
             write_synced(temporary / "manifest.json", text.encode())
+            if self._signer is not None:
+                write_synced(temporary / _SIGNATURE, self._signer.sign(text.encode()))
+            self._write_card(temporary, manifest)
             sync_folder(temporary)
             temporary.rename(folder / manifest.version)
             sync_folder(folder)
@@ -114,14 +156,17 @@ class ModelRepository(ModelDecisions):
 
         Raises:
             ModelNotFoundError, VersionNotFoundError: there is none.
-            CorruptVersionError: a file is missing or broken, or SHA-256 or fingerprint differ.
+            CorruptVersionError: a file is missing or broken, SHA-256 or fingerprint differ, or the
+                signature does not hold.
         """
         folder = self._version_folder(model, version)
         manifest_file, onnx_file = folder / "manifest.json", folder / "model.onnx"
         try:
-            manifest = Manifest.from_json(manifest_file.read_bytes())
+            text = manifest_file.read_bytes()
+            self._check_signature(folder, text)
+            manifest = Manifest.from_json(text)
             onnx = onnx_file.read_bytes()
-        except (ManifestError, OSError) as error:
+        except (ManifestError, SignatureError, OSError) as error:
             raise CorruptVersionError(f"{folder}: {error}") from error
         if (manifest.model, manifest.version) != (model, version):
             raise CorruptVersionError(
@@ -132,6 +177,28 @@ class ModelRepository(ModelDecisions):
         if sha256_hex(onnx) != manifest.sha256:
             raise CorruptVersionError(f"{onnx_file}: SHA-256 is not the one in manifest.json")
         return manifest, onnx
+
+    def _check_signature(self, folder: Path, manifest: bytes) -> None:
+        if self._verifier is None:
+            return
+        file = folder / _SIGNATURE
+        self._verifier.check(manifest, file.read_bytes() if file.exists() else None)
+
+    def _write_card(self, folder: Path, manifest: Manifest) -> None:
+        """The model card as of now, and its plot: for people, nothing reads them."""
+        pipeline, served = (self._evaluation(manifest.model, side) for side in _SIDES)
+        bins = calibration_of(manifest, pipeline, served)
+        if bins:
+            (folder / _PLOT).write_text(calibration_svg(bins))
+        card = render_card(manifest, pipeline, served, _PLOT if bins else "")
+        (folder / "card.md").write_text(card)
+
+    def _evaluation(self, model: str, side: Side) -> dict[str, Any] | None:
+        try:
+            return read_evaluation(evaluation_file(self.root, model, side))
+        except EvaluationFileError:
+            # A broken file of figures is no reason not to publish.
+            return None
 
     def identity(self, model: str, version: str) -> tuple[int, int]:
         """Tells a version from another one of that number, as a replay may put in its place.

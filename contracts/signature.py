@@ -92,7 +92,7 @@ class Verifier:
             SignatureError: there is none, it cannot be read, or it is nobody's that we know.
         """
         if signature is None:
-            raise SignatureError("it is not signed; publish it with HEADWATER_SIGNING_KEY set")
+            raise SignatureError("it is not signed; publish it with HEADWATER_SIGNING_KEY_FILE set")
         try:
             raw = base64.b64decode(signature.strip(), validate=True)
         except binascii.Error as error:
@@ -104,7 +104,7 @@ class Verifier:
                 continue
             return
         raise SignatureError(
-            "its signature is by none of the keys in HEADWATER_VERIFY_KEYS, or the manifest was "
+            "its signature is by none of the keys in HEADWATER_VERIFY_KEYS_FILE, or the manifest was "
             "changed"
         )
 

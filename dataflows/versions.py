@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 
 from contracts.manifest import Manifest, learned_number, sha256_hex
 from contracts.model_repository import ModelRepository
@@ -10,6 +11,7 @@ from contracts.plan import ModelPlan
 from dataflows.learning.records import NewVersion
 
 ACTOR = "dataflow"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class VersionPublisher:
@@ -88,4 +90,13 @@ class VersionPublisher:
             segments=plan.segments,
             spine_key=plan.spine_key,
             intended_use=plan.intended_use,
+            lineage={
+                "kind": "online",
+                "learned_before": _time(new.boundary_us),
+                "examples_digest": f"sha256:{new.examples_digest}",
+            },
         )
+
+
+def _time(time_us: int) -> str:
+    return (_EPOCH + timedelta(microseconds=time_us)).isoformat()

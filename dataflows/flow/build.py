@@ -261,7 +261,7 @@ def _writer(repository: Repository, context: RunContext) -> Callable[[], OnlineW
 def _publisher(repository: Repository, context: RunContext) -> VersionPublisher:
     models = {model.name: model for model in repository.plan.models}
     learners = {name: repr(repository.models[name].learner()) for name in models}
-    store = ModelRepository(context.places.models)
+    store = ModelRepository.of(context.settings, context.places.models)
     return VersionPublisher(store, models, learners, context.git_commit, context.wall_us)
 
 

@@ -1,0 +1,109 @@
+"""Model cards and signed versions in the repository."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from contracts.calibration_plot import Bin, calibration_svg
+from contracts.evaluation_file import evaluation_file, write_evaluation
+from contracts.model_card import render_card
+from contracts.model_repository import CorruptVersionError, ModelRepository
+from contracts.signature import Signer, Verifier
+from tests.contracts.test_model_repository import manifest
+from tests.contracts.test_signature import key_pair
+
+FIGURES = {
+    "outcomes": 400,
+    "auc": 0.8125,
+    "log_loss": None,
+    "calibration": [
+        {"from": 0.0, "to": 0.1, "outcomes": 300, "positives": 30, "score": 0.05},
+        {"from": 0.9, "to": 1.0, "outcomes": 100, "positives": 90, "score": 0.95},
+    ],
+}
+REPORT = {
+    "versions": {
+        "1": {
+            "all": FIGURES,
+            "segments": {"country": {"DE": {"outcomes": 10, "auc": 0.5}, "FR": {"outcomes": 90}}},
+        }
+    }
+}
+
+
+def test_a_card_says_what_is_known() -> None:
+    """Use, task, vector, lineage, figures by segment and calibration; no figure is made up."""
+    batch = replace(
+        manifest(),
+        intended_use="To stop payments for a look, never to refuse them.",
+        lineage={
+            "kind": "batch",
+            "seed": "7",
+            "segments": json.dumps({"shop": {"a": {"rows": 3}}}),
+        },
+    )
+    card = render_card(batch, REPORT, None, "plot.svg")
+    for line in (
+        "To stop payments for a look, never to refuse them.",
+        "| `DE` | 10 | 0.5 |",
+        "| `FR` | 90 | – |",
+        "| 0.05 | 0.1 | 300 |",
+        "![Mean score against what came true](plot.svg)",
+        "| `card_1h:spent` | feature | float64 | -1 |",
+        "| Git commit | `abc` |",
+        "| log read up to, payments/0 | `17` |",
+        "| seed | `7` |",
+    ):
+        assert line in card, card
+    assert card.index("`FR`") < card.index("`DE`")
+    bare = render_card(manifest(), None, None)
+    assert "Not stated." in bare
+    assert "Calibration" not in bare
+    assert "By segment" not in bare
+
+
+def test_a_version_has_its_card_from_the_start(tmp_path: Path) -> None:
+    """Publishing writes the card with the figures of that moment, and a plot that is XML."""
+    repository = ModelRepository(tmp_path)
+    write_evaluation(evaluation_file(tmp_path, "fraud", "pipeline"), "fraud", REPORT)
+    repository.publish(manifest(), b"model")
+    assert "| auc | 0.8125 |" in (tmp_path / "fraud" / "1" / "card.md").read_text()
+    plot = ET.fromstring((tmp_path / "fraud" / "1" / "calibration.svg").read_text())
+    assert len(plot.findall(".//{http://www.w3.org/2000/svg}circle")) == 2
+    evaluation_file(tmp_path, "fraud", "pipeline").write_text("broken")
+    repository.publish(manifest("2"), b"model")
+    assert "version 2" in (tmp_path / "fraud" / "2" / "card.md").read_text()
+    assert not (tmp_path / "fraud" / "2" / "calibration.svg").exists()
+
+
+def test_dots_stay_in_the_square() -> None:
+    """Extreme bins are drawn on its edge."""
+    plot = ET.fromstring(calibration_svg([Bin(0.0, 1.0, 1), Bin(1.0, 0.0, 10**9)]))
+    dots = plot.findall(".//{http://www.w3.org/2000/svg}circle")
+    assert [(dot.get("cx"), dot.get("cy")) for dot in dots] == [
+        ("40.0", "40.0"),
+        ("360.0", "360.0"),
+    ]
+
+
+def test_only_signed_versions_are_loaded(tmp_path: Path) -> None:
+    """With keys given, a version without a good signature is corrupt, and says why."""
+    private, public = key_pair(tmp_path)
+    root = tmp_path / "models"
+    signing = ModelRepository(root, Signer.from_file(private))
+    careful = ModelRepository(root, verifier=Verifier.from_file(public))
+    signing.publish(manifest(), b"model")
+    assert careful.load("fraud", "1") == (manifest(), b"model")
+    ModelRepository(root).publish(manifest("2"), b"model")
+    with pytest.raises(CorruptVersionError, match="not signed"):
+        careful.load("fraud", "2")
+    assert ModelRepository(root).load("fraud", "2")[0] == manifest("2")
+    file = root / "fraud" / "1" / "manifest.json"
+    file.write_text(file.read_text().replace('"examples": 12', '"examples": 13'))
+    with pytest.raises(CorruptVersionError, match="none of the keys"):
+        careful.load("fraud", "1")
