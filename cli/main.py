@@ -17,9 +17,9 @@ import typer
 from cli.apply import apply
 from cli.demo.command import demo
 from cli.drift import drift
+from cli.evaluate import evaluate
 from cli.evaluation import EXAMPLE as EVALUATION_EXAMPLE
 from cli.evaluation import evaluation
-from cli.evaluate import evaluate
 from cli.failures import FAILED, USAGE, exit_code, explain
 from cli.features import features
 from cli.model_card import EXAMPLE as CARD_EXAMPLE

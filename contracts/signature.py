@@ -104,8 +104,8 @@ class Verifier:
                 continue
             return
         raise SignatureError(
-            "its signature is by none of the keys in HEADWATER_VERIFY_KEYS_FILE, or the manifest was "
-            "changed"
+            "its signature is by none of the keys in HEADWATER_VERIFY_KEYS_FILE, or its manifest "
+            "was changed"
         )
 
 
