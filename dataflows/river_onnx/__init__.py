@@ -10,11 +10,17 @@ from __future__ import annotations
 from . import (
     bayes,
     encoding,
+    ensembles,
     factorization,
+    forest,
+    half_space,
     imputing,
     linear,
+    model_choice,
+    mondrian,
     scaling,
     selection,
+    stacking,
     tree_classifiers,
     tree_regressors,
     wrappers,
@@ -42,6 +48,12 @@ for _module in (
     wrappers,
     tree_classifiers,
     tree_regressors,
+    forest,
+    mondrian,
+    half_space,
+    ensembles,
+    stacking,
+    model_choice,
 ):
     _module.teach()
 
