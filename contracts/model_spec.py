@@ -64,7 +64,7 @@ class Drift:
 
     Attributes:
         window_rows: predictions in a window, a multiple of 10.
-        reference_rows: predictions in the reference; of the errors, a fifth as many losses.
+        reference_rows: predictions, or losses, in the reference.
         warmup_rows: predictions (or losses) before the reference, while the model is new.
         psi: population stability index of a feature.
         ks: largest difference of two distribution functions of a feature that is a number.

@@ -1,7 +1,8 @@
 """Whether a model's losses grew: ADWIN, with a rise that must be worth telling.
 
 Losses are clipped at the 99th percentile of the first ones (calibration) and divided by it, as
-ADWIN asks for numbers from 0 to 1 and one outlier must not hide everything else.
+ADWIN asks for numbers from 0 to 1 and one outlier must not hide everything else. The mean of the
+first ``reference_rows`` is what they are compared with; ADWIN begins after a fifth of these.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class ErrorWatch:
         self._rise = rise
         self.delta = plan.false_alarm * DELTA_SHARE
         self._calibration_rows = max(plan.reference_rows // SAMPLE_SHARE, 1)
+        self._baseline_rows_max = plan.reference_rows
         self._renew_after = plan.renew_after_rows
         self._to_skip = plan.warmup_rows
         self.seen = 0
@@ -101,7 +103,9 @@ class ErrorWatch:
     def _calibrate_anew(self) -> None:
         self._adwin: Any = None  # made after the calibration
         self._calibration: list[tuple[int, float]] = []
-        self._scale, self._baseline = 1.0, 0.0
+        self._scale, self._baseline, self._level = 1.0, 0.0, 0.0
+        self._baseline_rows = 0
+        self._is_refining = True
         self._reference_us = (0, 0)
         # (time of the first, sum, how many) of clipped losses that ADWIN has not forgotten.
         self._sums: deque[tuple[int, float, int]] = deque(maxlen=_SUMS_KEPT)
@@ -112,7 +116,6 @@ class ErrorWatch:
             return
         losses = np.array([loss for _, loss in self._calibration])
         self._scale = float(np.percentile(losses, _CLIPPED_AT) or losses.max() or 1.0)
-        self._baseline = float(np.minimum(losses, self._scale).mean())
         self._reference_us = (self._calibration[0][0], time_us)
         make: Any = ADWIN  # River tells no types
         self._adwin = make(delta=self.delta, clock=CLOCK)
@@ -122,6 +125,8 @@ class ErrorWatch:
 
     def _follow(self, time_us: int, loss: float, changes: list[Change]) -> None:
         clipped = min(loss, self._scale)
+        if self._is_refining:
+            self._refine(time_us, clipped)
         if self._sums and self._sums[-1][2] < CLOCK:
             first_us, total, rows = self._sums[-1]
             self._sums[-1] = (first_us, total + clipped, rows + 1)
@@ -130,16 +135,27 @@ class ErrorWatch:
         self._adwin.update(clipped / self._scale)
         if self._adwin.drift_detected:
             self._judge(time_us, changes)
+        if self.since_us is not None and self._is_back():
+            changes.append(self._end(time_us, "quiet", self._latest()))
         if self.since_us is not None:
             self._losses_in_drift += 1
             if self._renew_after is not None and self._losses_in_drift >= self._renew_after:
                 changes.append(self._end(time_us, "renewed", self._latest()))
                 self._calibrate_anew()
 
+    def _refine(self, time_us: int, clipped: float) -> None:
+        """The mean of the reference, as long as there was no change in it."""
+        self._baseline_rows += 1
+        self._baseline += (clipped - self._baseline) / self._baseline_rows
+        self._level = self._baseline
+        self._reference_us = (self._reference_us[0], max(self._reference_us[1], time_us))
+        self._is_refining = self._baseline_rows < self._baseline_rows_max
+
     def _judge(self, time_us: int, changes: list[Change]) -> None:
         """ADWIN has seen a change, and begins anew; what has the mean become?"""
         latest = self._latest()
-        mean = latest[0]
+        self._is_refining = False
+        self._level = mean = latest[0]
         self._sums.clear()
         if self.since_us is None:
             if mean >= self.threshold:
@@ -150,6 +166,13 @@ class ErrorWatch:
         elif mean <= self._baseline * (1.0 + self._rise / 2.0):
             changes.append(self._end(time_us, "quiet", latest))
 
+    def _is_back(self) -> bool:
+        """Whether as many losses as are kept, and no change among them, are below the threshold."""
+        if len(self._sums) < _SUMS_KEPT or self._sums[-1][2] < CLOCK:
+            return False
+        mean = self.mean
+        return mean is not None and mean < self.threshold
+
     def _end(self, time_us: int, why: str, latest: _Latest) -> Change:
         self.since_us = None
         return self._change(time_us, why, latest)
@@ -159,16 +182,16 @@ class ErrorWatch:
         mean, rows, from_us = latest
         return Change(
             at_us, not why, why, mean, self.threshold, rows, from_us,
-            self._calibration_rows, self._reference_us,
+            self._baseline_rows, self._reference_us,
         )  # fmt: skip
 
     def _latest(self) -> _Latest:
-        """Of the latest losses, so many as differ most clearly from the baseline."""
+        """Of the latest losses, so many as differ most clearly from what the mean was."""
         best, found = -1.0, (self._baseline, 0, self._reference_us[1])
         total, rows = 0.0, 0
         for first_us, part, n in reversed(self._sums):
             total, rows = total + part, rows + n
-            contrast = abs(total / rows - self._baseline) * rows**0.5
+            contrast = abs(total / rows - self._level) * rows**0.5
             if contrast > best:
                 best, found = contrast, (total / rows, rows, first_us)
         return found
