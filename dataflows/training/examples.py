@@ -16,6 +16,7 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from contracts.plan import ModelPlan
+from dataflows.tables import column_name, segment_column
 from dataflows.training.errors import TrainingError
 
 Floats = NDArray[np.float64]
@@ -48,7 +49,7 @@ class Examples:
         classes: of a multi-class model, in the order in which they were first seen.
         said: column -> float64 ``[n]``: what the dataflow's baselines and its own model of that
             time said.
-        segments: column -> n texts.
+        segments: input -> n texts.
     """
 
     keys: NDArray[np.object_]
@@ -99,14 +100,14 @@ def read_examples(
         plan: of the model.
         folder: with the model's folders ``examples`` and ``outcomes``.
         period: when the predictions were made.
-        segments: columns to take along; those that were not written are left out.
+        segments: names of inputs to take along; those that were not written are left out.
         rows_max: more rows than this are refused.
 
     Raises:
         TrainingError: there are none, they do not fit the plan, or there are too many.
     """
     key = plan.spine_key
-    vector = [name.replace(":", "__") for name in plan.schema.names]
+    vector = [column_name(name) for name in plan.schema.names]
     made = _dataset(folder / "examples", (key, _TIME, *vector))
     known = _dataset(folder / "outcomes", (key, _TIME, _LABEL_TIME, "label"))
     wanted = _within(period)
@@ -122,21 +123,12 @@ def read_examples(
             "narrow the time with --from"
         )
     said = [name for name in _SAID if name in known.schema.names]
-    tags = {
-        name: found for found in (known, made) for name in segments if name in found.schema.names
-    }
-    outcomes = known.to_table(
-        columns=[
-            *(key, _TIME, _LABEL_TIME, "label"),
-            *said,
-            *(name for name, where in tags.items() if where is known),
-        ],
-        filter=wanted,
-    )
-    more = [name for name, where in tags.items() if where is made and name not in vector]
-    predictions = made.to_table(columns=[key, _TIME, *vector, *more], filter=wanted)
+    tags = tuple(name for name in segments if segment_column(name) in known.schema.names)
+    columns = [key, _TIME, _LABEL_TIME, "label", *said, *map(segment_column, tags)]
+    outcomes = known.to_table(columns=columns, filter=wanted)
+    predictions = made.to_table(columns=[key, _TIME, *vector], filter=wanted)
     joined = _joined(predictions, outcomes, key)
-    return _examples(plan, joined, said, tuple(tags))
+    return _examples(plan, joined, said, tags)
 
 
 def _dataset(folder: Path, columns: tuple[str, ...]) -> ds.Dataset:
@@ -188,7 +180,7 @@ def _examples(
     labels, classes = _labels(plan, joined["label"], label_times_us)
     kept = np.isfinite(labels)
     columns = [
-        _numbers(joined[name.replace(":", "__")], default)
+        _numbers(joined[column_name(name)], default)
         for name, default in zip(plan.schema.names, plan.schema.defaults, strict=True)
     ]
     examples = Examples(
@@ -199,7 +191,7 @@ def _examples(
         labels=labels,
         classes=classes,
         said={name: _numbers(joined[name], 0.0) for name in said},
-        segments={name: _texts(joined[name]) for name in segments},
+        segments={name: _texts(joined[segment_column(name)]) for name in segments},
     )
     return examples if kept.all() else examples.at(kept)
 

@@ -18,7 +18,12 @@ def loss(task: Task, labels: Floats, predicted: Floats) -> float:
     """Mean log loss, or mean squared error of numbers; less is better."""
     if task == "regression":
         return float(np.mean((predicted - labels) ** 2))
-    return float(np.mean(_log_losses(truth_probabilities(task, labels, predicted))))
+    return log_loss(truth_probabilities(task, labels, predicted))
+
+
+def log_loss(probabilities: Floats) -> float:
+    """Of the probabilities given to what came true."""
+    return -float(np.mean(np.log(np.clip(probabilities, _PROBABILITY_MIN, _PROBABILITY_MAX))))
 
 
 def truth_probabilities(task: Task, labels: Floats, predicted: Floats) -> Floats:
@@ -72,7 +77,3 @@ def calibration_error(table: list[tuple[float, float, int]]) -> float:
     """Expected calibration error: how far apart the two means are, weighted by rows."""
     total = sum(rows for *_, rows in table)
     return sum(abs(said - came) * rows for said, came, rows in table) / total
-
-
-def _log_losses(probabilities: Floats) -> Floats:
-    return -np.log(np.clip(probabilities, _PROBABILITY_MIN, _PROBABILITY_MAX))

@@ -109,7 +109,7 @@ def lineage(trained: Trained) -> dict[str, str]:
         "kind": "batch",
         "learner": trained.learner,
         "parameters": _json(found.parameters),
-        "data_digest": f"sha256:{trained.digest}",
+        "examples_digest": f"sha256:{trained.digest}",
         "rows": _json(trained.rows),
         "validation_from": _time(trained.split.validation_from_us),
         "test_from": _time(trained.split.test_from_us),

@@ -14,7 +14,7 @@ from dataflows.training.errors import TrainingError
 from dataflows.training.examples import Examples, Floats
 from dataflows.training.export import checked_parity, to_onnx
 from dataflows.training.learners import Fitted, Job, Learner, Rows
-from dataflows.training.losses import calibration, measure
+from dataflows.training.losses import calibration, log_loss, measure
 from dataflows.training.search import Budget, Found, Problem, search
 from dataflows.training.split import Shares, Split, split
 
@@ -189,6 +189,11 @@ def _metrics(plan: ModelPlan, test: Examples, predicted: Floats) -> dict[str, fl
     """Of the model, and of what the dataflow said of the same rows."""
     found = measure(plan.task, test.labels, predicted)
     if plan.task == "multiclass":
+        # These baselines are already about the class that came true.
+        if "baseline_rate" in test.said:
+            found["baseline_rate_log_loss"] = log_loss(test.said["baseline_rate"])
+        if "baseline_last" in test.said:
+            found["baseline_last_accuracy"] = float(test.said["baseline_last"].mean())
         return found
     for column, prefix in (
         ("baseline_rate", "baseline_rate_"),

@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -84,11 +83,11 @@ def test_classes_in_the_order_of_their_labels(tmp_path: Path) -> None:
     """Places of classes follow the times of the labels; a label without a value is left out."""
     write_examples(tmp_path, list("abcd"), [10, 20, 30, 40], np.zeros((4, 3)))
     labels = ["late", "early", None, "late"]
-    write_outcomes(tmp_path, list("abcd"), [10, 20, 30, 40], [90, 80, 70, 60], labels, pa.string())
+    write_outcomes(tmp_path, list("abcd"), [10, 20, 30, 40], [90, 80, 70, 60], labels, "multiclass")
     found = read_examples(plan_of("multiclass"), tmp_path, ALL)
     assert found.classes == ("late", "early")
     assert found.labels.tolist() == [0.0, 1.0, 0.0]
-    write_outcomes(tmp_path, list("ab"), [10, 20], [90, 80], ["x", "y"], pa.string())
+    write_outcomes(tmp_path, list("ab"), [10, 20], [90, 80], ["x", "y"], "multiclass")
     assert read_examples(plan_of("multiclass"), tmp_path, ALL).classes == ("y", "x")
 
 

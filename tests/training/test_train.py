@@ -80,6 +80,8 @@ def test_other_tasks(task: Task) -> None:
     else:
         assert found["accuracy"] > 0.6
         assert found["log_loss"] < 0.9 < np.log(3)
+        assert found["baseline_rate_log_loss"] == pytest.approx(np.log(2))
+        assert 0.25 < found["baseline_last_accuracy"] < 0.45
 
 
 def test_metrics_of_numbers_and_classes() -> None:
@@ -198,7 +200,7 @@ def test_the_manifest_tells_all(trained: Trained, tmp_path: Path) -> None:
     assert lineage["kind"] == "batch"
     assert lineage["learner"].startswith("lightgbm ")
     used = examples.at(np.union1d(parts.fit, parts.test))
-    assert lineage["data_digest"] == f"sha256:{used.digest}"
+    assert lineage["examples_digest"] == f"sha256:{used.digest}"
     assert json.loads(lineage["parameters"]) == trained.found.parameters
     assert json.loads(lineage["rows"])["fit"] == len(fit)
     assert json.loads(lineage["segments"])["city"]["Graz"]["auc"] > 0.8

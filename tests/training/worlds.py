@@ -14,12 +14,12 @@ from contracts.category import category_code
 from contracts.feature_schema import FeatureSchema, ValueType, VectorField
 from contracts.model_spec import Task
 from contracts.plan import ModelPlan
+from dataflows.tables import examples_table, outcomes_table
 from dataflows.training.examples import Examples, Floats
 
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
 START_US = 1_700_000_000_000_000
-TIME = pa.timestamp("us", tz="UTC")
 CITIES = ("Vienna", "Graz", "Linz", "Bregenz")
 
 
@@ -77,7 +77,9 @@ def examples_of(task: Task = "binary", rows: int = 3_000, seed: int = 0) -> Exam
         labels = np.digitize(total, [-1, 1]).astype(np.float64)
         classes = ("low", "middle", "high")
     times_us = START_US + np.arange(rows, dtype=np.int64) * HOUR_US
-    said = {"baseline_rate": np.full(rows, 0.5), "baseline_last": np.roll(labels, 1)}
+    last = np.roll(labels, 1)
+    if task == "multiclass":
+        last = (labels == last).astype(np.float64)
     return Examples(
         keys=np.array([f"r{row}" for row in range(rows)], dtype=object),
         times_us=times_us,
@@ -85,42 +87,26 @@ def examples_of(task: Task = "binary", rows: int = 3_000, seed: int = 0) -> Exam
         features=features,
         labels=labels,
         classes=classes,
-        said={} if task == "multiclass" else said,
+        said={"baseline_rate": np.full(rows, 0.5), "baseline_last": last},
         segments={"city": cities.astype(object)},
     )
-
-
-def write_part(
-    folder: Path, name: str, columns: dict[str, Any], schema: list[tuple[str, Any]]
-) -> None:
-    """One more file of a table, as the dataflow lays them out."""
-    folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns, schema=pa.schema(schema)), folder / f"{name}.parquet")
 
 
 def write_examples(
     folder: Path, keys: Sequence[str], times_us: Sequence[int], features: Floats, name: str = "0"
 ) -> None:
-    """Vectors of ``plan_of``; NaN is null."""
-    numbers = {
-        f"view__f{i}": pa.array(column, from_pandas=True) for i, column in enumerate(features.T)
+    """One more file of vectors; NaN is null. Fewer columns are those of other definitions."""
+    numbers = {f"view__f{i}": column for i, column in enumerate(features.T)}
+    schema = examples_table(plan_of(), folder).schema
+    for missing in {"view__f0", "view__f1", "view__f2"} - numbers.keys():
+        schema = schema.remove(schema.get_field_index(missing))
+    columns = {
+        "ride": list(keys),
+        "event_timestamp": list(times_us),
+        **{column: pa.array(values, from_pandas=True) for column, values in numbers.items()},
+        "score": [0.5] * len(keys),
     }
-    write_part(
-        folder / "examples",
-        name,
-        {
-            "ride": list(keys),
-            "event_timestamp": list(times_us),
-            **numbers,
-            "score": [0.5] * len(keys),
-        },
-        [
-            ("ride", pa.string()),
-            ("event_timestamp", TIME),
-            *((column, pa.float64()) for column in numbers),
-            ("score", pa.float64()),
-        ],
-    )
+    _write(folder / "examples", name, columns, schema)
 
 
 def write_outcomes(
@@ -129,31 +115,27 @@ def write_outcomes(
     times_us: Sequence[int],
     known_us: Sequence[int],
     labels: Sequence[Any],
-    kind: Any = None,
+    task: Task = "binary",
 ) -> None:
-    """Labels of some of them."""
+    """The file of labels, of some of them."""
     rows = len(keys)
-    write_part(
-        folder / "outcomes",
-        "0",
-        {
-            "ride": list(keys),
-            "event_timestamp": list(times_us),
-            "label_timestamp": list(known_us),
-            "label": list(labels),
-            "score": [0.25] * rows,
-            "baseline_rate": [0.5] * rows,
-            "baseline_last": [1.0] * rows,
-            "city": ["Graz"] * rows,
-        },
-        [
-            ("ride", pa.string()),
-            ("event_timestamp", TIME),
-            ("label_timestamp", TIME),
-            ("label", kind or pa.bool_()),
-            ("score", pa.float64()),
-            ("baseline_rate", pa.float64()),
-            ("baseline_last", pa.float64()),
-            ("city", pa.string()),
-        ],
-    )
+    spec = outcomes_table(plan_of(task), folder)
+    columns = {
+        "ride": list(keys),
+        "event_timestamp": list(times_us),
+        "label_timestamp": list(known_us),
+        "label": list(labels),
+        "score": [0.25] * rows,
+        "baseline_rate": [0.5] * rows,
+        "baseline_last": [1.0] * rows,
+        "predicted": ["early"] * rows,
+        "truth_score": [0.1] * rows,
+        "segment__city": ["Graz"] * rows,
+    }
+    named = {name: column for name, column in columns.items() if name in spec.schema.names}
+    _write(folder / "outcomes", "0", named, spec.schema)
+
+
+def _write(folder: Path, name: str, columns: dict[str, Any], schema: pa.Schema) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns, schema=schema), folder / f"{name}.parquet")
