@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,7 @@ def _gaussian(model: naive_bayes.GaussianNB, graph: Graph, columns: Columns) -> 
     # 0 is the spread where River has no density; the logarithm is then that of the floor alone.
     means, spreads = np.zeros(shape), np.zeros(shape)
     for row, label in enumerate(model.class_counts):
-        known = model.gaussians.get(label, {})
+        known: Mapping[str, Any] = model.gaussians.get(label, {})
         for place, name in enumerate(columns.names):
             if name in known:
                 variance = known[name]._var.get()
@@ -84,7 +84,7 @@ def _gaussian(model: naive_bayes.GaussianNB, graph: Graph, columns: Columns) -> 
     return class_sums(graph, columns, terms, _priors(model))
 
 
-def _bernoulli(model: naive_bayes.BernoulliNB, graph: Graph, columns: Columns) -> str:
+def _bernoulli(model: Any, graph: Graph, columns: Columns) -> str:
     # River goes through the features it has learned; one that a row lacks counts as not there.
     learned = list(model.feature_counts)
     places = {name: place for place, name in enumerate(columns.names)}
@@ -121,7 +121,7 @@ def _bernoulli(model: naive_bayes.BernoulliNB, graph: Graph, columns: Columns) -
     return class_sums(graph, columns, terms, starts)
 
 
-def _multinomial(model: naive_bayes.MultinomialNB, graph: Graph, columns: Columns) -> str:
+def _multinomial(model: Any, graph: Graph, columns: Columns) -> str:
     factors = [
         [
             # Without counts and without smoothing River divides by 0.

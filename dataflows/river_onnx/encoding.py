@@ -70,7 +70,9 @@ def _refuse_categories(encoder: Any) -> str | None:
 
 
 def _leaves_one_hot(encoder: preprocessing.OneHotEncoder, _: Rows) -> Rows:
-    return Rows(unseen=encoder.categories is None, gaps=encoder.drop_zeros)
+    given = encoder.categories
+    signed = given is None or any(_has_sign(value) for known in given.values() for value in known)
+    return Rows(unseen=signed, gaps=encoder.drop_zeros)
 
 
 def _append_one_hot(
@@ -78,24 +80,21 @@ def _append_one_hot(
 ) -> Columns:
     _check_features("OneHotEncoder", encoder, columns)
     categories = _categories(encoder, columns)
-    hits = _hits(graph, columns, list(categories.values()))
+    equal, hits = _hits(graph, columns, list(categories.values()))
     digits = graph.node("Cast", [hits], to=TensorProto.DOUBLE)
     known = Columns(digits, tuple(categories), hits if encoder.drop_zeros else None)
-    if encoder.categories is not None:
-        return known
     # A category never seen is a feature of its own in River, one that is not there otherwise.
-    unseen = graph.node("Equal", [_seen(graph, columns, categories, digits), graph.constant(0.0)])
-    return join(
-        graph,
-        [
-            known,
-            Columns(
-                graph.node("Cast", [unseen], to=TensorProto.DOUBLE),
-                tuple(unseen_name(name) for name in columns.names),
-                unseen,
-            ),
-        ],
-    )
+    if encoder.categories is None:
+        seen = _seen(graph, columns, categories, digits)
+        unseen = graph.node("Equal", [seen, graph.constant(0.0)])
+        names = columns.names
+    elif equal != hits:
+        unseen = graph.node("And", [equal, graph.node("Not", [hits])])
+        names = known.names
+    else:
+        return known
+    value = graph.node("Cast", [unseen], to=TensorProto.DOUBLE)
+    return join(graph, [known, Columns(value, tuple(map(unseen_name, names)), unseen)])
 
 
 def _check_features(name: str, encoder: Any, columns: Columns) -> None:
@@ -123,24 +122,24 @@ def _categories(
     return {name: found[name] for name in names}
 
 
-def _hits(graph: Graph, columns: Columns, categories: list[tuple[int, Any]]) -> str:
-    """A bool tensor ``[N, K]``: which of the categories the features are."""
+def _hits(graph: Graph, columns: Columns, categories: list[tuple[int, Any]]) -> tuple[str, str]:
+    """Two bool tensors ``[N, K]``: the features equal the categories, and have their names."""
     at = graph.constant([max(place, 0) for place, _ in categories], np.int64)
     values = graph.node("Gather", [columns.value, at], axis=1)
     # NaN, as what no double is equal to, stands for a category that no row can have.
     wanted = [float(v) if place >= 0 and _is_number(v) else math.nan for place, v in categories]
-    hits = graph.node("Equal", [values, graph.constant(wanted)])
-    if any(_has_sign(value) for _, value in categories):
-        # 0.0 and -0.0 are equal, but River names the categories by their texts.
-        signs = [math.copysign(math.inf, v) if _has_sign(v) else math.nan for _, v in categories]
-        free = graph.constant([not _has_sign(value) for _, value in categories], np.bool_)
-        same = graph.node("Equal", [graph.node("Reciprocal", [values]), graph.constant(signs)])
-        hits = graph.node("And", [hits, graph.node("Or", [same, free])])
+    equal = graph.node("Equal", [values, graph.constant(wanted)])
     if any(value is None for _, value in categories):
         missing = graph.constant([v is None and place >= 0 for place, v in categories], np.bool_)
         missing = graph.node("And", [graph.node("IsNaN", [values]), missing])
-        hits = graph.node("Or", [hits, missing])
-    return hits
+        equal = graph.node("Or", [equal, missing])
+    if not any(_has_sign(value) for _, value in categories):
+        return equal, equal
+    # 0.0 and -0.0 are equal, but River names them by their texts.
+    signs = [math.copysign(math.inf, v) if _has_sign(v) else math.nan for _, v in categories]
+    free = graph.constant([not _has_sign(value) for _, value in categories], np.bool_)
+    same = graph.node("Equal", [graph.node("Reciprocal", [values]), graph.constant(signs)])
+    return equal, graph.node("And", [equal, graph.node("Or", [same, free])])
 
 
 def _has_sign(value: Any) -> bool:
@@ -183,7 +182,7 @@ def _coded(encoder: preprocessing.OrdinalEncoder, graph: Graph, column: Columns)
     known = {
         float(category): _double(code)
         for category, code in encoder.values.get(column.names[0], {}).items()
-        if _is_number(category)
+        if isinstance(category, float | int) and not math.isnan(category)
     }
     unknown = _double(encoder.unknown_value)
     if not known:

@@ -11,8 +11,6 @@ from .arithmetic import sigmoid, total, true_and_false, weighted
 from .graph import Graph
 from .registry import ByClass, Columns, Converter, Wanted, never, register
 
-_TERMS_MAX = 1_000_000
-
 
 def teach() -> None:
     """Register what is in this module."""
@@ -48,17 +46,15 @@ def _append_raw(model: Any, graph: Graph, columns: Columns, _: Wanted) -> str:
         return raw
     factors = [float(twin._interaction_coefficient(one)) for one in combinations]
     places = {name: place for place, name in enumerate(columns.names)}
-    interactions = None
     parts = []
     for degree in sorted({len(one) for one in combinations}):
         group = [one for one in combinations if len(one) == degree]
         product = columns.value
         for factor in range(degree):
-            at = [places[one[factor]] for one in group]
-            value = columns.take(graph, at, at).value
+            names = [one[factor] for one in group]
+            value = columns.take(graph, [places[name] for name in names], names).value
             product = value if factor == 0 else graph.node("Mul", [product, value])
         parts.append(product)
     joined = parts[0] if len(parts) == 1 else graph.node("Concat", parts, axis=1)
     terms = graph.node("Mul", [graph.constant(factors), joined])
-    interactions = total(graph, terms, len(combinations))
-    return graph.node("Add", [raw, interactions])
+    return graph.node("Add", [raw, total(graph, terms, len(combinations))])

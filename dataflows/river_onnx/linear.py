@@ -153,7 +153,7 @@ def _append_bayesian(
     if regression._m_dirty and regression._idx:
         # What River does before it predicts, without keeping the result in the estimator.
         means = regression._ss_inv_arr @ regression._eta_arr
-    weights = {name: float(means[place]) for name, place in regression._idx.items()}
+    weights = {str(name): float(means[place]) for name, place in regression._idx.items()}
     return weighted(graph, columns, weights, 0.0)
 
 

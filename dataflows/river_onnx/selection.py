@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable
 from functools import reduce
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from river import compose, feature_extraction, feature_selection
@@ -136,10 +136,14 @@ def _leaves_union(union: compose.TransformerUnion, rows: Rows) -> Rows:
     return reduce(Rows.__or__, left)
 
 
+def _parts(union: compose.TransformerUnion, graph: Graph, columns: Columns) -> list[Columns]:
+    return [cast(Columns, append(part, graph, columns)) for part in union.transformers.values()]
+
+
 def _append_union(
     union: compose.TransformerUnion, graph: Graph, columns: Columns, _: Wanted
 ) -> Columns:
-    parts = [append(part, graph, columns) for part in union.transformers.values()]
+    parts = _parts(union, graph, columns)
     joined = join(graph, parts)
     places: dict[str, int] = {}
     end = len(joined.names)
@@ -152,7 +156,7 @@ def _append_union(
 def _append_product(
     product: compose.TransformerProduct, graph: Graph, columns: Columns, _: Wanted
 ) -> Columns:
-    parts = [append(part, graph, columns) for part in product.transformers.values()]
+    parts = _parts(product, graph, columns)
     joined = join(graph, parts)
     starts = np.cumsum([0, *(len(part.names) for part in parts)]).tolist()
     found = {
@@ -167,10 +171,14 @@ def _append_product(
 def _append_polynomial(
     extender: feature_extraction.PolynomialExtender, graph: Graph, columns: Columns, _: Wanted
 ) -> Columns:
-    places = {name: place for place, name in enumerate(columns.names)}
+    choose = itertools.combinations_with_replacement
+    if extender.interaction_only:
+        choose = itertools.combinations  # type: ignore[assignment]
+    places = range(len(columns.names))
     found = {
-        "*".join(sorted(combination)): [places[name] for name in combination]
-        for combination in extender._enumerate(columns.names)
+        "*".join(sorted(columns.names[place] for place in factors)): list(factors)
+        for size in range(1, extender.degree + 1)
+        for factors in choose(places, size)
     }
     extended = _multiplied(graph, columns, found)
     if not extender.include_bias:
@@ -180,8 +188,8 @@ def _append_polynomial(
         graph.node("Unsqueeze", [filled(graph, columns, 1.0), axis]), (extender.bias_name,)
     )
     joined = join(graph, [extended, bias])
-    places = {name: place for place, name in enumerate(joined.names)}
-    return joined.take(graph, list(places.values()), list(places))
+    last = {name: place for place, name in enumerate(joined.names)}
+    return joined.take(graph, list(last.values()), list(last))
 
 
 def _multiplied(graph: Graph, columns: Columns, products: dict[str, list[int]]) -> Columns:
