@@ -128,8 +128,10 @@ class RolloutPolicy:
 
     def _begin(self, now: Situation, clock_us: int, at_us: int) -> Decision | None:
         champion = now.channels.champion
-        # A challenger that is not ours is somebody's own affair.
-        if champion is None or now.channels.challenger is not None:
+        if champion is None:
+            return None
+        if now.channels.challenger is not None:
+            self._adopt(now, champion, now.channels.challenger)
             return None
         if clock_us < self._rest_until_us:
             return None
@@ -144,6 +146,19 @@ class RolloutPolicy:
         self._underway = _Underway(0, 0, channels, comparison)
         reason = f"version {version} is new: step 1 of {len(self._plan.shares)}, share {share:g}"
         return Decision("set", now.channels, channels, reason, ACTOR, at_us, {"step": 1.0})
+
+    def _adopt(self, now: Situation, champion: str, challenger: str) -> None:
+        """Go on with a challenger that we made one, if our state was lost since.
+
+        One that is not ours is somebody's own affair.
+        """
+        last = now.audit[-1] if now.audit else None
+        if last is None or last.actor != ACTOR or last.action not in ("set", "weigh"):
+            return
+        share, shares = now.channels.challenger_share, self._plan.shares
+        step = shares.index(share) if share in shares else 0
+        comparison = Comparison(self._plan, self._task, champion, challenger)
+        self._underway = _Underway(step, 0, now.channels, comparison)
 
     def _roll_back(self, underway: _Underway, clock_us: int, at_us: int) -> Decision:
         old, comparison, figures = underway.channels, underway.comparison, _figures(underway)

@@ -1,0 +1,125 @@
+"""The join of served rows and labels, against its definition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dataflows.served.join import ServedJoin
+from dataflows.served.joined import Joined
+from dataflows.served.rows import ServedRow
+
+TIMEOUT_US = 10
+KEYS = st.integers(0, 3)
+# (key, time) of rows; (key, time, value) of labels, in the order of their log.
+ROWS = st.lists(st.tuples(KEYS, st.integers(0, 40)), max_size=25)
+LABELS = st.lists(st.tuples(KEYS, st.integers(0, 60), st.floats(-5, 5)), max_size=25)
+Found = set[tuple[int, float, int]]
+
+
+def _row(number: int, key: int, at_us: int) -> ServedRow:
+    return ServedRow(key, number, at_us, number / 7, "1", "champion", is_answer=True)
+
+
+def _join(**given: Any) -> ServedJoin:
+    return ServedJoin(TIMEOUT_US, 0, has_classes=False, **{"on_timeout": None, **given})
+
+
+def _found(joined: Joined) -> Found:
+    return set(
+        zip(joined.pairs, joined.labels.tolist(), joined.label_times_us.tolist(), strict=True)
+    )
+
+
+def _expected(
+    rows: list[tuple[int, int]], labels: list[tuple[int, int, float]], given: float | None = None
+) -> Found:
+    """By definition: the first label of the key from the row's moment to the timeout."""
+    found: Found = set()
+    for number, (key, at_us) in enumerate(rows):
+        fitting = [
+            (value, label_us)
+            for label_key, label_us, value in labels
+            if label_key == key and at_us <= label_us <= at_us + TIMEOUT_US
+        ]
+        if fitting:
+            found.add((number, *fitting[0]))
+        elif given is not None:
+            found.add((number, given, at_us + TIMEOUT_US))
+    return found
+
+
+@given(ROWS, LABELS, st.lists(st.booleans(), max_size=60), st.none() | st.floats(-1, 1))
+def test_a_row_gets_the_first_label_of_its_time_whichever_log_is_ahead(
+    rows: list[tuple[int, int]],
+    labels: list[tuple[int, int, float]],
+    turns: list[bool],
+    silence: float | None,
+) -> None:
+    """However rows and labels are mixed and cut, each row gets the label that is its own."""
+    # One label of a key at one time: a second one is a repeated record.
+    labels = list({(key, at_us): (key, at_us, value) for key, at_us, value in labels}.values())
+    join = _join(on_timeout=silence)
+    found: Found = set()
+    rows_left = [_row(number, *row) for number, row in enumerate(rows)]
+    labels_left = list(labels)
+    for is_rows in [*turns, True, False]:
+        size = 1 if turns else 100
+        some_rows = rows_left[: size if is_rows else 0]
+        some_labels = labels_left[: 0 if is_rows else size]
+        del rows_left[: len(some_rows)], labels_left[: len(some_labels)]
+        keys, times_us, values = ([label[i] for label in some_labels] for i in range(3))
+        found |= _found(join.add(some_rows, keys, times_us, values, 0))
+        fresh = _join(on_timeout=silence)
+        fresh.load(join.dump())
+        join = fresh
+    keys, times_us, values = ([label[i] for label in labels_left] for i in range(3))
+    found |= _found(join.add(rows_left, keys, times_us, values, 0))
+    found |= _found(join.add([], [], [], [], 1_000))
+    assert found == _expected(rows, labels, silence)
+    assert join.waiting == 0
+    counts = join.counts
+    assert counts.rows == len(rows)
+    assert (counts.joined, counts.joined + counts.unlabelled) == (len(found), len(rows))
+    assert counts.labels == len(labels)
+
+
+def test_labels_that_nobody_waited_for_are_counted() -> None:
+    """Repeated, unmatched and empty labels have counts of their own."""
+    join = _join()
+    join.add([_row(0, 1, 5)], [1, 1, 2, 1], [6, 6, 6, 7], [1.0, 1.0, 1.0, float("nan")], 0)
+    join.add([], [], [], [], 1_000)
+    counts = join.counts
+    assert (counts.labels, counts.joined) == (4, 1)
+    assert (counts.repeated_labels, counts.unmatched_labels, counts.ignored_labels) == (1, 1, 1)
+
+
+def test_what_waits_is_bounded() -> None:
+    """Past the bound the oldest rows and labels are given up, and counted."""
+    join = _join(rows_max=100)
+    join.add([_row(i, i, 0) for i in range(250)], [], [], [], 0)
+    keys = list(range(1_000, 1_250))
+    join.add([], keys, [0] * 250, [1.0] * 250, 0)
+    assert join.waiting == 100
+    assert (join.counts.dropped_rows, join.counts.dropped_labels) == (150, 150)
+    joined = join.add([], [0, 249], [1, 1], [1.0, 1.0], 0)
+    assert joined.pairs == [249]
+
+
+def test_with_many_classes_the_truth_has_its_probability() -> None:
+    """A class that the version did not know had no probability."""
+    join = ServedJoin(TIMEOUT_US, 1, has_classes=True, on_timeout=None)
+    rows = [
+        ServedRow(
+            key, key, 0, 0.7, "1", "", is_answer=True, segments=(None,), predicted="red",
+            classes=("blue", "red"), probabilities=(0.3, 0.7),
+        )
+        for key in range(3)
+    ]  # fmt: skip
+    joined = join.add(rows, [0, 1, 2], [1, 2, 3], ["red", "blue", "green"], 0)
+    assert joined.truth_probabilities.tolist() == [0.7, 0.3, 0.0]
+    assert [join.classes[int(place)] for place in joined.labels] == ["red", "blue", "green"]
+    assert [join.classes[place] for place in joined.predicted] == ["red"] * 3
+    assert joined.segments == ([None] * 3,)
