@@ -37,7 +37,7 @@ def _figures(row: Ints) -> Figures:
         "auc_error_max": error,
         "average_precision": average_precision(counts),
         # What scores that say nothing would have.
-        "baseline_rate_average_precision": share(row[_POSITIVES], row[COUNT]),
+        "baseline_rate_average_precision": share(int(row[_POSITIVES]), int(row[COUNT])),
     }
 
 

@@ -67,11 +67,12 @@ def _additions(rows: Judged) -> tuple[Ints, Ints]:
     return in_one(counts, sums)
 
 
-def _figures(row: Ints) -> Figures:
+def _figures(cells: Ints) -> Figures:
+    row = cells[:_HISTOGRAM].tolist()
     figures: Figures = {
-        "outcomes": int(row[COUNT]),
-        "unusable": int(row[UNUSABLE]),
-        "positives": int(row[_POSITIVES]),
+        "outcomes": row[COUNT],
+        "unusable": row[UNUSABLE],
+        "positives": row[_POSITIVES],
     }
     counts = (row[COUNT], *row[_BASELINE_COUNTS : _BASELINE_COUNTS + 2])
     for place, (name, count) in enumerate(zip(_NAMES, counts, strict=True)):
@@ -81,12 +82,12 @@ def _figures(row: Ints) -> Figures:
         figures[f"{name}log_loss"] = mean_of(row, first, SMALL, count)
         figures[f"{name}brier"] = mean_of(row, first + _LIMBS, SMALL, count)
         figures[f"{name}accuracy"] = share(row[_HITS + place], count)
-    ranking, error = auc(row[_HISTOGRAM:].reshape(BETWEEN, 2))
+    ranking, error = auc(cells[_HISTOGRAM:].reshape(BETWEEN, 2))
     gaps = [
         each["outcomes"] * abs(each["score"] - each["positives"] / each["outcomes"])
         for each in _calibration(row)
     ]
-    count = int(row[COUNT])
+    count = row[COUNT]
     figures |= {
         "auc": ranking,
         "auc_error_max": error,
@@ -95,27 +96,27 @@ def _figures(row: Ints) -> Figures:
     return figures
 
 
-def _calibration(row: Ints) -> list[dict[str, Any]]:
+def _calibration(row: list[int]) -> list[dict[str, Any]]:
     """Of each tenth of the scores that has any: bounds, outcomes, positives, mean score."""
     bins = []
     for place in range(CALIBRATION_BINS):
         first = _CALIBRATION + place * _BIN_CELLS
-        count = int(row[first])
+        count = row[first]
         if count:
             bins.append(
                 {
                     "from": place / CALIBRATION_BINS,
                     "to": (place + 1) / CALIBRATION_BINS,
                     "outcomes": count,
-                    "positives": int(row[first + 1]),
+                    "positives": row[first + 1],
                     "score": mean_of(row, first + 2, SMALL, count),
                 }
             )
     return bins
 
 
-def _details(row: Ints, _classes: tuple[str, ...]) -> Figures:
-    return {"calibration": _calibration(row)}
+def _details(cells: Ints, _classes: tuple[str, ...]) -> Figures:
+    return {"calibration": _calibration(cells.tolist())}
 
 
 BINARY = TaskMetrics(

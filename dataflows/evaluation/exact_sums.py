@@ -6,8 +6,8 @@ multiples of ``2 ** (low + 32 * i)``. Adding two sums is adding their cells.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numba
 import numpy as np
@@ -34,11 +34,14 @@ class Range:
     low: int
     limbs: int
 
-    def value(self, cells: Any) -> int:
+    def value(self, cells: Sequence[int]) -> int:
         """A sum's cells as one whole number, in units of ``2 ** low``."""
-        return sum(int(cell) << (32 * place) for place, cell in enumerate(cells))
+        total = 0
+        for cell in reversed(cells):
+            total = (total << 32) + cell
+        return total
 
-    def mean(self, cells: Any, count: int) -> float:
+    def mean(self, cells: Sequence[int], count: int) -> float:
         """The sum divided by ``count``, rounded once; OverflowError if no double is so large."""
         return self.value(cells) / (count << -self.low)
 

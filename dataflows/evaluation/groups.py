@@ -96,9 +96,10 @@ class Groups:
         self._metrics.add(self._table, rows, judged)
 
     def total(self, keys: Iterable[SliceKey], code: int) -> Ints:
-        """The cells of one code over some slices, put together."""
+        """The cells of one code over some slices, put together; for reading only."""
         found = [int(self._places[key][code]) for key in keys if key in self._places]
-        total: Ints = self._table[[row for row in found if row >= 0]].sum(axis=0)
+        rows = [row for row in found if row >= 0]
+        total: Ints = self._table[rows[0]] if len(rows) == 1 else self._table[rows].sum(axis=0)
         return total
 
     def fold(self, key: SliceKey, into: SliceKey) -> None:

@@ -56,18 +56,20 @@ def _additions(rows: Judged) -> tuple[Ints, Ints]:
     return in_one(counts, sums)
 
 
-def _figures(row: Ints) -> Figures:
-    count = int(row[COUNT])
+def _figures(cells: Ints) -> Figures:
+    row = cells[:_CLASSES].tolist()
+    count = row[COUNT]
     figures: Figures = {
         "outcomes": count,
-        "unusable": int(row[UNUSABLE]),
+        "unusable": row[UNUSABLE],
         "log_loss": mean_of(row, _LOG_LOSS, SMALL, count),
         "accuracy": share(row[_HITS], count),
     }
-    scores = [_class_figures(cells)["f1"] for cells in row[_CLASSES:].reshape(-1, 3) if cells.any()]
+    each = cells[_CLASSES:].reshape(-1, 3)
+    scores = [_class_figures(one)["f1"] for one in each[each.any(axis=1)]]
     figures["macro_f1"] = sum(scores) / len(scores) if scores else None
     if row[_RATE_COUNT]:
-        known = int(row[_RATE_COUNT])
+        known = row[_RATE_COUNT]
         figures["baseline_rate_log_loss"] = mean_of(row, _RATE_LOG_LOSS, SMALL, known)
     if row[_LAST_COUNT]:
         figures["baseline_last_accuracy"] = share(row[_LAST_HITS], row[_LAST_COUNT])

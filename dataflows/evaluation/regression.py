@@ -70,10 +70,11 @@ def _exact_squares(numbers: Floats) -> tuple[Floats, Floats]:
     return squares, rest
 
 
-def _figures(row: Ints) -> Figures:
-    count = int(row[COUNT])
-    figures: Figures = {"outcomes": count, "unusable": int(row[UNUSABLE])}
-    counts = (count, *row[_BASELINE_COUNTS : _BASELINE_COUNTS + 2].tolist())
+def _figures(cells: Ints) -> Figures:
+    row = cells.tolist()
+    count = row[COUNT]
+    figures: Figures = {"outcomes": count, "unusable": row[UNUSABLE]}
+    counts = (count, *row[_BASELINE_COUNTS : _BASELINE_COUNTS + 2])
     for number, (name, known) in enumerate(zip(_NAMES, counts, strict=True)):
         if number and not known:
             continue
@@ -85,10 +86,10 @@ def _figures(row: Ints) -> Figures:
     return figures
 
 
-def _r2(row: Ints, count: int) -> float | None:
+def _r2(row: list[int], count: int) -> float | None:
     """Share of the labels' variance that is explained; None if they are all alike."""
     errors, labels, squares = (
-        ANY.value(row[_place(number) : _place(number) + ANY.limbs].tolist())
+        ANY.value(row[_place(number) : _place(number) + ANY.limbs])
         for number in (1, _LABELS, _SQUARES)
     )
     unit = 1 << -ANY.low

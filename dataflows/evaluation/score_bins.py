@@ -76,7 +76,7 @@ def average_precision(counts: Ints) -> float | None:
 
 
 def _columns(counts: Ints) -> tuple[Ints, Ints]:
-    used = counts[counts.any(axis=1)]
+    used = counts[np.flatnonzero(counts[:, 0] + counts[:, 1])]
     if int(used.sum()) >= _COUNT_MAX:
         used = used.astype(object)
     return used[:, 0], used[:, 1]

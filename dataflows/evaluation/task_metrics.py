@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -103,12 +103,12 @@ def log_losses(probabilities: Floats) -> Floats:
 
 def share(part: int, whole: int) -> float | None:
     """``part / whole``; None of nothing."""
-    return int(part) / int(whole) if whole else None
+    return part / whole if whole else None
 
 
-def mean_of(row: Ints, first: int, kind: Range, count: int) -> float | None:
+def mean_of(row: Sequence[int], first: int, kind: Range, count: int) -> float | None:
     """The mean of an exact sum; None of nothing."""
-    return kind.mean(row[first : first + kind.limbs].tolist(), int(count)) if count else None
+    return kind.mean(row[first : first + kind.limbs], count) if count else None
 
 
 def without_details(_row: Ints, _classes: tuple[str, ...]) -> Figures:

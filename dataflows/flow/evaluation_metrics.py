@@ -52,10 +52,10 @@ class EvaluationCollector(Collector):
 
 
 def _newest(file: Path) -> list[Sample]:
-    report = read_evaluation(file)
+    report = read_evaluation(file) or {"versions": {}}
     return [
         (version, metric, value)
-        for version in list(report["versions"] if report else ())[-1:]
-        for metric, value in report["versions"][version]["all"].items()
+        for version, found in list(report["versions"].items())[-1:]
+        for metric, value in found["all"].items()
         if isinstance(value, int | float)
     ]
