@@ -136,12 +136,15 @@ class Answering:
             call.version = part.scored.model.manifest.version
             return Answer((part,), shown)
         ours = [number for number, is_theirs in enumerate(challenged) if not is_theirs]
-        # Both at once: they share a read.
-        parts = await asyncio.gather(
-            self._championed(call, rollout, rows, ours, at_us),
-            self._challenged(call, rollout, rows, theirs, at_us),
-        )
-        call.rows = len(rows)
+        try:
+            # Both at once: they share a read.
+            parts = await asyncio.gather(
+                self._championed(call, rollout, rows, ours, at_us),
+                self._challenged(call, rollout, rows, theirs, at_us),
+            )
+        finally:
+            # Each of them took its own rows for all.
+            call.rows = len(rows)
         return Answer(parts, shown)
 
     async def _championed(

@@ -236,7 +236,7 @@ def test_a_string_may_be_a_view_s_and_in_the_vector() -> None:
     """A view gets the text, and the vector has its code."""
     schema = replace(DEMANDED, fields=(*DEMANDED.fields, SHOP), hidden=(VISITS,))
     plan = plan_vector(schema)
-    inputs = {name: None for name in plan.input_types}
+    inputs = dict.fromkeys(plan.input_types)
     amount = {name: 2.0 for name in ("amount",) if name in inputs}
     checked = check_rows(plan, 0, [{**inputs, **amount, SHOP.name: "north"}])
     assert checked.texts == [["north"]]
