@@ -11,7 +11,7 @@ from river import preprocessing, stats
 
 from .arithmetic import total, where_present
 from .graph import Graph
-from .registry import Columns, Converter, Wanted, never, register
+from .registry import Columns, Converter, Unseen, Wanted, never, register
 
 _ORDERS = (1, 2, math.inf)
 _NUMBERS = (bool, int, float)
@@ -29,7 +29,9 @@ def teach() -> None:
         (preprocessing.Binarizer, _refuse_type, _append_binarizer),
     ]
     for scaler, refusal, append in taught:
-        register(scaler, Converter("transformer", refusal, append, unseen="seen", takes_gaps=True))
+        # River's MinMaxScaler makes NaN of a feature never seen.
+        unseen: Unseen = "refused" if scaler is preprocessing.MinMaxScaler else "seen"
+        register(scaler, Converter("transformer", refusal, append, unseen, takes_gaps=True))
 
 
 def _refuse_window(scaler: Any) -> str | None:
