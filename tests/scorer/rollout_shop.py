@@ -74,5 +74,5 @@ def records(shop: Shop) -> list[PredictionRecord]:
 async def until(true: Callable[[], bool]) -> None:
     """Wait for a condition while the scorer on this loop goes on."""
     async with asyncio.timeout(SECONDS_MAX):
-        while not true():
+        while not true():  # noqa: ASYNC110 - what it waits for is no event of ours
             await asyncio.sleep(0.01)

@@ -121,8 +121,8 @@ def test_answers_are_the_same_with_a_shadow(scorer_shop: Shop) -> None:
     async def run(beside: dict[str, str]) -> None:
         async with scorer_shop.client() as client:
             assert (await client.channels())[MODEL] == {"champion": "1", **beside}
-            for _ in range(3):
-                answers.append((await client.score(MODEL, rows, AT_NOON)).scores)
+            found = [await client.score(MODEL, rows, AT_NOON) for _ in range(3)]
+        answers.extend(one.scores for one in found)
 
     asyncio.run(run({}))
     add(scorer_shop, "2")
