@@ -10,8 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from contracts.evaluation_file import keep_served
+from contracts.manifest import learned_number
 from contracts.model_repository import ModelRepository, ModelRepositoryError
 from contracts.online_store import RedisConfig, SqliteConfig
+from contracts.plan import ModelPlan
 from contracts.settings import DataflowSettings
 from dataflows.definitions.repository import Repository
 from dataflows.flow.engine import (
@@ -85,6 +87,8 @@ def replay_all(repository: Repository, settings: DataflowSettings) -> Replayed:
                 "it again when there is time for all of it"
             )
         after = digest(repository, fresh)
+        for model in repository.plan.models:
+            _keep_batch_versions(model, live.models, fresh.models)
         _keep_decisions(live, fresh)
         run_swap(_swap(fresh, live), swap_journal(live.state), fill)
     return Replayed(summary, before, after)
@@ -115,6 +119,23 @@ def _digest_if_readable(repository: Repository, places: Places) -> Digest:
         OnlineStoreError,
     ):  # fmt: skip
         return Digest("", "", "", "")
+
+
+def _keep_batch_versions(model: ModelPlan, live: Path, fresh: Path) -> None:
+    """Carry over what was trained outside of the log, unless the vector is another one now."""
+    old = ModelRepository(live)
+    if model.name not in old.models():
+        return
+    for version in old.versions(model.name):
+        if learned_number(version) is not None:
+            continue
+        try:
+            manifest, _ = old.load(model.name, version)
+        except ModelRepositoryError:
+            continue  # what cannot be read cannot be kept
+        if manifest.fingerprint == model.schema.fingerprint:
+            # With its signature, which nobody could make anew.
+            shutil.copytree(live / model.name / version, fresh / model.name / version)
 
 
 def _keep_decisions(live: Places, fresh: Places) -> None:

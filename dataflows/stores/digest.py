@@ -24,6 +24,7 @@ from contracts.feast_redis import (
     redis_key,
     redis_timestamp_field,
 )
+from contracts.manifest import learned_number
 from contracts.model_repository import ModelRepository
 from contracts.online_store import RedisConfig
 from contracts.plan import View
@@ -165,10 +166,11 @@ class _RowSum:
 
 
 def digest_models(root: Path) -> str:
-    """SHA-256 (hex) over every version of every model below a model repository.
+    """SHA-256 (hex) over every version that the dataflow learned, of every model of a repository.
 
     Models and manifests count, without what differs by run: commit, maker and offsets read;
-    channels and audit, which people change, do not.
+    channels and audit, which people change, do not, nor do versions of batch training, which no
+    replay makes.
 
     Raises:
         ModelRepositoryError: a version is corrupt.
@@ -177,6 +179,8 @@ def digest_models(root: Path) -> str:
     digest = hashlib.sha256()
     for model in repository.models():
         for version in repository.versions(model):
+            if learned_number(version) is None:
+                continue
             manifest, onnx = repository.load(model, version)
             fields = json.loads(manifest.to_json())
             for name in _ABOUT_THE_RUN:

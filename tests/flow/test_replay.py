@@ -204,3 +204,24 @@ def test_a_rollback_outlasts_a_replay(live: Live) -> None:
     assert models.channels(MODEL).champion == chosen
     assert models.audit(MODEL)[: len(before)] == before
     assert models.audit(MODEL)[-1].actor == "ann"
+
+
+def test_batch_versions_outlast_a_replay(live: Live) -> None:
+    """A version that was trained outside of the log stays, to the last byte, and stays champion."""
+    models = ModelRepository(live.places.models)
+    manifest, onnx = models.load(MODEL, models.versions(MODEL)[-1])
+    models.publish(replace(manifest, version="b1", created_by="ann"), onnx)
+    models.set_channel(MODEL, "champion", "b1", "better", "ann", 5)
+    other = replace(manifest.schema, project="another")
+    models.publish(
+        replace(manifest, version="b2", schema=other, fingerprint=other.fingerprint), onnx
+    )
+    digest, files = live.digest(), live.contents()
+    replayed = replay_all(live.repository, live.settings)
+    assert replayed.before == replayed.after == digest == live.digest()
+    kept = [name for name in files if f"/{MODEL}/b1/" in name]
+    assert len(kept) >= 3
+    assert {name: live.contents()[name] for name in kept} == {name: files[name] for name in kept}
+    assert models.channels(MODEL).champion == "b1"
+    # What it was trained for is not what the dataflow makes now.
+    assert "b2" not in models.versions(MODEL)
