@@ -73,7 +73,7 @@ def train(
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of all that is random.")] = 0,
     threads: Annotated[int, typer.Option(min=1, max=256, help="That the learner may use.")] = 1,
     segments: Annotated[
-        str, typer.Option(help="Columns to measure by, with commas; else the model's own.")
+        str, typer.Option(help="Inputs to measure by, with commas; else the model's own.")
     ] = "",
     channel: Annotated[
         ChannelName, typer.Option(help="Which channel gets the version.")
@@ -106,7 +106,7 @@ def train(
     examples = read_examples(plan, settings.examples_dir / model, period, columns)
     if lacking := set(filter(None, segments.split(","))) - examples.segments.keys():
         raise CommandError(
-            f"examples have no column {min(lacking)!r}; add it to `segments` of the model and "
+            f"outcomes have no segment {min(lacking)!r}; add it to `segments` of the model and "
             "replay, or leave it out of --segments"
         )
     shares = Shares(test_from_us=_micros(test_from))

@@ -121,6 +121,7 @@ def learner(name: str) -> Learner:
         raise TrainingError(f"there is no learner {name!r}; choose one of {', '.join(NAMES)}")
     place = _LEARNERS[name]
     try:
+        importlib.import_module("optuna")  # every search needs it
         module = importlib.import_module(place.module)
     except (ImportError, OSError) as error:
         # LightGBM also needs OpenMP of the system, and says so with an OSError.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import optuna
-from optuna.trial import Trial, TrialState
+from typing import TYPE_CHECKING
 
 from contracts.model_spec import Task
 from dataflows.training.learners import Job, Learner, Parameters, Rows, Watch
+
+if TYPE_CHECKING:
+    from optuna import Trial
 
 _TRIALS_BEFORE_PRUNING = 4
 _ROUNDS_BEFORE_PRUNING = 25
@@ -73,6 +74,8 @@ def search(
         seconds: a clock.
         on_trial: told (trials done, best loss so far) after each trial.
     """
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         sampler=optuna.samplers.TPESampler(seed=problem.seed),
@@ -89,7 +92,7 @@ def search(
         try:
             loss, parameters = watch.run(learner, problem, given)
         except optuna.TrialPruned:
-            study.tell(trial, state=TrialState.PRUNED)
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             pruned += 1
         else:
             study.tell(trial, loss)
@@ -128,7 +131,9 @@ class _Watching:
         return self._best, fitted.parameters
 
     def _on_round(self, number: int, loss: float) -> None:
+        from optuna import TrialPruned
+
         self._best = min(self._best, loss)
         self._trial.report(loss, number)
         if self._seconds() >= self._deadline or self._trial.should_prune():
-            raise optuna.TrialPruned
+            raise TrialPruned
