@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataflows.evaluation.exact_sums import Ints
 from dataflows.evaluation.judged import Judged
-from dataflows.evaluation.score_bins import BINS, auc, average_precision, score_bins
+from dataflows.evaluation.score_bins import (
+    BETWEEN,
+    BINS,
+    auc,
+    average_precision,
+    halved,
+    score_bins,
+)
 from dataflows.evaluation.task_metrics import (
     COUNT,
     UNUSABLE,
@@ -18,16 +25,17 @@ from dataflows.evaluation.task_metrics import (
 
 _POSITIVES = 2
 _HISTOGRAM = 3
+_BINS = BINS - BETWEEN // 2
 
 
 def _additions(rows: Judged) -> tuple[Ints, Ints]:
     labels = rows.labels != 0
-    places = _HISTOGRAM + 2 * score_bins(rows.scores) + labels
+    places = _HISTOGRAM + 2 * halved(score_bins(rows.scores)) + labels
     return in_one([(COUNT, 1), (_POSITIVES, labels), (places, 1)], [])
 
 
 def _figures(row: Ints) -> Figures:
-    counts = row[_HISTOGRAM:].reshape(BINS, 2)
+    counts = row[_HISTOGRAM:].reshape(_BINS, 2)
     ranking, error = auc(counts)
     return {
         "outcomes": int(row[COUNT]),
@@ -42,7 +50,7 @@ def _figures(row: Ints) -> Figures:
 
 
 ANOMALY = TaskMetrics(
-    width=_HISTOGRAM + 2 * BINS,
+    width=_HISTOGRAM + 2 * _BINS,
     sums=(),
     additions=_additions,
     usable=lambda rows: is_number(rows.scores),

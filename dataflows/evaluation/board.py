@@ -38,7 +38,7 @@ class Limits:
     Attributes:
         versions: so many of the newest have figures of their own; the others share some.
         values: so many values of each segment are told apart, those that came first.
-        groups: as many (5 KB each) as all versions may have together; the oldest give way.
+        groups: as many (up to 10 KB each) as all versions may have together; the oldest give way.
     """
 
     versions: int = 50

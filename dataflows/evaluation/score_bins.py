@@ -1,7 +1,7 @@
 """Scores counted in bins by label: ranking figures with a known error, in bounded memory.
 
-Between 0 and 1 bins are equally wide in log odds (256 from -12 to 12: some 9 % of the odds each),
-outside in the logarithm of the size (64 from 1e-6 to 1e6 below, 64 from 1 to 1e6 above).
+Between 0 and 1 bins are equally wide in log odds (512 from -12 to 12: some 5 % of the odds each),
+outside in the logarithm of the size (160 from 1e-6 to 1e6 below 0, 160 up to 1e6 above 1).
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import numpy as np
 
 from dataflows.evaluation.exact_sums import Floats, Ints
 
-BELOW = 64
-BETWEEN = 256
-BINS = BELOW + BETWEEN + 64
+BELOW = 160
+BETWEEN = 512
+ABOVE = 160
+BINS = BELOW + BETWEEN + ABOVE
 _LOG_ODDS_MAX = 12.0
 _LOG_SIZE_MAX = math.log(1e6)
 _LOG_SIZE_MIN = math.log(1e-6)
@@ -37,10 +38,16 @@ def score_bins(scores: Floats) -> Ints:
             reach = (math.log(score) - math.log1p(-score) + _LOG_ODDS_MAX) / (2 * _LOG_ODDS_MAX)
             place = BELOW + min(max(math.floor(reach * BETWEEN), 0), BETWEEN - 1)
         else:
-            above = BINS - BELOW - BETWEEN
-            place = BELOW + BETWEEN + int(min(math.log(score) / _LOG_SIZE_MAX * above, above - 1))
+            place = BELOW + BETWEEN + int(min(math.log(score) / _LOG_SIZE_MAX * ABOVE, ABOVE - 1))
         bins[row] = place
     return bins
+
+
+def halved(bins: Ints) -> Ints:
+    """The same bins, but each two neighbours between 0 and 1 as one."""
+    inside = BELOW + (bins - BELOW) // 2
+    found: Ints = np.where(bins < BELOW + BETWEEN, inside, bins - BETWEEN // 2)
+    return np.where(bins < BELOW, bins, found)
 
 
 def auc(counts: Ints) -> tuple[float | None, float | None]:

@@ -59,7 +59,7 @@ def bytes_of(one: EvaluationBoard) -> bytes:
 
 @pytest.mark.parametrize("task", TASKS)
 @given(cuts=st.lists(st.integers(0, ROWS), max_size=30))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_cuts_change_no_bit(task: Task, cuts: list[int]) -> None:
     """However outcomes are cut into calls, every figure has the same bits."""
     rows = make(task, ROWS, unusable=0.05)
@@ -86,7 +86,7 @@ def test_order_changes_no_bit(task: Task) -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 @given(cuts=st.lists(st.integers(0, ROWS), min_size=1, max_size=8), base=st.integers(0, 8))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_saved_and_gone_on(task: Task, cuts: list[int], base: int) -> None:
     """A board that is saved as a dump and changes, and loaded again, goes on as if nothing was."""
     rows = make(task, ROWS)

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from dataflows.evaluation.exact_sums import Floats, Ints
-from dataflows.evaluation.score_bins import BINS, auc, average_precision, score_bins
+from dataflows.evaluation.score_bins import (
+    BETWEEN,
+    BINS,
+    auc,
+    average_precision,
+    halved,
+    score_bins,
+)
 
 
 def counted(labels: Floats, scores: Floats) -> Ints:
@@ -33,13 +40,15 @@ def test_bins_ascend_with_the_scores(scores: list[float]) -> None:
     assert (np.diff(bins) >= 0).all()
     assert bins.min() >= 0
     assert bins.max() < BINS
+    assert (np.diff(halved(bins)) >= 0).all()
+    assert len(set(halved(np.arange(BINS)).tolist())) == BINS - BETWEEN // 2
 
 
 def test_bins_cover_where_models_score() -> None:
-    """Probabilities use 256 bins, numbers below and above the others."""
-    assert len(set(score_bins(np.linspace(1e-6, 1 - 1e-6, 100_000)).tolist())) > 200
-    assert len(set(score_bins(np.linspace(-50, 0, 10_000)).tolist())) > 20
-    assert len(set(score_bins(np.linspace(1, 50, 10_000)).tolist())) > 15
+    """Probabilities use 512 bins, numbers below and above the others."""
+    assert len(set(score_bins(np.linspace(1e-6, 1 - 1e-6, 100_000)).tolist())) > 400
+    assert len(set(score_bins(np.linspace(-50, 0, 10_000)).tolist())) > 45
+    assert len(set(score_bins(np.linspace(1, 50, 10_000)).tolist())) > 35
 
 
 @pytest.mark.parametrize(("spread", "shift"), [(1.0, 0.0), (0.1, 3.0), (4.0, 0.0), (1.0, 9.0)])
