@@ -19,6 +19,8 @@ from dataflows.flow.waiting import kafka_to_answer, teller
 from dataflows.sources.kafka_errors import is_passing
 from dataflows.sources.kafka_topics import CLIENT_ID
 
+# Whoever is told to stop must not wait for long for an answer that will not come.
+_ATTEMPT_SECONDS = 2.0
 _FIRST_PAUSE_SECONDS = 0.1
 _PAUSE_SECONDS_MAX = 5.0
 
@@ -60,6 +62,8 @@ class KafkaAlerts:
 
     def __init__(self, context: RunContext) -> None:
         """Nothing is asked of Kafka before the first alert."""
+        seconds = min(context.settings.kafka_timeout_seconds, _ATTEMPT_SECONDS)
+        self._settings = context.settings.model_copy(update={"kafka_timeout_seconds": seconds})
         self._context = context
         self._tell: Callable[[str], None] = teller(context, f"alerts to {DRIFT_TOPIC}")
         self._writer: KafkaLogWriter | None = None
@@ -99,7 +103,7 @@ class KafkaAlerts:
 
     def _append(self, alerts: Sequence[DriftAlert]) -> None:
         if self._writer is None:
-            self._writer = KafkaLogWriter(self._context.settings, DRIFT_TOPIC, CLIENT_ID)
+            self._writer = KafkaLogWriter(self._settings, DRIFT_TOPIC, CLIENT_ID)
         self._writer.append((alert.model, msgspec.json.encode(alert)) for alert in alerts)
 
     def _forget(self) -> None:

@@ -40,7 +40,7 @@ def test_the_scorer_starts_without_feast() -> None:
 @pytest.mark.parametrize(
     "words",
     [[verb.name] for verb in VERBS]
-    + [["models", verb] for verb in ("list", "show", "promote", "rollback", "evaluation")],
+    + [["models", verb] for verb in ("list", "show", "promote", "rollback", "evaluation", "drift")],
     ids=" ".join,
 )
 def test_every_verb_has_help_with_an_example(
