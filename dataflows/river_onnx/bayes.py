@@ -23,8 +23,8 @@ def teach() -> None:
     taught: list[tuple[type, Likelihood, Unseen]] = [
         (naive_bayes.GaussianNB, _gaussian, "ignored"),
         (naive_bayes.BernoulliNB, _bernoulli, "ignored"),
-        (naive_bayes.MultinomialNB, _multinomial, "seen"),
-        (naive_bayes.ComplementNB, _complement, "seen"),
+        (naive_bayes.MultinomialNB, _multinomial, "minded"),
+        (naive_bayes.ComplementNB, _complement, "minded"),
     ]
     for classifier, likelihood, unseen in taught:
         register(

@@ -89,18 +89,30 @@ def append(
 
     A pipeline is its steps one after the other, without those that only filter what is learned.
     """
+    wanted = wanted or Wanted()
     if type(estimator) is compose.Pipeline:
         *steps, last = steps_of(estimator)
-        for step in steps:
+        for place, step in enumerate(steps):
             if not isinstance(step, base.AnomalyFilter):
-                columns = cast(Columns, append(step, graph, columns))
+                minded = wanted.unseen or any(map(_minds_unseen, (*steps[place + 1 :], last)))
+                columns = cast(Columns, append(step, graph, columns, Wanted(unseen=minded)))
         return append(last, graph, columns, wanted)
     converter = converter_of(estimator)
     if converter is None:
         raise UnsupportedEstimatorError(f"{type(estimator).__name__} cannot be exported to ONNX")
-    if columns.present is not None and converter.unseen != "seen":
+    if columns.present is not None and converter.unseen in ("ignored", "refused"):
         columns = _known(converter, graph, columns)
-    return converter.append(estimator, graph, columns, wanted or Wanted())
+    return converter.append(estimator, graph, columns, wanted)
+
+
+def _minds_unseen(step: Any) -> bool:
+    """Whether a step, or one inside it, minds the columns of categories never seen."""
+    if type(step) is compose.Pipeline:
+        return any(map(_minds_unseen, steps_of(step)))
+    if isinstance(step, compose.TransformerUnion):
+        return any(map(_minds_unseen, step.transformers.values()))
+    converter = converter_of(step)
+    return converter is not None and converter.unseen == "minded"
 
 
 def probabilities(classifier: Any, graph: Graph, columns: Columns, classes: tuple[Any, ...]) -> str:

@@ -33,7 +33,9 @@ def teach() -> None:
     )
     register(
         preprocessing.OrdinalEncoder,
-        Converter("transformer", _refuse_ordinal, _append_ordinal, unseen="seen", takes_gaps=True),
+        Converter(
+            "transformer", _refuse_ordinal, _append_ordinal, unseen="passed", takes_gaps=True
+        ),
     )
 
 
@@ -76,13 +78,15 @@ def _leaves_one_hot(encoder: preprocessing.OneHotEncoder, _: Rows) -> Rows:
 
 
 def _append_one_hot(
-    encoder: preprocessing.OneHotEncoder, graph: Graph, columns: Columns, _: Wanted
+    encoder: preprocessing.OneHotEncoder, graph: Graph, columns: Columns, wanted: Wanted
 ) -> Columns:
     _check_features("OneHotEncoder", encoder, columns)
     categories = _categories(encoder, columns)
     equal, hits = _hits(graph, columns, list(categories.values()))
     digits = graph.node("Cast", [hits], to=TensorProto.DOUBLE)
     known = Columns(digits, tuple(categories), hits if encoder.drop_zeros else None)
+    if not wanted.unseen:
+        return known
     # A category never seen is a feature of its own in River, one that is not there otherwise.
     if encoder.categories is None:
         seen = _seen(graph, columns, categories, digits)

@@ -16,12 +16,12 @@ def teach() -> None:
     """Register what is in this module."""
     register(
         preprocessing.StatImputer,
-        Converter("transformer", _refuse_statistic, _append_statistic, unseen="seen"),
+        Converter("transformer", _refuse_statistic, _append_statistic, unseen="passed"),
     )
     register(
         preprocessing.PreviousImputer,
         Converter(
-            "transformer", _refuse_previous, _append_previous, unseen="seen", takes_gaps=True
+            "transformer", _refuse_previous, _append_previous, unseen="passed", takes_gaps=True
         ),
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 from .graph import Graph
 
 Role = Literal["transformer", "classifier", "regressor", "anomaly"]
-Unseen = Literal["ignored", "seen", "refused"]
+Unseen = Literal["ignored", "passed", "minded", "refused"]
 
 
 class UnsupportedEstimatorError(ValueError):
@@ -114,9 +114,11 @@ class Wanted:
     Attributes:
         classes: whose probabilities; ``(True,)`` for a binary classifier, empty if the estimator
             is no classifier.
+        unseen: whether some later step minds the columns of categories never seen.
     """
 
     classes: tuple[Any, ...] = ()
+    unseen: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,8 +134,9 @@ class Converter:
             name of a tensor ``[N]``. Must not change the estimator (River's dictionaries grow when
             they are read).
         unseen: columns of categories never seen are left out before ``append`` sees them
-            ("ignored"), or it sees them too, with ``Columns.present`` ("seen"), or River would do
-            something that cannot be kept ("refused").
+            ("ignored"); or it sees them too, with ``Columns.present``, and passes them on
+            ("passed") or needs them ("minded"); or River would do something with them that cannot
+            be kept ("refused").
         takes_gaps: whether ``append`` minds ``Columns.present``; else rows with gaps are refused.
         leaves: what the rows it gives may have, from the estimator and the rows it is given.
     """

@@ -15,6 +15,11 @@ from .registry import Columns, Converter, Unseen, Wanted, never, register
 
 _ORDERS = (1, 2, math.inf)
 _NUMBERS = (bool, int, float)
+# Of a feature never seen the one makes NaN; to the other it is as long as any.
+_UNSEEN: dict[type, Unseen] = {
+    preprocessing.MinMaxScaler: "refused",
+    preprocessing.Normalizer: "minded",
+}
 
 
 def teach() -> None:
@@ -29,8 +34,7 @@ def teach() -> None:
         (preprocessing.Binarizer, _refuse_type, _append_binarizer),
     ]
     for scaler, refusal, append in taught:
-        # River's MinMaxScaler makes NaN of a feature never seen.
-        unseen: Unseen = "refused" if scaler is preprocessing.MinMaxScaler else "seen"
+        unseen: Unseen = _UNSEEN.get(scaler, "passed")
         register(scaler, Converter("transformer", refusal, append, unseen, takes_gaps=True))
 
 

@@ -42,7 +42,7 @@ def teach() -> None:
     for transformer, append_one in taught:
         register(
             transformer,
-            Converter("transformer", never, append_one, unseen="seen", takes_gaps=True),
+            Converter("transformer", never, append_one, unseen="passed", takes_gaps=True),
         )
     for union, append_all in (
         (compose.TransformerUnion, _append_union),
@@ -54,7 +54,7 @@ def teach() -> None:
                 "transformer",
                 _refuse_part,
                 append_all,
-                unseen="seen",
+                unseen="passed",
                 takes_gaps=True,
                 leaves=_leaves_union,
             ),
@@ -136,14 +136,17 @@ def _leaves_union(union: compose.TransformerUnion, rows: Rows) -> Rows:
     return reduce(Rows.__or__, left)
 
 
-def _parts(union: compose.TransformerUnion, graph: Graph, columns: Columns) -> list[Columns]:
-    return [cast(Columns, append(part, graph, columns)) for part in union.transformers.values()]
+def _parts(
+    union: compose.TransformerUnion, graph: Graph, columns: Columns, wanted: Wanted
+) -> list[Columns]:
+    parts = union.transformers.values()
+    return [cast(Columns, append(part, graph, columns, wanted)) for part in parts]
 
 
 def _append_union(
-    union: compose.TransformerUnion, graph: Graph, columns: Columns, _: Wanted
+    union: compose.TransformerUnion, graph: Graph, columns: Columns, wanted: Wanted
 ) -> Columns:
-    parts = _parts(union, graph, columns)
+    parts = _parts(union, graph, columns, wanted)
     joined = join(graph, parts)
     places: dict[str, int] = {}
     end = len(joined.names)
@@ -154,9 +157,9 @@ def _append_union(
 
 
 def _append_product(
-    product: compose.TransformerProduct, graph: Graph, columns: Columns, _: Wanted
+    product: compose.TransformerProduct, graph: Graph, columns: Columns, wanted: Wanted
 ) -> Columns:
-    parts = _parts(product, graph, columns)
+    parts = _parts(product, graph, columns, wanted)
     joined = join(graph, parts)
     starts = np.cumsum([0, *(len(part.names) for part in parts)]).tolist()
     found = {
@@ -194,6 +197,8 @@ def _append_polynomial(
 
 def _multiplied(graph: Graph, columns: Columns, products: dict[str, list[int]]) -> Columns:
     """Products of columns: name -> places of the factors, multiplied from left to right."""
+    if not products:
+        return columns.take(graph, [], [])
     groups: dict[int, dict[str, list[int]]] = {}
     for name, factors in products.items():
         groups.setdefault(len(factors), {})[name] = factors

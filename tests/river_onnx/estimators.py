@@ -34,14 +34,16 @@ Make = Callable[[], Any]
 # "first" decides the labels; "constant" never varies; the last two are categories.
 NAMES = ("first", "big", "small", "constant", "shop", "country")
 CLASSES = ("b", "a", "never", "c", "d")
-CATEGORIES = {"shop": {1.0, 2.0, 4.5}, "country": {-1.0, 5.0}}
-SIGNED = {"shop": {0.0, 1.0, 2.0}, "country": {-1.0, 5.0}}
-ROUGH = optim.SGD(0.001)
+CATEGORIES: dict[Any, Any] = {"shop": {1.0, 2.0, 4.5}, "country": {-1.0, 5.0}}
+SIGNED: dict[Any, Any] = {"shop": {0.0, 1.0, 2.0}, "country": {-1.0, 5.0}}
+ROUGH: Any = optim.SGD(0.001)
+SLOW: Any = {"weight_optimizer": ROUGH, "latent_optimizer": ROUGH, "seed": 1}
 
-Standard = preprocessing.StandardScaler
-OneHot = preprocessing.OneHotEncoder
-Logistic = linear_model.LogisticRegression
-Linear = linear_model.LinearRegression
+# River puts pipelines wherever a model may stand; its types do not know.
+Standard: Any = preprocessing.StandardScaler
+OneHot: Any = preprocessing.OneHotEncoder
+Logistic: Any = linear_model.LogisticRegression
+Linear: Any = linear_model.LinearRegression
 
 
 def numbers() -> Any:
@@ -207,10 +209,10 @@ REGRESSION: dict[str, Make] = {
     "passive_aggressive": lambda: Standard() | linear_model.PARegressor(),
     "bayesian": lambda: mixed() | linear_model.BayesianLinearRegression(),
     "bayesian_smooth": lambda: Standard() | linear_model.BayesianLinearRegression(smoothing=0.9),
-    "fm": lambda: Standard() | facto.FMRegressor(seed=1),
-    "fwfm": lambda: Standard() | facto.FwFMRegressor(seed=1),
-    "ffm": lambda: Standard() | facto.FFMRegressor(seed=1),
-    "hofm": lambda: Standard() | facto.HOFMRegressor(n_factors=3, seed=1),
+    "fm": lambda: Standard() | facto.FMRegressor(**SLOW),
+    "fwfm": lambda: Standard() | facto.FwFMRegressor(int_weight_optimizer=ROUGH, **SLOW),
+    "ffm": lambda: Standard() | facto.FFMRegressor(**SLOW),
+    "hofm": lambda: Standard() | facto.HOFMRegressor(n_factors=3, **SLOW),
     "target_standard": lambda: Standard() | preprocessing.TargetStandardScaler(Linear()),
     "target_min_max": lambda: preprocessing.TargetMinMaxScaler(Standard() | Linear()),
     "clipped": lambda: Standard() | preprocessing.PredClipper(Linear(), -0.5, 0.5),

@@ -149,7 +149,6 @@ class OurOwn(linear_model.LogisticRegression):
         (Standard() | linear_model.AdPredictor(), "AdPredictor"),
         (Standard(window_size=5) | Logistic(), "window_size=5"),
         (MinMax(window_size=5) | Logistic(), "window_size=5"),
-        (Logistic(loss=optim.losses.Squared()), "loss=Squared"),
         (Standard(), "StandardScaler"),
         (Standard() | MinMax(), "MinMaxScaler"),
         (compose.Pipeline(Logistic(), Logistic()), "LogisticRegression"),
