@@ -18,6 +18,10 @@ from dataflows.sources.schema_registry import SchemaRegistry
 from dataflows.watermark import NOT_YET
 
 
+Position = tuple[int, int, bool]
+"""Next offset, newest event time, and whether there was nothing more just then."""
+
+
 @dataclass(frozen=True)
 class Ahead:
     """How far labels may be read ahead of predictions in event time, and the other way round."""
@@ -33,10 +37,12 @@ class _Partition:
     stream: PartitionStream | None  # None for the prediction log
     newest_us: int
     until: int | None
+    is_at_end: bool  # as the last read left it
 
-    @property
-    def is_at_end(self) -> bool:
-        return self.reader.is_at_end(self.until)
+    def read(self, bytes_max: int) -> Chunk | None:
+        chunk = self.reader.read(bytes_max, self.until)
+        self.is_at_end = chunk is None and self.reader.is_at_end(self.until)
+        return chunk
 
 
 class EvaluatorLog:
@@ -46,7 +52,7 @@ class EvaluatorLog:
         self,
         settings: DataflowSettings,
         plan: Plan,
-        positions: Mapping[str, tuple[int, int]],
+        positions: Mapping[str, Position],
         ahead: Ahead,
         wait: Callable[[float], bool],
         *,
@@ -73,7 +79,7 @@ class EvaluatorLog:
         self._partitions: list[_Partition] = []
         try:
             for place in self._log.partitions:
-                offset, newest_us = positions.get(place.name, (None, NOT_YET))
+                offset, newest_us, is_at_end = positions.get(place.name, (None, NOT_YET, False))
                 stream = None
                 if place.topic != topic:
                     stream = PartitionStream(
@@ -87,7 +93,9 @@ class EvaluatorLog:
                     )
                 until = None if ends is None else ends[place.number]
                 reader = self._log.open(place, offset)
-                self._partitions.append(_Partition(place, reader, stream, newest_us, until))
+                self._partitions.append(
+                    _Partition(place, reader, stream, newest_us, until, is_at_end)
+                )
         except BaseException:
             self._log.close()
             raise
@@ -98,9 +106,9 @@ class EvaluatorLog:
         return {"kind": self._log.kind, **self._log.topic_ids}
 
     @property
-    def positions(self) -> dict[str, tuple[int, int]]:
-        """Partition -> next offset, newest event time."""
-        return {p.place.name: (p.reader.offset, p.newest_us) for p in self._partitions}
+    def positions(self) -> dict[str, Position]:
+        """Partition -> where it was read to."""
+        return {p.place.name: (p.reader.offset, p.newest_us, p.is_at_end) for p in self._partitions}
 
     @property
     def is_over(self) -> bool:
@@ -128,7 +136,7 @@ class EvaluatorLog:
         for partition in self._partitions:
             if not self._may_read(partition):
                 continue
-            chunk = partition.reader.read(bytes_max, partition.until)
+            chunk = partition.read(bytes_max)
             if chunk is None:
                 continue
             if partition.stream is None:

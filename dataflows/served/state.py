@@ -26,7 +26,7 @@ class EvaluatorState:
 
     Attributes:
         log: what the offsets are of: kind of the log, and topics' own ids.
-        positions: partition -> next offset and newest event time.
+        positions: partition -> where it was read to, see ``reading.Position``.
         models: model -> ``ServedModel.dump``.
         pending: model -> what was decided and is to be made, or was made just before the end.
         records: counts of the prediction log's records.
@@ -34,7 +34,7 @@ class EvaluatorState:
     """
 
     log: dict[str, str] = field(default_factory=dict)
-    positions: dict[str, tuple[int, int]] = field(default_factory=dict)
+    positions: dict[str, tuple[int, int, bool]] = field(default_factory=dict)
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     pending: dict[str, Decision | AuditEntry] = field(default_factory=dict)
     records: dict[str, int] = field(default_factory=dict)

@@ -33,6 +33,10 @@ def _found(joined: Joined) -> Found:
     )
 
 
+def _columns(labels: list[tuple[int, int, float]]) -> tuple[list[int], list[int], list[float]]:
+    return [key for key, _, _ in labels], [at for _, at, _ in labels], [v for _, _, v in labels]
+
+
 def _expected(
     rows: list[tuple[int, int]], labels: list[tuple[int, int, float]], given: float | None = None
 ) -> Found:
@@ -70,13 +74,11 @@ def test_a_row_gets_the_first_label_of_its_time_whichever_log_is_ahead(
         some_rows = rows_left[: size if is_rows else 0]
         some_labels = labels_left[: 0 if is_rows else size]
         del rows_left[: len(some_rows)], labels_left[: len(some_labels)]
-        keys, times_us, values = ([label[i] for label in some_labels] for i in range(3))
-        found |= _found(join.add(some_rows, keys, times_us, values, 0))
+        found |= _found(join.add(some_rows, *_columns(some_labels), 0))
         fresh = _join(on_timeout=silence)
         fresh.load(join.dump())
         join = fresh
-    keys, times_us, values = ([label[i] for label in labels_left] for i in range(3))
-    found |= _found(join.add(rows_left, keys, times_us, values, 0))
+    found |= _found(join.add(rows_left, *_columns(labels_left), 0))
     found |= _found(join.add([], [], [], [], 1_000))
     assert found == _expected(rows, labels, silence)
     assert join.waiting == 0

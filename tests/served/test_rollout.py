@@ -269,7 +269,7 @@ def test_margin_lets_a_little_pass(tmp_path: Path) -> None:
         trial = Trial(tmp_path / str(margin), plan)
         trial.world.publish("1", "2")
         trial.look()
-        actions = []
+        actions: list[str | None] = []
         while not actions or actions[-1] not in ("promote", "rollback"):
             trial.add(50, 0.4)
             actions.append(trial.action())
