@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from dataflows.batches import (
     split_ranks,
 )
 from dataflows.learning.learner import Learner
+from dataflows.learning.pending_parts import Saved
 from dataflows.learning.records import Labels, Learned, LearnerSpec, Predictions
 from dataflows.read_buffer import ReadBuffer
 from dataflows.watermark import NOT_YET, WatermarkTable
@@ -108,11 +109,24 @@ class ModelStep:
         published = Step(self._done_us, learned, dict(self._offsets))
         return [published] if last is None else [last, published]
 
+    def save(self) -> Saved:
+        """Everything as a head and parts, of which only those not saved before are given."""
+        saved = self._learner.save()
+        return replace(saved, head={**self._plain(), "learner": saved.head})
+
+    @property
+    def part_names(self) -> tuple[int, ...]:
+        """Names of the parts that were saved or loaded, in their order."""
+        return self._learner.part_names
+
     def dump(self) -> dict[str, Any]:
-        """Everything, as plain data; ``load`` is its inverse."""
+        """Everything, as plain data; what ``save`` gives does not depend on it."""
+        head, parts = self._learner.whole()
+        return {**self._plain(), "learner": head, "parts": parts}
+
+    def _plain(self) -> dict[str, Any]:
         return {
             "clocks": self._clocks,
-            "learner": self._learner.dumps(),
             "spine": self._spine,
             "labels": self._labels,
             "reads": self._reads,
@@ -129,11 +143,11 @@ class ModelStep:
         partitions: int,
         data: dict[str, Any],
     ) -> ModelStep:
-        """A step as it was when ``dump`` was called."""
+        """A step as it was when ``dump`` was called; or ``save``: its head, with all ``parts``."""
         step = cls(plan, model, spec, partitions)
         step._clocks = data["clocks"]
         step._clocks.reopen()
-        step._learner = Learner.loads(spec, data["learner"])
+        step._learner = Learner.load(spec, data["learner"], data["parts"])
         step._spine, step._labels = list(data["spine"]), list(data["labels"])
         step._reads = data["reads"]
         step._done_us = data["done_us"]

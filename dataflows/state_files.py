@@ -2,7 +2,8 @@
 
 A piece of state is a *base*, which says everything, and the *changes* since, a file each. A handle
 is the numbers of these files. A file is written under another name first, has a checksum, and goes
-once no handle that could come back names it.
+once no handle that could come back names it. State that is mostly large pieces which stay as they
+are has a *head* and *parts* instead: the head is written each time, a part only once.
 
 A file is: ``HWS2``, CRC-32 of where the file belongs (``shards/0003/0000000017.state``) and of all
 that follows, number of buffers (32 bits), length of each (64 bits); then the buffers: a pickle, and
@@ -14,6 +15,7 @@ from __future__ import annotations
 import pickle
 import struct
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -84,8 +86,21 @@ class StateFiles:
         self._changes_bytes += self._write(data)
         return self._named((*self._handle, self._last))
 
+    def write_part(self, data: Any) -> int:
+        """Store a piece of what ``write_head`` is to name; its number."""
+        self._write(data)
+        return self._last
+
+    def write_head(self, data: Any, parts: Sequence[int]) -> Handle:
+        """Store what is said anew each time; the new handle is its number and those of parts."""
+        self._write(data)
+        return self._named((self._last, *parts))
+
     def read(self) -> list[Any]:
-        """The base and the changes of the handle given at the start, in order; raise StateError."""
+        """What the handle given at the start names, in order; raise StateError.
+
+        The base and the changes, or the head and the parts.
+        """
         return [self._read(self._path(number)) for number in self._handle]
 
     def _named(self, handle: Handle) -> Handle:

@@ -119,11 +119,13 @@ class ModelLogic(StatefulBatchLogic[ModelInput | ShardOutput, Step, Handle]):
         self._files = StateFiles(context.places.state / "models" / spec.name, handle)
         self._handle = handle
         self._is_dirty = handle is None
+        self._parts: dict[int, int] = {}  # of what waits: file by name of the part
         if handle is None:
             self._step = ModelStep(plan, model, spec, partitions)
         else:
-            (state,) = self._files.read()
-            self._step = ModelStep.load(plan, model, spec, partitions, state)
+            head, *parts = self._files.read()
+            self._step = ModelStep.load(plan, model, spec, partitions, {**head, "parts": parts})
+            self._parts = dict(zip(self._step.part_names, handle[1:], strict=True))
         self._finishes = context.until_end is not None
         self._name = spec.name
         self._has_functions = bool(spec.schema.on_demand)
@@ -172,8 +174,12 @@ class ModelLogic(StatefulBatchLogic[ModelInput | ShardOutput, Step, Handle]):
             )
 
     def snapshot(self) -> Handle:
-        """A handle of the state as it is now: a new file if anything changed."""
+        """A handle of the state as it is now: new files if anything changed."""
         if self._is_dirty or self._handle is None:
-            self._handle = self._files.write_base(self._step.dump())
+            saved = self._step.save()
+            written = {name: self._files.write_part(part) for name, part in saved.new.items()}
+            known = self._parts | written
+            self._parts = {name: known[name] for name in saved.parts}
+            self._handle = self._files.write_head(saved.head, list(self._parts.values()))
             self._is_dirty = False
         return self._handle

@@ -20,12 +20,22 @@ from dataflows.learning.records import (
     Scored,
 )
 from dataflows.learning.scoreboards import Board
-from dataflows.learning.vectors import Vectors
+from dataflows.learning.waiting_rows import WaitingRows
 
 NEWEST_MAX = 64
 
-# Key, time of prediction, of label, truth, slot of the vector, both baselines, version, segments.
-Answered = tuple[str, int, int, float, int, float, float, int, tuple[str | None, ...]]
+
+@dataclass(frozen=True)
+class Judged:
+    """Predictions whose truth came, in order; the names are those of ``Outcomes``."""
+
+    keys: list[str]
+    prediction_times_us: Slots
+    label_times_us: Slots
+    slots: Slots
+    truths: Floats
+    baseline_rates: list[float]
+    baseline_lasts: list[float]
 
 
 @dataclass
@@ -35,7 +45,7 @@ class Gathering:
     Attributes:
         steps: what the estimator has yet to do, as ``Online`` has it.
         truths: one for each step that learns.
-        answered: predictions whose label came.
+        judged: predictions whose truth came.
         outcomes: what became of those already learned from.
         released: slots that nobody needs once the call is over.
         newest: slots of the newest predictions, at most ``NEWEST_MAX``.
@@ -44,27 +54,26 @@ class Gathering:
     versions: list[NewVersion] = field(default_factory=list)
     refused: list[RefusedVersion] = field(default_factory=list)
     counts: LearnerCounts = field(default_factory=LearnerCounts)
-    steps: list[int] = field(default_factory=list)
-    truths: list[float] = field(default_factory=list)
-    answered: list[Answered] = field(default_factory=list)
+    steps: list[Slots] = field(default_factory=list)
+    truths: list[Floats] = field(default_factory=list)
+    judged: list[Judged] = field(default_factory=list)
     outcomes: list[Outcomes] = field(default_factory=list)
-    released: list[int] = field(default_factory=list)
+    released: list[Slots] = field(default_factory=list)
     newest: deque[int] = field(default_factory=lambda: deque(maxlen=NEWEST_MAX))
 
-    def run(self, online: Online, vectors: Vectors, scoreboard: Board) -> None:
+    def run(self, online: Online, waiting: WaitingRows, scoreboard: Board) -> None:
         """Let the estimator catch up, and count what it has learned from."""
         if self.steps:
-            truths = np.array(self.truths, dtype=np.float64)
-            steps = np.array(self.steps, dtype=np.int64)
-            online.run(vectors.rows, vectors.scores, steps, truths)
+            truths = np.concatenate(self.truths)
+            online.run(waiting.rows, waiting.scores, np.concatenate(self.steps), truths)
             self.counts.learned += len(truths)
             self.steps.clear()
             self.truths.clear()
-        if self.answered:
-            outcomes = _outcomes(self.answered, vectors)
-            self.answered.clear()
+        for judged in self.judged:
+            outcomes = _outcomes(judged, waiting)
             scoreboard.take(outcomes)
             self.outcomes.append(outcomes)
+        self.judged.clear()
 
     def learned(self, predictions: Predictions, scores: Floats, classes: Sequence[str]) -> Learned:
         """Everything as columns; ``scores`` has one number per row of ``predictions``."""
@@ -80,33 +89,29 @@ class Gathering:
         )
 
 
-def _outcomes(answered: list[Answered], vectors: Vectors) -> Outcomes:
-    keys, predicted_us, labelled_us, truths, slots, rates, lasts, versions, segments = zip(
-        *answered, strict=True
-    )
-    places = np.array(slots, dtype=np.int64)
-    labels = np.array(truths, dtype=np.float64)
-    predicted, truth_probabilities = _of_classes(vectors, places, labels)
+def _outcomes(judged: Judged, waiting: WaitingRows) -> Outcomes:
+    slots = judged.slots
+    predicted, truth_probabilities = _of_classes(waiting, slots, judged.truths)
     return Outcomes(
-        keys=list(keys),
-        prediction_times_us=np.array(predicted_us, dtype=np.int64),
-        label_times_us=np.array(labelled_us, dtype=np.int64),
-        labels=labels,
-        scores=vectors.scores[places],
-        baseline_rates=np.array(rates, dtype=np.float64),
-        baseline_lasts=np.array(lasts, dtype=np.float64),
-        versions=np.array(versions, dtype=np.int64),
-        segments=tuple(list(values) for values in zip(*segments, strict=True)),
+        keys=judged.keys,
+        prediction_times_us=judged.prediction_times_us,
+        label_times_us=judged.label_times_us,
+        labels=judged.truths,
+        scores=waiting.scores[slots],
+        baseline_rates=np.array(judged.baseline_rates, dtype=np.float64),
+        baseline_lasts=np.array(judged.baseline_lasts, dtype=np.float64),
+        versions=waiting.versions[slots],
+        segments=tuple(column[slots].tolist() for column in waiting.segments),
         predicted=predicted,
         truth_probabilities=truth_probabilities,
     )
 
 
-def _of_classes(vectors: Vectors, slots: Slots, labels: Floats) -> tuple[Slots, Floats]:
+def _of_classes(waiting: WaitingRows, slots: Slots, labels: Floats) -> tuple[Slots, Floats]:
     """(place of the most probable class, -1 for none, and the probability of the true one)."""
-    if not vectors.probabilities.shape[1]:
+    if not waiting.probabilities.shape[1]:
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float64)
-    probabilities = vectors.probabilities[slots]
+    probabilities = waiting.probabilities[slots]
     predicted = probabilities.argmax(axis=1)
     predicted[~probabilities.any(axis=1)] = -1
     return predicted, probabilities[np.arange(len(slots)), labels.astype(np.int64)]

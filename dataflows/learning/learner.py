@@ -10,43 +10,43 @@ good the score was.
 
 from __future__ import annotations
 
-import math
 import pickle
-from collections import OrderedDict
-from itertools import islice
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from dataflows.learning import pending_kernel as kernel
 from dataflows.learning.baselines import baselines_for
 from dataflows.learning.examples_digest import Digested, ExamplesDigest
-from dataflows.learning.gathering import NEWEST_MAX, Gathering
+from dataflows.learning.gathering import NEWEST_MAX, Gathering, Judged
+from dataflows.learning.label_codes import CLASSES_MAX, LabelCodes
 from dataflows.learning.online import Floats, Slots
 from dataflows.learning.order import check_rows
+from dataflows.learning.pending import Pending
+from dataflows.learning.pending_parts import Saved
+from dataflows.learning.pending_types import Events, Rules
 from dataflows.learning.publication import Progress, make_version
 from dataflows.learning.records import (
     Labels,
     Learned,
+    LearnerCounts,
     LearnerSpec,
     NewVersion,
     Predictions,
 )
 from dataflows.learning.scoreboards import board_for
 from dataflows.learning.tasks import online_for
-from dataflows.learning.vectors import Vectors
 from dataflows.river_onnx import check_exportable
 
 PARITY_ROWS_MAX = NEWEST_MAX
-CLASSES_MAX = 256
-_STATE_FORMAT = 4
+# Predictions that wait no more, for telling a repeated label from one that fits nothing.
+REMEMBERED_MAX = 1_000_000
+_STATE_FORMAT = 5
 _NEVER_US = np.iinfo(np.int64).max
 _ALWAYS_US = np.iinfo(np.int64).min
-_NOT_SAVED = frozenset({"spec", "_defaults", "_online", "_vectors"})
-
-# Of a prediction that waits: its time, its vector's slot, both baselines and the newest version at
-# that moment, and its segments.
-_Waiting = tuple[int, int, float, float, int, tuple[str | None, ...]]
-_Label = float | str | None
+_NOT_SAVED = frozenset({"spec", "_defaults", "_online", "_pending"})
 
 
 class LearnerStateError(ValueError):
@@ -56,8 +56,8 @@ class LearnerStateError(ValueError):
 class Learner:
     """One model that learns as its labels come.
 
-    Memory: one entry per prediction younger than the label timeout, at the most there ever were,
-    and the scoreboard.
+    Memory: a row per prediction younger than the label timeout, at the most there ever were, an
+    entry for each of the last million that wait no more, and the scoreboard.
 
     Raises:
         UnsupportedEstimatorError: the spec's estimator cannot be exported.
@@ -68,21 +68,14 @@ class Learner:
         self._defaults = np.asarray(spec.schema.defaults, dtype=np.float64)
         self._estimator: Any = spec.make_learner()
         check_exportable(self._estimator)
-        self._vectors = Vectors(len(spec.schema.fields))
+        self._pending = _empty(spec)
         self._classes: list[str] = []
         self._examples = ExamplesDigest()
-        self._online = Digested(
-            online_for(spec, self._estimator, self._vectors, self._classes), self._examples
-        )
-        self._waiting: OrderedDict[str, _Waiting] = OrderedDict()
+        self._attach()
         self._last_rows = np.empty((0, len(spec.schema.fields)), dtype=np.float64)
-        self._early: dict[str, _Label] = {}  # labels of the time below that found no prediction
-        self._early_us = _ALWAYS_US
         self._scoreboard = board_for(spec.task)
         self._baselines = baselines_for(spec.task)
         self._watermark_us = _ALWAYS_US
-        self._deadline_us = _NEVER_US  # nothing that waits expires before
-        self._boundary_us = _NEVER_US  # next publication; never while nothing new is learned
         self._version = 0
         self._learned = 0
         self._trained_from_us = _NEVER_US
@@ -91,7 +84,7 @@ class Learner:
     @property
     def waiting(self) -> int:
         """Number of predictions that wait for their label."""
-        return len(self._waiting)
+        return self._pending.waiting
 
     @property
     def examples(self) -> int:
@@ -110,16 +103,35 @@ class Learner:
             ValueError: the rows are not in order or not in that range, or a shape is wrong.
         """
         check_rows(self.spec, predictions, labels, self._watermark_us, watermark_us)
-        gathering = Gathering()
-        slots = self._run(predictions, labels, gathering)
-        self._pass(watermark_us, gathering)
+        gathering, pending = Gathering(), self._pending
+        codes = LabelCodes(self.spec, labels, self._classes)
+        features = predictions.features
+        call = pending.begin(
+            predictions.keys,
+            predictions.times_us,
+            np.where(np.isfinite(features), features, self._defaults),
+            labels.keys,
+            labels.times_us,
+            codes.codes,
+            codes.is_known,
+            watermark_us,
+            predictions.segments,
+            codes.given,
+        )
+        while not pending.is_over(call):
+            for events in pending.walk(call):
+                self._follow(events, labels.keys, codes, gathering)
+            if not pending.is_over(call):
+                self._publish(pending.boundary_us, gathering)
         self._watermark_us = watermark_us
-        gathering.run(self._online, self._vectors, self._scoreboard)
-        scores = self._vectors.scores[slots]
-        if len(slots):
-            newest = np.concatenate([self._last_rows, self._vectors.rows[slots[-NEWEST_MAX:]]])
-            self._last_rows = newest[-NEWEST_MAX:]
-        self._vectors.release(gathering.released)
+        gathering.run(self._online, pending.rows, self._scoreboard)
+        scores = pending.rows.scores[call.slots]
+        if len(call.slots):
+            vectors = pending.rows.rows[call.slots[-NEWEST_MAX:]]
+            self._last_rows = np.concatenate([self._last_rows, vectors])[-NEWEST_MAX:]
+        for slots in gathering.released:
+            pending.rows.release(slots)
+        _count_labels(call.fates, gathering.counts)
         return gathering.learned(predictions, scores, self._classes)
 
     def finish(self, watermark_us: int) -> Learned:
@@ -138,25 +150,26 @@ class Learner:
             Labels([], nothing, np.empty(0), []),
             watermark_us,
         )
-        if self._boundary_us != _NEVER_US:
+        if self._pending.boundary_us != _NEVER_US:
             gathering = Gathering(learned.versions, learned.refused)
             self._publish(watermark_us, gathering)
         return learned
 
+    def save(self) -> Saved:
+        """The state as a head and parts, of which only those not saved before are given.
+
+        The spec is not in it. ``load`` wants the head, and all parts that it speaks of.
+        """
+        return self._with_head(self._pending.save())
+
+    def whole(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The whole state as head and parts; what ``save`` gives does not depend on it."""
+        saved = self._with_head(self._pending.whole())
+        return saved.head, [saved.new[name] for name in saved.parts]
+
     def dumps(self) -> bytes:
-        """The state as bytes, for ``loads``; the spec is not in it."""
-        self._online.settle()
-        state = {name: value for name, value in vars(self).items() if name not in _NOT_SAVED}
-        slots = [slot for _, slot, *_ in self._waiting.values()]
-        state["_waiting"] = (
-            list(self._waiting),
-            [(time_us, *rest) for time_us, _, *rest in self._waiting.values()],
-            self._vectors.rows[slots],
-            self._vectors.scores[slots],
-            self._vectors.probabilities[slots],
-        )
-        envelope = (_STATE_FORMAT, self.spec.name, self.spec.schema.fingerprint, state)
-        return pickle.dumps(envelope, protocol=5)
+        """``whole`` as bytes, for ``loads``."""
+        return pickle.dumps(self.whole(), protocol=5)
 
     @classmethod
     def loads(cls, spec: LearnerSpec, state: bytes) -> Learner:
@@ -165,180 +178,135 @@ class Learner:
         The bytes are a pickle: give it nothing but what a learner of ours has written.
 
         Raises:
+            LearnerStateError: as ``load``.
+        """
+        head, parts = pickle.loads(state)
+        return cls.load(spec, head, parts)
+
+    @classmethod
+    def load(
+        cls, spec: LearnerSpec, head: dict[str, Any] | bytes, parts: Sequence[dict[str, Any]]
+    ) -> Learner:
+        """A learner that goes on where ``save`` was called.
+
+        Raises:
             LearnerStateError: the state is of another format, model or schema.
         """
-        state_format, name, fingerprint, values = pickle.loads(state)
+        # Before there were parts the state was one pickle.
+        unknown: dict[str, Any] = {"of": (0, spec.name, spec.schema.fingerprint)}
+        read = head if isinstance(head, dict) else unknown
         expected = (_STATE_FORMAT, spec.name, spec.schema.fingerprint)
-        if (state_format, name, fingerprint) != expected:
+        if read["of"] != expected:
+            state_format, name, fingerprint = read["of"]
             raise LearnerStateError(
                 f"state of model {name!r} (format {state_format}, schema {fingerprint[:12]}) does "
                 f"not fit model {spec.name!r} (format {_STATE_FORMAT}, schema {expected[2][:12]}): "
                 "replay the log, or give the changed model a new name"
             )
         learner = cls(spec)
-        keys, heads, rows, scores, probabilities = values.pop("_waiting")
-        vars(learner).update(values)
-        vectors = learner._vectors
-        learner._online = Digested(
-            online_for(spec, learner._estimator, vectors, learner._classes), learner._examples
-        )
-        vectors.widen(probabilities.shape[1])
-        slots = vectors.put(rows)
-        vectors.scores[slots] = scores
-        vectors.probabilities[slots, : probabilities.shape[1]] = probabilities
-        for key, (time_us, *rest), slot in zip(keys, heads, slots.tolist(), strict=True):
-            learner._waiting[key] = (time_us, slot, *rest)
+        vars(learner).update(pickle.loads(read["values"]))
+        learner._pending = Pending.load(_empty(spec), read["pending"], parts)
+        learner._attach()
         return learner
 
-    def _run(self, predictions: Predictions, labels: Labels, gathering: Gathering) -> Slots:
-        """Both inputs merged, a label before a prediction of the same time; gives the slots."""
-        features = predictions.features
-        slots = self._vectors.put(np.where(np.isfinite(features), features, self._defaults))
-        values: Any = labels.values.tolist() if labels.texts is None else labels.texts
-        label_rows = zip(labels.keys, labels.times_us.tolist(), values, strict=True)
-        label = next(label_rows, None)
-        segments = list(zip(*predictions.segments, strict=True)) or [()] * len(slots)
-        for key, time_us, slot, of_row in zip(
-            predictions.keys, predictions.times_us.tolist(), slots.tolist(), segments, strict=True
-        ):
-            while label is not None and label[1] <= time_us:
-                self._take_label(*label, gathering)
-                label = next(label_rows, None)
-            self._predict(key, time_us, slot, of_row, gathering)
-        while label is not None:
-            self._take_label(*label, gathering)
-            label = next(label_rows, None)
-        gathering.counts.predictions = len(slots)
-        gathering.counts.labels = len(labels.keys)
-        return slots
+    @property
+    def part_names(self) -> tuple[int, ...]:
+        """Names of the parts that were saved or loaded, in their order."""
+        return self._pending.part_names
 
-    def _predict(
-        self,
-        key: str,
-        time_us: int,
-        slot: int,
-        segments: tuple[str | None, ...],
-        gathering: Gathering,
+    def _attach(self) -> None:
+        online = online_for(self.spec, self._estimator, self._pending.rows, self._classes)
+        self._online = Digested(online, self._examples)
+
+    def _with_head(self, saved: Saved) -> Saved:
+        self._online.settle()
+        values = {name: value for name, value in vars(self).items() if name not in _NOT_SAVED}
+        head = {
+            "of": (_STATE_FORMAT, self.spec.name, self.spec.schema.fingerprint),
+            "values": pickle.dumps(values, protocol=5),
+            "pending": saved.head,
+        }
+        return replace(saved, head=head)
+
+    def _follow(
+        self, events: Events, label_keys: list[str], codes: LabelCodes, gathering: Gathering
     ) -> None:
-        if time_us >= self._boundary_us or time_us > self._deadline_us:
-            self._pass(time_us, gathering)
-        gathering.newest.append(slot)
-        gathering.steps.append(slot)
-        version = self._version
-        if not self._learns_from_labels:
-            self._learn(slot, 0.0, time_us, time_us, gathering)
-        if not self.spec.has_labels:
-            gathering.released.append(slot)
-            return
-        if key in self._waiting:
-            gathering.counts.repeated_predictions += 1
-            gathering.released.append(slot)
-            return
-        if not self._waiting:
-            self._deadline_us = time_us + self.spec.label_timeout_us
-        rate, last = self._baselines.at_prediction()
-        self._waiting[key] = (time_us, slot, rate, last, version, segments)
-        if time_us == self._early_us and key in self._early:
-            gathering.counts.unmatched_labels -= 1
-            self._take_label(key, time_us, self._early.pop(key), gathering)
-
-    def _take_label(self, key: str, time_us: int, value: _Label, gathering: Gathering) -> None:
-        if time_us >= self._boundary_us or time_us > self._deadline_us:
-            self._pass(time_us, gathering)
-        if not self._is_truth(value):
-            gathering.counts.ignored_labels += 1
-            return
-        waiting = self._waiting.pop(key, None)
-        if waiting is None:
-            gathering.counts.unmatched_labels += 1
-            if time_us != self._early_us:
-                self._early, self._early_us = {}, time_us
-            self._early.setdefault(key, value)
-            return
-        self._judge(key, waiting, value, time_us, gathering)
+        """Write down what the estimator has to do, and what is to be judged."""
+        kinds, slots = events.kinds, events.slots
+        is_prediction = kinds <= kernel.REPEATED
+        is_truth = kinds == kernel.LABELLED
+        is_expired = kinds == kernel.EXPIRED
+        if codes.given >= 0:
+            is_truth |= is_expired
+        counts, expired = gathering.counts, int(is_expired.sum())
+        counts.expired_predictions += expired
+        counts.given_labels += expired if codes.given >= 0 else 0
+        predicted = slots[is_prediction]
+        counts.predictions += len(predicted)
+        if self.spec.has_labels:
+            counts.repeated_predictions += int((kinds == kernel.REPEATED).sum())
+        gathering.newest.extend(predicted[-NEWEST_MAX:].tolist())
+        gathering.released.append(slots[kinds != kernel.PREDICTED])
+        self._pending.rows.versions[slots[kinds == kernel.PREDICTED]] = self._version
+        truths = self._judge(events, np.flatnonzero(is_truth), label_keys, codes, gathering)
+        if self.spec.task != "anomaly":
+            steps = np.where(is_prediction, slots, ~slots)[is_prediction | is_truth]
+            self._learn(steps, truths, events, is_truth, gathering)
+        else:
+            steps = np.stack([predicted, ~predicted], axis=1).reshape(-1)
+            self._learn(steps, np.zeros(len(predicted)), events, is_prediction, gathering)
 
     def _judge(
-        self, key: str, waiting: _Waiting, value: _Label, time_us: int, gathering: Gathering
-    ) -> None:
-        """Hold a prediction against its truth, and learn that."""
-        prediction_time_us, slot, rate, last, version, segments = waiting
-        truth = self._truth(value)
-        rate, last = self._baselines.at_label(rate, last, truth)
-        gathering.answered.append(
-            (key, prediction_time_us, time_us, truth, slot, rate, last, version, segments)
-        )
-        gathering.released.append(slot)
-        self._baselines.learn(truth)
-        if self._learns_from_labels:
-            self._learn(slot, truth, prediction_time_us, time_us, gathering)
+        self, events: Events, places: Slots, label_keys: list[str], codes: LabelCodes,
+        gathering: Gathering,
+    ) -> Floats:  # fmt: skip
+        """Hold predictions against their truths (events at these places), which it gives."""
+        kinds, slots = events.kinds.tolist(), events.slots.tolist()
+        baselines, waiting = self._baselines, self._pending.rows
+        label_rows = events.rows[places]
+        truths = codes.truths(label_rows)
+        truth = iter(truths.tolist())
+        is_truth = np.zeros(len(kinds), np.bool_)
+        is_truth[places] = True
+        rates, lasts = [], []
+        for kind, slot, is_judged in zip(kinds, slots, is_truth.tolist(), strict=True):
+            if kind == kernel.PREDICTED:
+                waiting.rates[slot], waiting.lasts[slot] = baselines.at_prediction()
+            elif is_judged:
+                value = next(truth)
+                rate, last = float(waiting.rates[slot]), float(waiting.lasts[slot])
+                rate, last = baselines.at_label(rate, last, value)
+                rates.append(rate)
+                lasts.append(last)
+                baselines.learn(value)
+        if len(places):
+            keys = [
+                label_keys[row] if row >= 0 else waiting.keys[slot]
+                for row, slot in zip(
+                    label_rows.tolist(), events.slots[places].tolist(), strict=True
+                )
+            ]
+            since_us, times_us = events.since[places], events.times[places]
+            gathering.judged.append(
+                Judged(keys, since_us, times_us, events.slots[places], truths, rates, lasts)
+            )
+        return truths
 
     def _learn(
-        self, slot: int, truth: float, from_us: int, time_us: int, gathering: Gathering
+        self, steps: Slots, truths: Floats, events: Events, is_learned: Any, gathering: Gathering
     ) -> None:
-        gathering.steps.append(~slot)
-        gathering.truths.append(truth)
-        self._learned += 1
-        self._trained_until_us = time_us
-        if from_us < self._trained_from_us:
-            self._trained_from_us = from_us
-        if self._boundary_us == _NEVER_US:
-            every_us = self.spec.publish_every_us
-            self._boundary_us = (time_us // every_us + 1) * every_us
-
-    @property
-    def _learns_from_labels(self) -> bool:
-        return self.spec.task != "anomaly"
-
-    def _is_truth(self, value: _Label) -> bool:
-        if isinstance(value, str):
-            return value in self._classes or len(self._classes) < CLASSES_MAX
-        return value is not None and math.isfinite(value)
-
-    def _truth(self, value: _Label) -> float:
-        """A label as the estimator's ``Online`` has it."""
-        if isinstance(value, str):
-            if value not in self._classes:
-                self._classes.append(value)
-            return float(self._classes.index(value))
-        assert value is not None, "such a label is ignored"
-        return value if self.spec.task == "regression" else float(value != 0.0)
-
-    def _pass(self, time_us: int, gathering: Gathering) -> None:
-        """Publish and expire what is due once everything before ``time_us`` has been run.
-
-        In the order of event time, whichever row or watermark it was that made us notice.
-        """
-        self._expire(time_us, gathering)
-        if time_us >= self._boundary_us:
-            self._publish(self._boundary_us, gathering)
-
-    def _expire(self, time_us: int, gathering: Gathering) -> None:
-        """Give up predictions whose last moment for a label is before ``time_us``."""
-        timeout_us = self.spec.label_timeout_us
-        while self._waiting:
-            key = next(iter(self._waiting))
-            # Labels take entries out anywhere, so the deadline may be that of one long gone.
-            deadline_us = self._deadline_us = self._waiting[key][0] + timeout_us
-            if deadline_us >= time_us:
-                return
-            if deadline_us >= self._boundary_us:
-                self._publish(self._boundary_us, gathering)
-            self._give_up(key, deadline_us, gathering)
-        self._deadline_us = _NEVER_US
-
-    def _give_up(self, key: str, deadline_us: int, gathering: Gathering) -> None:
-        waiting = self._waiting.pop(key)
-        gathering.counts.expired_predictions += 1
-        if self.spec.given_label is None:
-            gathering.released.append(waiting[1])
-            return
-        gathering.counts.given_labels += 1
-        self._judge(key, waiting, self.spec.given_label, deadline_us, gathering)
+        gathering.steps.append(steps)
+        gathering.truths.append(truths)
+        if len(truths):
+            self._learned += len(truths)
+            self._trained_until_us = int(events.times[is_learned][-1])
+            since_us = int(events.since[is_learned].min())
+            self._trained_from_us = min(self._trained_from_us, since_us)
 
     def _publish(self, boundary_us: int, gathering: Gathering) -> None:
-        gathering.run(self._online, self._vectors, self._scoreboard)
+        gathering.run(self._online, self._pending.rows, self._scoreboard)
         self._online.settle()
-        self._boundary_us = _NEVER_US
+        self._pending.pass_boundary()
         held_out = self._held_out(gathering)
         progress = Progress(
             version=self._version + 1,
@@ -359,9 +327,30 @@ class Learner:
 
     def _held_out(self, gathering: Gathering) -> Floats:
         """The newest vectors not learned from; if there are none, the newest ones."""
-        newest = islice(reversed(self._waiting.values()), PARITY_ROWS_MAX)
-        slots = [slot for _, slot, *_ in newest]
-        rows = self._vectors.rows
-        if slots:
+        slots = self._pending.newest(PARITY_ROWS_MAX)
+        rows = self._pending.rows.rows
+        if len(slots):
             return rows[slots]
         return np.concatenate([self._last_rows, rows[list(gathering.newest)]])[-NEWEST_MAX:]
+
+
+def _empty(spec: LearnerSpec) -> Pending:
+    learns_at = 2 if spec.given_label is not None else 1
+    rules = Rules(
+        timeout_us=spec.label_timeout_us,
+        every_us=spec.publish_every_us,
+        learns_at=0 if spec.task == "anomaly" else learns_at,
+        classes_max=CLASSES_MAX,
+        remembered_max=REMEMBERED_MAX,
+        waits=int(spec.has_labels),
+    )
+    return Pending(len(spec.schema.fields), rules, len(spec.segments))
+
+
+def _count_labels(fates: Any, counts: LearnerCounts) -> None:
+    found = np.bincount(fates, minlength=5).tolist()
+    counts.labels = len(fates)
+    counts.unmatched_labels = found[kernel.UNMATCHED]
+    counts.repeated_labels = found[kernel.REPEATED_LABEL]
+    counts.late_labels = found[kernel.LATE]
+    counts.ignored_labels = found[kernel.IGNORED]

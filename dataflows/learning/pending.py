@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataflows.learning import pending_kernel as kernel
-from dataflows.learning.pending_kernel import Entries, Events, Ints, Rows, Rules, Walk
 from dataflows.learning.pending_parts import Parts, Saved
+from dataflows.learning.pending_types import Entries, Events, Hashes, Ints, Rows, Rules, Walk
 from dataflows.learning.waiting_rows import WaitingRows
 
 _ENTRIES_MIN = 256
@@ -118,7 +118,7 @@ class Pending:
 
         So it is to be called again until ``is_over``.
         """
-        room = kernel._EVENTS_PER_ROW * (len(call.slots) + len(call.fates)) + _EVENTS_MIN
+        room = kernel.EVENTS_PER_ROW * (len(call.slots) + len(call.fates)) + _EVENTS_MIN
         while True:
             kinds = np.empty(room, np.int8)
             slots, rows, times, since = (np.empty(room, np.int64) for _ in range(4))
@@ -203,7 +203,7 @@ class Pending:
         kernel.fill_table(self._entries())
 
 
-def _hashes(keys: Sequence[str]) -> tuple[kernel.Hashes, Ints]:
+def _hashes(keys: Sequence[str]) -> tuple[Hashes, Ints]:
     """(uint64 ``[n]`` by MurmurHash, int64 ``[n]`` by Python, whose seed nobody knows)."""
     count = len(keys)
     text = "".join(keys).encode("utf-8", "surrogatepass")

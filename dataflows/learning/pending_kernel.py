@@ -7,16 +7,20 @@ Entries stand in order of prediction. A table of their places is found by the ke
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
-Places = NDArray[np.int32]
-Hashes = NDArray[np.uint64]
-Bytes = NDArray[np.int8]
+from dataflows.learning.pending_types import (
+    Bytes,
+    Entries,
+    Events,
+    Hashes,
+    Ints,
+    Rows,
+    Rules,
+    Walk,
+)
 
 NEVER_US = np.iinfo(np.int64).max
 ALWAYS_US = np.iinfo(np.int64).min
@@ -33,109 +37,7 @@ DONE, AT_BOUNDARY, FULL = 0, 1, 2
 END, EXPIRE_AT, FORGET_AT, WAITING, REMEMBERED, BOUNDARY_US, CLASSES, NUMBER = range(8)
 MARKS = 8
 # A row of a walk may make two events.
-_EVENTS_PER_ROW = 2
-
-
-class Entries(NamedTuple):
-    """All that is waiting or remembered, in order of prediction.
-
-    Attributes:
-        numbers: int64 ``[n]``, ascending, never used again.
-        lows: uint64 ``[n]``, hash of the key, the same in every process.
-        times: int64 ``[n]``, of the prediction.
-        slots: int32 ``[n]``, of the vector, or ``ANSWERED`` and so on.
-        parts: int32 ``[n]``, saved part that it is in, -1 for none yet.
-        places: int32 ``[n]``, place within that part.
-        table: int32 ``[2 ** k]``, at most half full: an entry, -1 for free.
-        highs: int64 ``[slots]``, a second hash of the key of each slot, of this process only.
-        live: int64 ``[parts]``, entries of each saved part that are not forgotten.
-        waiting: int64 ``[parts]``, entries of each saved part that wait.
-        marks: int64 ``[MARKS]``, see the constants.
-    """
-
-    numbers: Ints
-    lows: Hashes
-    times: Ints
-    slots: Places
-    parts: Places
-    places: Places
-    table: Places
-    highs: Ints
-    live: Ints
-    waiting: Ints
-    marks: Ints
-
-
-class Rows(NamedTuple):
-    """Predictions of a call, or its labels, ascending in time.
-
-    Attributes:
-        lows: uint64 ``[n]``.
-        highs: int64 ``[n]``.
-        times: int64 ``[n]``.
-        codes: int64 ``[n]``: the slot of a prediction; the class of a label, -1 to ignore it.
-    """
-
-    lows: Hashes
-    highs: Ints
-    times: Ints
-    codes: Ints
-
-
-class Walk(NamedTuple):
-    """How far a call is.
-
-    Attributes:
-        at: int64 ``[3]``: next prediction, next label, time of the prediction matched last.
-        fates: int8 ``[m]``, what became of each label.
-        early: int32 ``[2 ** k]``: labels that found no prediction, by hash.
-        is_known: int8 ``[classes]``: whether a label of the class was matched before.
-        given_class: of what is given up, -1 for none.
-    """
-
-    at: Ints
-    fates: Bytes
-    early: Places
-    is_known: Bytes
-    given_class: int
-
-
-class Rules(NamedTuple):
-    """What stays as it is.
-
-    Attributes:
-        timeout_us: a label so much later than its prediction still counts.
-        every_us: boundaries are multiples of it.
-        learns_at: 0 if predictions are learned from, 1 labels, 2 labels and what is given up.
-        classes_max: a label of one more class is ignored.
-        remembered_max: entries that are remembered though they do not wait.
-        waits: 0 if predictions never wait: each is like a repeated one.
-    """
-
-    timeout_us: int
-    every_us: int
-    learns_at: int
-    classes_max: int
-    remembered_max: int
-    waits: int
-
-
-class Events(NamedTuple):
-    """What happened, in order.
-
-    Attributes:
-        kinds: int8 ``[k]``, ``PREDICTED`` and so on.
-        slots: int64 ``[k]``, of the vector.
-        rows: int64 ``[k]``, place of the prediction or label among those of the call, or -1.
-        times: int64 ``[k]``, when: for what is given up its deadline.
-        since: int64 ``[k]``, time of the prediction.
-    """
-
-    kinds: Bytes
-    slots: Ints
-    rows: Ints
-    times: Ints
-    since: Ints
+EVENTS_PER_ROW = 2
 
 
 @numba.njit(cache=True)
@@ -162,11 +64,11 @@ def hash_pieces(data: NDArray[np.uint8], ends: Ints) -> Hashes:
 
 
 @numba.njit(cache=True)
-def find(entries: Entries, low: np.uint64, high: int) -> int:
+def find(entries: Entries, low: np.uint64, high: int) -> np.int64:
     """The entry of a key: the one that waits, else the latest that is remembered, else -1."""
     last = np.uint64(len(entries.table) - 1)
     row = low & last
-    found = -1
+    found = np.int64(-1)
     while True:
         place = entries.table[row]
         if place < 0:
@@ -175,9 +77,9 @@ def find(entries: Entries, low: np.uint64, high: int) -> int:
             slot = entries.slots[place]
             if slot >= 0:
                 if entries.highs[slot] == high:
-                    return int(place)
+                    return np.int64(place)
             elif slot != FORGOTTEN and place > found:
-                found = place
+                found = np.int64(place)
         row = (row + np.uint64(1)) & last
 
 
@@ -214,7 +116,7 @@ def _append(entries: Entries, low: np.uint64, high: int, time_us: int, slot: int
 
 
 @numba.njit(cache=True)
-def _forget(entries: Entries, place: int) -> None:
+def _forget(entries: Entries, place: np.int64) -> None:
     entries.slots[place] = FORGOTTEN
     part = entries.parts[place]
     if part >= 0:
@@ -222,7 +124,7 @@ def _forget(entries: Entries, place: int) -> None:
 
 
 @numba.njit(cache=True)
-def _settle(entries: Entries, place: int, state: int) -> None:
+def _settle(entries: Entries, place: np.int64, state: int) -> None:
     """An entry waits no more."""
     part = entries.parts[place]
     if part >= 0:
@@ -252,16 +154,16 @@ def _forget_old(entries: Entries, time_us: int, rules: Rules) -> None:
 
 
 @numba.njit(cache=True)
-def _overdue(entries: Entries, before_us: int, rules: Rules) -> int:
+def _overdue(entries: Entries, before_us: int, rules: Rules) -> np.int64:
     """The oldest entry that waits, if its deadline is before a moment; else -1."""
     marks = entries.marks
     while marks[EXPIRE_AT] < marks[END]:
         place = marks[EXPIRE_AT]
         if entries.slots[place] >= 0:
             is_due = entries.times[place] + rules.timeout_us < before_us
-            return place if is_due else -1
+            return place if is_due else np.int64(-1)
         marks[EXPIRE_AT] += 1
-    return -1
+    return np.int64(-1)
 
 
 @numba.njit(cache=True)
@@ -278,17 +180,17 @@ def _know_class(entries: Entries, code: int, walk: Walk) -> None:
 
 
 @numba.njit(cache=True)
-def _early_of(labels: Rows, low: np.uint64, high: int, time_us: int, walk: Walk) -> int:
+def _early_of(labels: Rows, low: np.uint64, high: int, time_us: int, walk: Walk) -> np.int64:
     """Where the table of early labels has this key at this time: a row, or ~row that is free."""
     last = np.uint64(len(walk.early) - 1)
     row = low & last
     while True:
         label = walk.early[row]
         if label < 0:
-            return -1 - int(row)
+            return np.int64(-1) - np.int64(row)
         is_same = labels.lows[label] == low and labels.highs[label] == high
         if is_same and labels.times[label] == time_us:
-            return int(row)
+            return np.int64(row)
         row = (row + np.uint64(1)) & last
 
 
@@ -371,7 +273,7 @@ def walk_rows(
     All rows lie before ``until_us``. It stops at the boundary, once all before has happened.
     """
     count, marks = 0, entries.marks
-    while count + _EVENTS_PER_ROW <= len(events.kinds):
+    while count + EVENTS_PER_ROW <= len(events.kinds):
         predicted_us = labelled_us = NEVER_US
         if walk.at[0] < len(predictions.times):
             predicted_us = predictions.times[walk.at[0]]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dataflows.learning import pending_kernel as kernel
-from dataflows.learning.pending_kernel import Bytes, Entries, Ints
+from dataflows.learning.pending_types import Bytes, Entries, Ints
 from dataflows.learning.waiting_rows import WaitingRows
 
 # So many parts of about the same size become one; sizes that differ by this factor are the same.

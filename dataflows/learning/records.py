@@ -196,7 +196,9 @@ class LearnerCounts:
             prediction stands, so the repeated one is scored and then forgotten.
         labels: rows looked at.
         ignored_labels: of these, without a value, or of one class too many.
-        unmatched_labels: of these, without a waiting prediction: unknown, repeated or too late.
+        unmatched_labels: of these, without a prediction as far as is known.
+        repeated_labels: of these, for a prediction that has its label.
+        late_labels: of these, for a prediction that was given up.
         learned: examples learned from.
         expired_predictions: given up, as their label did not come in time.
         given_labels: of these, learned from with the label that stands for silence.
@@ -207,6 +209,8 @@ class LearnerCounts:
     labels: int = 0
     ignored_labels: int = 0
     unmatched_labels: int = 0
+    repeated_labels: int = 0
+    late_labels: int = 0
     learned: int = 0
     expired_predictions: int = 0
     given_labels: int = 0

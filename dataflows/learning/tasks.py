@@ -8,7 +8,7 @@ from typing import Any
 from dataflows.learning.compiled_online import online
 from dataflows.learning.online import Floats, Online, Slots, Truths
 from dataflows.learning.records import LearnerSpec
-from dataflows.learning.vectors import Vectors
+from dataflows.learning.waiting_rows import WaitingRows
 
 
 class RegressionOnline:
@@ -60,18 +60,18 @@ class MulticlassOnline:
     """Any River classifier of many classes; truths are places in ``classes``, which grows."""
 
     def __init__(
-        self, estimator: Any, names: Sequence[str], vectors: Vectors, classes: list[str]
+        self, estimator: Any, names: Sequence[str], waiting: WaitingRows, classes: list[str]
     ) -> None:
         self._estimator = estimator
         self._names = names
-        self._vectors = vectors
+        self._waiting = waiting
         self._classes = classes
 
     def run(self, rows: Floats, scores: Floats, steps: Slots, truths: Truths) -> None:
         """See ``Online``; writes the probabilities of all classes too."""
         predict, learn = self._estimator.predict_proba_one, self._estimator.learn_one
-        self._vectors.widen(len(self._classes))
-        probabilities = self._vectors.probabilities
+        self._waiting.widen(len(self._classes))
+        probabilities = self._waiting.probabilities
         places = {label: place for place, label in enumerate(self._classes)}
         truth = iter(truths.tolist())
         for step in steps.tolist():
@@ -90,7 +90,9 @@ class MulticlassOnline:
         """See ``Online``; it is always there."""
 
 
-def online_for(spec: LearnerSpec, estimator: Any, vectors: Vectors, classes: list[str]) -> Online:
+def online_for(
+    spec: LearnerSpec, estimator: Any, waiting: WaitingRows, classes: list[str]
+) -> Online:
     """The fastest way to run the estimator for the task of a model."""
     names = spec.schema.names
     if spec.task == "regression":
@@ -98,5 +100,5 @@ def online_for(spec: LearnerSpec, estimator: Any, vectors: Vectors, classes: lis
     if spec.task == "anomaly":
         return AnomalyOnline(estimator, names)
     if spec.task == "multiclass":
-        return MulticlassOnline(estimator, names, vectors, classes)
+        return MulticlassOnline(estimator, names, waiting, classes)
     return online(estimator, names)

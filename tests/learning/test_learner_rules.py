@@ -105,7 +105,7 @@ def test_a_label_counts_up_to_the_timeout(label_us: int, learned: int) -> None:
         predictions=1,
         labels=1,
         learned=learned,
-        unmatched_labels=1 - learned,
+        late_labels=1 - learned,
         expired_predictions=1 - learned,
     )
 
@@ -129,7 +129,7 @@ def test_vectors_are_given_up_with_their_predictions() -> None:
         truths = labels([(keys[0], time_us + 1, 1.0)])
         learner.advance(predictions(rows, keys), truths, time_us + 2)
     assert learner.waiting <= 3
-    assert len(learner._vectors.scores) <= 30
+    assert len(learner._pending.rows.keys) <= 30
 
 
 def test_labels_that_fit_nothing_are_counted() -> None:
@@ -139,7 +139,7 @@ def test_labels_that_fit_nothing_are_counted() -> None:
     learned = advance(learner, predictions([late_row(1), late_row(2)]), labels(entries), 7)
     assert learned.outcomes.keys == ["0"]
     assert learned.counts == LearnerCounts(
-        predictions=2, labels=4, learned=1, unmatched_labels=2, ignored_labels=1
+        predictions=2, labels=4, learned=1, unmatched_labels=1, repeated_labels=1, ignored_labels=1
     )
     # The NaN label has left its prediction waiting.
     assert learner.advance(predictions([]), labels([("1", 8, 1.0)]), 9).outcomes.keys == ["1"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dataflows.learning import pending_kernel as kernel
 from dataflows.learning.pending import Pending
-from dataflows.learning.pending_kernel import Rules
+from dataflows.learning.pending_types import Rules
 
 WIDTH = 2
 CLASSES_MAX = 3
