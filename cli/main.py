@@ -26,6 +26,7 @@ from cli.model_card import EXAMPLE as CARD_EXAMPLE
 from cli.model_card import card
 from cli.models import models_app
 from cli.produce import produce
+from cli.registry.commands import mlflow_app
 from cli.replay import replay
 from cli.run import run
 from cli.score import score
@@ -79,6 +80,7 @@ models_app.command("evaluation", epilog=EVALUATION_EXAMPLE)(evaluation)
 models_app.command("card", epilog=CARD_EXAMPLE)(card)
 models_app.command("drift", epilog="Example: headwater models drift late_arrival")(drift)
 app.add_typer(models_app, name="models")
+app.add_typer(mlflow_app, name="mlflow")
 
 _tracebacks: ContextVar[bool] = ContextVar("tracebacks", default=False)
 

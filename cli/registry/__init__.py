@@ -1,0 +1,1 @@
+"""An MLflow model registry beside the model repository: what is mirrored, and what comes back."""
