@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.actor import actor
+from cli.channels import add_verbs
 from cli.failures import CommandError
 from cli.repository_option import RepoOption, require_repository
 from cli.tables import print_table
@@ -28,11 +27,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 ModelArgument = Annotated[str, typer.Argument(help="Name of the model.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
-ReasonOption = Annotated[str, typer.Option(help="Why; goes into the audit file.")]
 
 models_app = typer.Typer(
     help="The model repository: list, show, promote, roll back.", rich_markup_mode=None
 )
+add_verbs(models_app)
 
 
 @models_app.command("list", epilog="Example: headwater models list")
@@ -68,34 +67,6 @@ def show(
     print_table(("field", "value"), _facts(manifest))
     fields = [(f.name, f.kind, f.dtype, _shown(f.default)) for f in manifest.schema.fields]
     print_table(("vector", "kind", "type", "default"), fields)
-
-
-@models_app.command(
-    "promote", epilog="Example: headwater models promote late_arrival 12 --reason 'better AUC'"
-)
-def promote(
-    model: ModelArgument,
-    version: Annotated[str, typer.Argument(help="The version that is to serve.")],
-    reason: ReasonOption = "by hand",
-    repo: RepoOption = None,
-) -> None:
-    """Make a version the champion: running scorers swap it in."""
-    repository = _repository(repo)
-    # A broken version is refused here, where somebody reads it.
-    repository.load(model, version)
-    repository.promote(model, version, reason, actor(), time.time_ns() // 1000)
-    typer.echo(f"{model}: version {version} is champion")
-
-
-@models_app.command(
-    "rollback", epilog="Example: headwater models rollback late_arrival --reason 'AUC fell'"
-)
-def rollback(
-    model: ModelArgument, reason: ReasonOption = "by hand", repo: RepoOption = None
-) -> None:
-    """Make the champion before the present one champion again."""
-    version = _repository(repo).rollback(model, reason, actor(), time.time_ns() // 1000)
-    typer.echo(f"{model}: version {version} is champion again")
 
 
 def _repository(repo: Path | None) -> ModelRepository:
