@@ -85,16 +85,26 @@ class Answering:
         self._shadowing = shadowing
         self._told: set[str] = set()
 
-    async def target(self, call: Call, name: str, version: str = "", channel: str = "") -> Target:
+    async def target(self, call: Call, name: str, version: str, channel: str) -> Target:
         """As ``Scoring.model``, and who else may answer; raises as it does."""
-        model = await self._scoring.model(call, name, version, channel)
         if version or channel:
+            model = await self._scoring.model(call, name, version, channel)
             return Target(model, channel, False, None)
+        return self.free_target(call, name)
+
+    def free_target(self, call: Call, name: str) -> Target:
+        """The same for a request that names neither version nor channel."""
+        model = self._scoring.channel(call, name, CHAMPION)
         rollout = self._pool.rollout(name)
         return Target(rollout.champion if rollout else model, CHAMPION, True, rollout)
 
     async def score(self, call: Call, target: Target, asked: Asked) -> Answer:
         """Read features for the rows and score them, and leave it in the log.
+
+        Args:
+            call: learns what is to be told of it.
+            target: what is asked for.
+            asked: the rows.
 
         Raises:
             InvalidRequestError: no rows, too many, or one that cannot be scored.
@@ -106,7 +116,7 @@ class Answering:
         at_us = came_us if asked.at_us is None else asked.at_us
         if target.rollout is None:
             scored = await self._scoring.score(call, target.model, asked.rows, at_us)
-            answer = whole(scored, target.channel)
+            answer = Answer((Part(target.channel, range(len(asked.rows)), scored),))
         else:
             self._scoring.check_count(call, len(asked.rows))
             answer = await self._routed(call, target.rollout, asked, at_us)

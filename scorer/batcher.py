@@ -305,8 +305,12 @@ def _answer(request: _Request, scored: ScoredRows) -> None:
         _fail([request], InvalidRequestError(f"rows[{number}]: {why}"))
         return
     if request.is_run:
-        broken = first_not_finite(scored.scores, scored.probabilities)
+        scores = scored.scores
         # The model scored its defaults when it was loaded: what is too large came from outside.
+        if not all(map(math.isfinite, scores)) or scored.probabilities is not None:
+            broken = first_not_finite(scores, scored.probabilities)
+        else:
+            broken = None
         if broken is not None:
             text = f"rows[{broken}]: its values are too large for the model to compute a score"
             _fail([request], InvalidRequestError(text))

@@ -45,21 +45,27 @@ class Messages:
         self, request: scorer_pb2.ScoreRequest, answer: Answer
     ) -> scorer_pb2.ScoreResponse:
         """The answer to a request."""
+        model = answer.parts[0].scored.model
         response = scorer_pb2.ScoreResponse(
             model=request.model,
-            version=answer.model.manifest.version,
+            version=model.manifest.version,
             request_id=request.request_id,
         )
-        if request.include_features:
-            response.feature_names.extend(answer.model.manifest.schema.names)
-        if answer.model.is_multiclass:
+        include_features = request.include_features
+        if include_features:
+            response.feature_names.extend(model.manifest.schema.names)
+        if model.is_multiclass:
             response.classes.extend(answer.classes)
-        if len(answer.parts) == 1:
-            await self._add_part(response, answer.parts[0].scored, request)
-        else:
+        (_, rows, scored), *others = answer.parts
+        if others:
             await self._add_parts(response, answer, request)
-        for row, is_challenged in zip(response.scores, answer.challenged, strict=False):
-            row.channel = CHALLENGER if is_challenged else CHAMPION
+        elif model.is_multiclass or include_features or len(rows) > PIECE_ROWS:
+            await self._add_part(response, scored, request)
+        else:
+            self._add(response, scored, rows)
+        if answer.challenged:
+            for row, is_challenged in zip(response.scores, answer.challenged, strict=True):
+                row.channel = CHALLENGER if is_challenged else CHAMPION
         return response
 
     async def _add_parts(
@@ -107,7 +113,7 @@ class Messages:
             known = self._times[time_us] = Timestamp(seconds=seconds, nanos=micros * 1000)
         return known
 
-    def _add(self, response: scorer_pb2.ScoreResponse, scored: Scored, rows: range) -> None:
+    def _add(self, response: scorer_pb2.ScoreResponse, scored: Scored, rows: Sequence[int]) -> None:
         vectors, at_us, plan = scored.vectors, scored.at_us, scored.model.plan
         add = response.scores.add
         for row in rows:

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_serv
 
 from contracts import metric_names as names
 from scorer.process_metrics import Models, register_models, register_process
-from scorer.tally import Series, Tally
+from scorer.tally import Series, Sums, Tally
 from scorer.vector import Missing, MissingReason
 from scorer.vector_plan import VectorPlan
 
@@ -48,7 +48,6 @@ class ScorerMetrics:
         self._of_missing: dict[tuple[str, str, int], Counter] = {}
         self._of_age: dict[str, tuple[Series, Series]] = {}
         self._of_run: dict[str, Series] = {}
-        self._of_rows: dict[tuple[str, str], Counter] = {}
 
     def handled(self, method: str, code: str, seconds: float) -> None:
         """Count a finished call of ``service/method``; a stream is one call."""
@@ -91,10 +90,7 @@ class ScorerMetrics:
 
     def answered(self, model: str, channel: str, rows: int) -> None:
         """Count rows answered by a channel's version."""
-        found = self._of_rows.get((model, channel))
-        if found is None:
-            found = self._of_rows[model, channel] = self._rows.labels(model, channel)
-        found.inc(rows)
+        self._rows.add((model, channel), rows)
 
     def fell_back(self, model: str, rows: int) -> None:
         """Count rows that the champion answered in the challenger's place."""
@@ -217,8 +213,11 @@ class ScorerMetrics:
         )
 
     def _declare_background(self) -> None:
-        self._rows = self._counter(
-            names.ROWS, "Rows answered, by whose version answered.", "model", "channel"
+        self._rows = Sums(
+            names.ROWS,
+            "Rows answered, by whose version answered.",
+            ("model", "channel"),
+            self.registry,
         )
         self._fallback_rows = self._counter(
             names.FALLBACK_ROWS, "Rows answered in the challenger's place.", "model"

@@ -101,7 +101,10 @@ class LoadedModel:
             found: list[Any] = self._session.run(self._outputs[:1], {INPUT: matrix})
         except Exception as error:
             raise ModelFaultError(f"{self} failed in ONNX Runtime: {first_line(error)}") from error
-        return self._scores(found[0], len(matrix))
+        scores = np.asarray(found[0], dtype=np.float64).reshape(-1)
+        if len(scores) != len(matrix):
+            raise ModelFaultError(f"{self} gave {len(scores)} scores for {len(matrix)} rows")
+        return scores
 
     def outputs(self, matrix: npt.NDArray[np.float64]) -> Outputs:
         """As ``run``, with the probabilities of a multi-class model."""
@@ -117,17 +120,14 @@ class LoadedModel:
             raise ModelFaultError(
                 f"{self} gave probabilities of shape {list(probabilities.shape)}, not {list(shape)}"
             )
-        return Outputs(self._scores(found[0], len(matrix)), probabilities)
+        scores = np.asarray(found[0], dtype=np.float64).reshape(-1)
+        if len(scores) != len(matrix):
+            raise ModelFaultError(f"{self} gave {len(scores)} scores for {len(matrix)} rows")
+        return Outputs(scores, probabilities)
 
     def __str__(self) -> str:
         """Name and version, for messages."""
         return f"model {self.manifest.model!r} version {self.manifest.version}"
-
-    def _scores(self, output: Any, rows: int) -> npt.NDArray[np.float64]:
-        scores = np.asarray(output, dtype=np.float64).reshape(-1)
-        if len(scores) != rows:
-            raise ModelFaultError(f"{self} gave {len(scores)} scores for {rows} rows")
-        return scores
 
     def _check_signature(self) -> None:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()

@@ -61,17 +61,19 @@ class Scoring:
             UnknownModelError: no such model, or no such version of it.
             ModelNotReadyError: the version, or the channel's, cannot be served.
         """
-        if not name:
-            raise InvalidRequestError("no model named: set `model`")
-        call.model = name
-        # Before all else that is told of it: a caller need not learn which models there are.
-        call.caller.check(name)
-        if version and channel:
+        if not version:
+            return self.channel(call, name, channel or "champion")
+        self._admit(call, name)
+        if channel:
             raise InvalidRequestError("both version and channel are set; leave one of them empty")
-        if version:
-            model = await self._pool.version(name, version)
-        else:
-            model = self._pool.channel(name, channel or "champion")
+        model = await self._pool.version(name, version)
+        call.version = model.manifest.version
+        return model
+
+    def channel(self, call: Call, name: str, channel: str) -> LoadedModel:
+        """The version of a channel; raises as ``model``."""
+        self._admit(call, name)
+        model = self._pool.channel(name, channel)
         call.version = model.manifest.version
         return model
 
@@ -156,6 +158,13 @@ class Scoring:
             np.concatenate([one.scores for one in found]),
             np.concatenate(probabilities) if probabilities else None,
         )
+
+    def _admit(self, call: Call, name: str) -> None:
+        if not name:
+            raise InvalidRequestError("no model named: set `model`")
+        call.model = name
+        # Before all else that is told of it: a caller need not learn which models there are.
+        call.caller.check(name)
 
     def room(self, rows: int) -> AbstractContextManager[None]:
         """Room for all rows of a request until it is answered. OverloadedError if there is none."""

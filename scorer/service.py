@@ -88,7 +88,11 @@ class ScorerService(scorer_pb2_grpc.ScorerServiceServicer):
         """One request, alone or of a stream."""
         call.request_id = request.request_id
         at_us = to_us(request.event_time) if request.HasField("event_time") else None
-        target = await self._answering.target(call, request.model, request.version, request.channel)
+        version, channel = request.version, request.channel
+        if version or channel:
+            target = await self._answering.target(call, request.model, version, channel)
+        else:
+            target = self._answering.free_target(call, request.model)
         # First of all: a small message can have millions of empty rows.
         self._scoring.check_count(call, len(request.rows))
         with self._scoring.room(len(request.rows)):
