@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import numpy as np
 from river import ensemble
+from river.ensemble.streaming_random_patches import BaseSRPEstimator
 
 from .convert import append, check_exportable, probabilities, zeros
-from .forest import median, weight_of
+from .forest import append_votes, median, reading, weight_of
 from .graph import Graph
 from .registry import (
     ByClass,
@@ -23,7 +24,7 @@ from .registry import (
     Wanted,
     register,
 )
-from .tree_classifiers import first_classes, normalized
+from .tree_classifiers import PLAIN_TREES, first_classes, normalized
 
 _ALMOST_NOTHING = 1e-16  # River's, against a division by 0
 
@@ -47,10 +48,16 @@ def teach() -> None:
 
 def _teach(estimator_class: type, role: Role, appends: Any) -> None:
     def refuse(model: Any) -> str | None:
-        members = [getattr(member, "model", member) for member in model]
-        return refuse_members([model.model, *members] if hasattr(model, "model") else members, role)
+        members = [member.model if _is_patch(member) else member for member in model]
+        # Those of tomorrow are made from it.
+        template = [model.model] if hasattr(model, "model") else []
+        return refuse_members([*template, *members], role)
 
     register(estimator_class, Converter(role, refuse, appends, unseen="refused"))
+
+
+def _is_patch(member: Any) -> bool:
+    return isinstance(member, BaseSRPEstimator)
 
 
 def refuse_members(members: Sequence[Any], role: Role) -> str | None:
@@ -76,8 +83,10 @@ def _append_votes(
     graph: Graph,
     inputs: Sequence[Columns],
     wanted: Wanted,
-) -> Stacked:
+) -> Probabilities:
     """What classifiers say, each multiplied by its weight, added up and shared out."""
+    if all(type(member) in PLAIN_TREES for member in members) and len(set(inputs)) == 1:
+        return append_votes(members, weights, graph, inputs[0], wanted)
     classes = all_classes(wanted)
     votes = []
     for member, weight, columns in zip(members, weights, inputs, strict=True):
@@ -87,11 +96,11 @@ def _append_votes(
     return Stacked(first_classes(stacked, graph, len(wanted.classes), len(classes)))
 
 
-def _append_bagging(model: Any, graph: Graph, columns: Columns, wanted: Wanted) -> Stacked:
+def _append_bagging(model: Any, graph: Graph, columns: Columns, wanted: Wanted) -> Probabilities:
     return _append_votes(model.models, [1.0] * len(model), graph, [columns] * len(model), wanted)
 
 
-def _append_boosting(model: Any, graph: Graph, columns: Columns, wanted: Wanted) -> Stacked:
+def _append_boosting(model: Any, graph: Graph, columns: Columns, wanted: Wanted) -> Probabilities:
     weights = []
     for place in range(len(model)):
         # Its dictionaries grow when they are read.
@@ -106,7 +115,7 @@ def _append_boosting(model: Any, graph: Graph, columns: Columns, wanted: Wanted)
 
 def _append_bole(
     model: ensemble.BOLEClassifier, graph: Graph, columns: Columns, wanted: Wanted
-) -> Stacked:
+) -> Probabilities:
     weights = []
     for place in range(len(model)):
         correct = model.correct_weight.get(place, 0)
@@ -137,9 +146,7 @@ def _append_patches_classifier(
 ) -> Probabilities:
     if not len(model):
         return ByClass({})
-    weights = [
-        1.0 if model.disable_weighted_vote else weight_of(member.metric.get()) for member in model
-    ]
+    weights = [1.0 if model.disable_weighted_vote else weight_of(member.metric) for member in model]
     inputs = [_patch(member, graph, columns) for member in model]
     return _append_votes([member.model for member in model], weights, graph, inputs, wanted)
 
@@ -180,7 +187,7 @@ def _append_patches_regressor(model: Any, graph: Graph, columns: Columns, _: Wan
         return median(predicted, graph, len(model))
     weights = np.ones(len(model))
     if not model.disable_weighted_vote:
-        metrics = np.array([member.metric.get() for member in model], dtype=np.float64)
+        metrics = np.array([reading(member.metric) for member in model], dtype=np.float64)
         weights = np.where(metrics >= 0, metrics, 0.0)
         if not model.metric.bigger_is_better:
             weights = weights.max() - weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,27 +39,41 @@ def teach() -> None:
 def _append_random_classifier(
     model: forest.ARFClassifier, graph: Graph, columns: Columns, wanted: Wanted
 ) -> Probabilities:
+    weights = [1.0] * len(model)
+    if not model.disable_weighted_vote:
+        weights = [weight_of(metric) for metric in model._metrics[: len(model)]]
+    return append_votes(list(model), weights, graph, columns, wanted)
+
+
+def append_votes(
+    trees: Sequence[Any], weights: Sequence[float], graph: Graph, columns: Columns, wanted: Wanted
+) -> Probabilities:
+    """Add the nodes in which trees that are not adaptive vote, and the votes are shared out."""
     # A tree without a root says nothing, and takes nothing from the others.
-    grown = [place for place, tree in enumerate(model) if tree._root is not None]
-    trees = [model[place] for place in grown]
-    if not trees:
+    grown = [place for place, tree in enumerate(trees) if tree._root is not None]
+    if not grown:
         return ByClass({})
     classes = wanted.classes
-    for tree in trees:
-        classes = labels_of(tree, classes)
-    said, _ = append_distributions(trees, graph, columns, classes)
-    weights = [1.0] * len(trees)
-    if not model.disable_weighted_vote:
-        weights = [weight_of(model._metrics[place].get()) for place in grown]
-    weighted = graph.node("Mul", [said, graph.constant(np.array(weights)[:, None])])
-    total = graph.node("ReduceSum", [weighted, graph.constant([1], np.int64)], keepdims=0)
+    for place in grown:
+        classes = labels_of(trees[place], classes)
+    said, _ = append_distributions([trees[place] for place in grown], graph, columns, classes)
+    factors = np.array([[weights[place]] for place in grown])
+    if (factors != 1.0).any():
+        said = graph.node("Mul", [said, graph.constant(factors)])
+    total = graph.node("ReduceSum", [said, graph.constant([1], np.int64)], keepdims=0)
     stacked = normalized(total, graph)
     return Stacked(first_classes(stacked, graph, len(wanted.classes), len(classes)))
 
 
-def weight_of(metric: float) -> float:
+def reading(metric: Any) -> float:
+    """What a metric says; of a copy, as some metrics change when they are asked."""
+    return float(copy.deepcopy(metric).get())
+
+
+def weight_of(metric: Any) -> float:
     """A voter's weight in River's random forests and patches."""
-    return float(metric) if metric > 0.0 else 1.0
+    found = reading(metric)
+    return found if found > 0.0 else 1.0
 
 
 def _append_predictions_of_all(trees: Sequence[Any], graph: Graph, columns: Columns) -> str:
@@ -97,7 +112,7 @@ def _append_random_regressor(
     if model.aggregation_method == "median":
         return median(predicted, graph, len(model))
     if not model.disable_weighted_vote:
-        metrics = np.array([metric.get() for metric in model._metrics], dtype=np.float64)
+        metrics = np.array([reading(metric) for metric in model._metrics], dtype=np.float64)
         if metrics.sum() != 0:
             weights = metrics.sum() - metrics
             weights /= weights.sum()
@@ -112,7 +127,7 @@ def _append_extra_trees(
         return zeros(graph, columns)
     predicted = _append_predictions_of_all(model.models, graph, columns)
     axes = graph.constant([1], np.int64)
-    metrics = [float(metric.get()) for metric in model._perfs]
+    metrics = [reading(metric) for metric in model._perfs]
     if model.disable_weighted_vote or sum(metrics) == 0:
         return graph.node("ReduceMean", [predicted, axes], keepdims=0)
     if not model.track_metric.bigger_is_better:

@@ -15,16 +15,18 @@ from .registry import ByClass, Columns, Converter, Probabilities, Stacked, Wante
 from .tree_naive_bayes import append_naive_bayes
 from .tree_routes import Routes, append_routes, with_gaps
 
+# Those that reach one leaf and say what it says.
+PLAIN_TREES = (
+    tree.HoeffdingTreeClassifier,
+    tree.ExtremelyFastDecisionTreeClassifier,
+    tree.LASTClassifier,
+)
 _MAJORITY, _NAIVE_BAYES = "mc", "nb"
 
 
 def teach() -> None:
     """Register what is in this module."""
-    for estimator_class in (
-        tree.HoeffdingTreeClassifier,
-        tree.ExtremelyFastDecisionTreeClassifier,
-        tree.LASTClassifier,
-    ):
+    for estimator_class in PLAIN_TREES:
         register(
             estimator_class,
             Converter("classifier", refuse_tree, _append_tree, takes_gaps=True),
@@ -136,11 +138,11 @@ def first_classes(stacked: str, graph: Graph, count: int, of: int) -> str:
 
 
 def normalized(stacked: str, graph: Graph) -> str:
-    """Rows ``[N, C]`` divided by their sums; a row whose sum is not positive stays as it is."""
+    """Rows ``[N, C]`` divided by their sums; a row whose sum is 0 stays as it is."""
     axes = graph.constant([1], np.int64)
     total = graph.node("ReduceSum", [stacked, axes])
-    usable = graph.node("Greater", [total, graph.constant(0.0)])
-    divisor = graph.node("Where", [usable, total, graph.constant(1.0)])
+    nothing = graph.node("Equal", [total, graph.constant(0.0)])
+    divisor = graph.node("Where", [nothing, graph.constant(1.0), total])
     return graph.node("Div", [stacked, divisor])
 
 

@@ -71,7 +71,7 @@ def run(forest: Sequence[Tree], targets: Sequence[int], count: int, rows: Any) -
     return session.run(None, {"features": rows})[0]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(
     forest=st.lists(trees(), min_size=1, max_size=5),
     rows=st.lists(
