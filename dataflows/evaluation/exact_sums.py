@@ -6,6 +6,7 @@ multiples of ``2 ** (low + 32 * i)``. Adding two sums is adding their cells.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,26 +53,35 @@ ANY = Range(low=-1088, limbs=68)
 """Every finite double, exactly."""
 
 
-def pieces(numbers: Floats, kind: Range) -> tuple[Ints, Ints]:
+@numba.njit(cache=True)
+def pieces(numbers: Floats, low: int) -> tuple[Ints, Ints]:
     """Doubles as additions to the limbs of a sum.
 
     Args:
-        numbers: finite and within the range, any shape.
-        kind: of the sums.
+        numbers: ``[k]``, finite and within the range of the sum.
+        low: of that range.
 
     Returns:
-        Limbs and what is to be added to them, both with one more dimension of ``PIECES``.
+        Limbs and what is to be added to them, both ``[k, PIECES]``.
     """
-    fractions, exponents = np.frexp(numbers)
-    signed = (fractions * 2.0**53).astype(np.int64)
-    moved = exponents.astype(np.int64) - 53 - kind.low
-    sizes = np.abs(signed) >> np.clip(-moved, 0, 63)
-    moved = np.maximum(moved, 0)
-    shifts = moved & 31
-    lower, upper = (sizes & _MASK) << shifts, (sizes >> 32) << shifts
-    parts = np.stack((lower & _MASK, (lower >> 32) + (upper & _MASK), upper >> 32), axis=-1)
-    limbs = (moved >> 5)[..., None] + np.arange(PIECES)
-    return limbs, parts * np.sign(signed)[..., None]
+    limbs = np.empty((len(numbers), PIECES), dtype=np.int64)
+    parts = np.empty((len(numbers), PIECES), dtype=np.int64)
+    for row, number in enumerate(numbers):
+        fraction, exponent = math.frexp(abs(number))
+        size = np.int64(fraction * 2.0**53)
+        moved = np.int64(exponent) - 53 - low
+        if moved < 0:
+            size >>= 63 if moved < -63 else -moved
+            moved = np.int64(0)
+        lower = (size & _MASK) << (moved & 31)
+        upper = (size >> 32) << (moved & 31)
+        sign = -1 if number < 0 else 1
+        parts[row, 0] = sign * (lower & _MASK)
+        parts[row, 1] = sign * ((lower >> 32) + (upper & _MASK))
+        parts[row, 2] = sign * (upper >> 32)
+        for place in range(PIECES):
+            limbs[row, place] = (moved >> 5) + place
+    return limbs, parts
 
 
 @numba.njit(cache=True)

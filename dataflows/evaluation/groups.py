@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from dataflows.evaluation.exact_sums import Ints
 from dataflows.evaluation.judged import Judged
@@ -46,7 +47,7 @@ class Groups:
         self._table: Ints = np.zeros((0, metrics.width), dtype=np.int64)
         self._free: list[int] = []
         self._places: dict[SliceKey, Ints] = {}  # code -> row of the table, -1 for none
-        self._touched: dict[SliceKey, set[int]] = {}
+        self._touched: dict[SliceKey, npt.NDArray[np.bool_]] = {}
 
     def __contains__(self, key: SliceKey) -> bool:
         return key in self._places
@@ -87,8 +88,9 @@ class Groups:
                 places[number, code] = self._places[keys[number]][code] = self._new_row()
             found = places[slices[:, None], codes]
         for number, key in enumerate(keys):
-            used = np.unique(codes[slices == number])
-            self._touched.setdefault(key, set()).update(used.tolist())
+            if key not in self._touched:
+                self._touched[key] = np.zeros(self._codes, dtype=np.bool_)
+            self._touched[key][codes if len(keys) == 1 else codes[slices == number]] = True
         return found
 
     def add(self, rows: Ints, judged: Judged) -> None:
@@ -123,7 +125,10 @@ class Groups:
 
     def touched(self) -> dict[SliceKey, Sparse]:
         """What was added to since this was asked last."""
-        changed = {key: self._sparse(key, sorted(codes)) for key, codes in self._touched.items()}
+        changed = {
+            key: self._sparse(key, np.flatnonzero(codes).tolist())
+            for key, codes in self._touched.items()
+        }
         self._touched = {}
         return changed
 

@@ -45,11 +45,13 @@ class SegmentCodes:
         found = np.zeros((rows, 1 + len(self.segments)), dtype=np.int64)
         for place, column in enumerate(columns):
             codes = self._codes[place]
-            for value in dict.fromkeys(column):
+            distinct = dict.fromkeys(column)
+            for value in distinct:
                 if value not in codes:
                     self._admit(place, value)
             other = 2 + place * self._span
-            found[:, place + 1] = [codes.get(value, other) for value in column]
+            here = {value: codes.get(value, other) for value in distinct}
+            found[:, place + 1] = np.fromiter(map(here.__getitem__, column), np.int64, rows)
         return found
 
     def values(self, place: int) -> dict[str, int]:

@@ -18,7 +18,7 @@ losses = st.lists(st.floats(0.0, 64.0), max_size=40)
 def summed(values: list[float], kind: Range, group: int = 0) -> Ints:
     """A sum's cells, in a table of two groups."""
     table = np.zeros((2, kind.limbs), dtype=np.int64)
-    limbs, parts = pieces(np.array(values, dtype=np.float64), kind)
+    limbs, parts = pieces(np.array(values, dtype=np.float64), kind.low)
     scatter(table, np.full((len(values), 1), group), limbs, parts)
     carry(table, np.array([group]), np.array([[0, kind.limbs]]))
     assert not table[1 - group].any()
