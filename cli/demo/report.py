@@ -14,14 +14,17 @@ import pyarrow.dataset as ds
 from rich.console import Console
 from rich.table import Table
 
+from cli.demo.batch import BatchReport
 from cli.demo.comparison import Comparison
 from cli.demo.player import Served
+from contracts.manifest import learned_number
 from contracts.model_repository import ModelRepository
 from dataflows.learning.auc import exact_auc
 
 US_PER_DAY = 86_400_000_000
 JULY_1_US = 1_372_636_800_000_000
 ROLLING_DAYS = 14
+_DECISIONS = {"promote": "promoted", "rollback": "rolled back", "none": "not decided"}
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,8 @@ class Report:
     ``auc`` is over predictions from July on; ``auc_before_departure`` over those of flights that
     had not left yet. More than half leave early, and what is known of a flight that has left makes
     it easier to tell whether it will be late.
+
+    ``batch`` is of a model that was trained on the first half of the year.
     """
 
     events: int
@@ -86,6 +91,7 @@ class Report:
     served_vs_dataflow: dict[str, int]
     waited: dict[str, int]
     seconds: float
+    batch: BatchReport
 
 
 def area(online: Outcomes, static: Outcomes) -> dict[str, float | None]:
@@ -100,6 +106,12 @@ def area(online: Outcomes, static: Outcomes) -> dict[str, float | None]:
         "static": static.auc(static.scores, JULY_1_US, end_us),
         "online": online.auc(online.scores, JULY_1_US, end_us),
     }
+
+
+def learned_versions(repository: ModelRepository) -> int:
+    """How many versions the dataflow has published, of all models."""
+    versions = [v for model in repository.models() for v in repository.versions(model)]
+    return sum(learned_number(version) is not None for version in versions)
 
 
 def parity_max(repository: ModelRepository) -> float:
@@ -176,8 +188,34 @@ def _lines(report: Report) -> list[tuple[str, str]]:
             "Served = dataflow, in all",
             f"{same['equal']:,} equal, {same['stale']:,} stale, {same['different']:,} different",
         ),
+        *_batch_lines(report.batch),
         ("Took", f"{report.seconds:.0f} seconds"),
     ]
+
+
+def _batch_lines(batch: BatchReport) -> list[tuple[str, str]]:
+    if batch.trained is None:
+        return [("Batch training", f"skipped: {batch.skipped}")]
+    trained, rollout = batch.trained, batch.rollout
+    auc = _shown({"all": trained.auc, "still": trained.auc_before_departure})
+    lines = [
+        (
+            "AUC Jul-Dec, batch training",
+            f"[bold]{auc['all']}[/bold], flights not yet gone {auc['still']}; LightGBM, "
+            f"{trained.examples:,} flights until June, {trained.seconds:.0f} s",
+        )
+    ]
+    if rollout is not None:
+        shares = ", ".join(f"{share:.0%}" for share in rollout.steps) or "none"
+        lines.append(
+            (
+                "Champion against challenger",
+                f"{rollout.champion} (batch) against {rollout.challenger} (online), shares "
+                f"{shares}: {rollout.challenger} [bold]{_DECISIONS[rollout.decision]}[/bold] after "
+                f"{rollout.labels:,} labels in {rollout.days:.1f} days",
+            )
+        )
+    return lines
 
 
 def _shown(auc: dict[str, float | None]) -> dict[str, str]:

@@ -17,12 +17,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from cli.demo import report as reports
+from cli.demo.batch import BatchReport, compare_batch_with_online
 from cli.demo.comparison import compare
 from cli.demo.flight_log import Counts, FlightLog, Step
 from cli.demo.flights import DEPARTED_TOPIC, SCHEDULED_TOPIC, FlightFiles, flight_records
 from cli.demo.player import Pace, Player, Served
 from cli.demo.processes import Process, free_address, wait_until
 from contracts.model_repository import ModelRepository
+from contracts.plan_file import plan_path, read_plan
 from contracts.settings import DataflowSettings
 from dataflows.flow.progress import read_progress
 from scorer.client import ScorerCallError, ScorerClient
@@ -128,8 +130,9 @@ def run_demo(
         finally:
             serve.kill()
             run.kill()
+        batch = _train(history, stage)
         advance("Reporting", 0, 1)
-        report = _report(history, served, speed, begun, stage)
+        report = _report(history, served, speed, begun, stage, batch)
         advance("Reporting", 1, 1)
     return report
 
@@ -180,8 +183,29 @@ def _play(run: Process, history: History, stage: Stage, pace: Pace) -> list[Serv
     return player.play(steps, paced_from_us, pace, on_step)
 
 
+def _train(history: History, stage: Stage) -> BatchReport:
+    """A champion out of the first half of the year, and what the other half says of it."""
+    stage.advance("Training on January to June", 0, 1)
+    plan = read_plan(plan_path(stage.repo)).plan.model(MODEL)
+    report = compare_batch_with_online(
+        plan,
+        stage.settings.examples_dir,
+        stage.models,
+        reports.JULY_1_US,
+        history.left_early,
+        lambda: time.time_ns() // 1000,
+    )
+    stage.advance("Training on January to June", 1, 1)
+    return report
+
+
 def _report(
-    history: History, served: list[Served], speed: float, begun: float, stage: Stage
+    history: History,
+    served: list[Served],
+    speed: float,
+    begun: float,
+    stage: Stage,
+    batch: BatchReport,
 ) -> reports.Report:
     outcomes = {
         model: reports.Outcomes.read(stage.settings.examples_dir / model / "outcomes")
@@ -203,7 +227,7 @@ def _report(
             *(outcomes[model].without(history.left_early) for model in (MODEL, STATIC))
         ),
         online_examples=len(outcomes[MODEL].labels),
-        versions_published=sum(len(stage.models.versions(m)) for m in stage.models.models()),
+        versions_published=reports.learned_versions(stage.models),
         versions_served=len({one.version for one in served}),
         scores=len(served),
         score_p50_ms=reports.latency_ms(served, 50),
@@ -211,6 +235,7 @@ def _report(
         onnx_parity_max_abs_diff=reports.parity_max(stage.models),
         served_vs_dataflow=reports.counts(everything),
         waited=reports.counts(waited),
+        batch=batch,
         seconds=round(time.monotonic() - begun, 1),
     )
     reports.write_json(report, stage.output / "report.json")

@@ -16,14 +16,17 @@ import pytest
 from google.protobuf.json_format import ParseDict
 from rich.console import Console
 
+from cli.demo.batch import compare_batch_with_online
 from cli.demo.flights import files_in
 from cli.demo.player import Pace
 from cli.demo.processes import Process, free_address
 from cli.demo.stage import run_demo
+from contracts.model_repository import ModelRepository
 from scorer.client import ClientOptions, Retries, ScorerClient
 from scorer.v1 import scorer_pb2, scorer_pb2_grpc
 from tests.cli.readme import command_line, python_block
 from tests.integration.commands import Commands
+from tests.training.worlds import plan_of
 
 ROOT = Path(__file__).parents[2]
 SLICE = ROOT / "tests" / "data" / "flights2013"
@@ -75,6 +78,34 @@ def test_the_model_was_swapped_while_it_served(report: dict[str, Any]) -> None:
 def test_a_picture_stands_beside_the_report(output: Path) -> None:
     """The rolling AUC is drawn."""
     assert (output / "auc.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_batch_training_against_the_stream(report: dict[str, Any], output: Path) -> None:
+    """A batch-trained champion was challenged by the dataflow's version, and the policy decided."""
+    batch = report["batch"]
+    assert batch["skipped"] == ""
+    assert batch["trained"]["version"] == batch["rollout"]["champion"] == "b1"
+    assert batch["trained"]["onnx_parity_max_abs_diff"] <= 1e-9
+    assert 0.6 < batch["trained"]["auc"] < 1
+    assert batch["rollout"]["steps"][0] == 0.05
+    models = ModelRepository(output / "feature_repo" / "data" / "models")
+    manifest, _ = models.load("late_arrival", "b1")
+    assert manifest.examples == batch["trained"]["examples"] > 500
+    decisions = [entry for entry in models.audit("late_arrival") if entry.actor == "evaluator"]
+    assert decisions[0].version == batch["rollout"]["challenger"]
+    assert models.channels("late_arrival").champion in ("b1", batch["rollout"]["challenger"])
+
+
+def test_the_demo_goes_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without LightGBM the demo says what to install, and touches nothing."""
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    monkeypatch.delitem(sys.modules, "dataflows.training.lightgbm_learner", raising=False)
+    plan = plan_of()
+    models = ModelRepository(tmp_path / "models")
+    found = compare_batch_with_online(plan, tmp_path, models, 0, frozenset(), lambda: 0)
+    assert "pip install 'headwater[train]'" in found.skipped
+    assert found.trained is None
+    assert models.models() == []
 
 
 def test_the_readme_calls_the_scorer(output: Path, tmp_path: Path) -> None:
