@@ -69,18 +69,18 @@ class Mirror:
         channels = self._repository.channels(model)
         serving = {channel: channels.version(channel) for channel in get_args(Channel)}
         known = self._known(name)
-        wanted = {*self._repository.versions(model)[-newest:], *serving.values()} - {None}
-        for version in sorted((v for v in wanted if v is not None), key=version_order):
-            manifest, model_bytes = self._repository.load(model, version)
-            if (version, manifest.sha256) not in known:
-                added = self._add(name, manifest, model_bytes)
-                known[version, manifest.sha256] = added
+        wanted = {*self._repository.versions(model)[-newest:], *filter(None, serving.values())}
+        entries: dict[str | None, ModelVersion] = {}
+        for number in sorted(wanted, key=version_order):
+            manifest, model_bytes = self._repository.load(model, number)
+            entry = known.get((number, manifest.sha256))
+            if entry is None:
+                entry = self._add(name, manifest, model_bytes)
                 done.versions += 1
-            done.metrics += self._measure(known[version, manifest.sha256], manifest)
-        newest_of = {version: entry for (version, _), entry in known.items()}
+            entries[number] = entry
+            done.metrics += self._measure(entry, manifest)
         for channel, version in serving.items():
-            entry = newest_of[version] if version is not None else None
-            done.aliases += self._point(name, channel, entry)
+            done.aliases += self._point(name, channel, entries.get(version))
         share = f"{channels.challenger_share:g}"
         self._client.set_registered_model_tag(name, _SHARE_TAG, share)
         return done
@@ -103,8 +103,8 @@ class Mirror:
             )
             for entry in page:
                 known[entry.tags.get(VERSION_TAG, ""), entry.tags.get(SHA256_TAG, "")] = entry
-            token = page.token
-            if not token:
+            token = page.token or None
+            if token is None:
                 break
         return known
 

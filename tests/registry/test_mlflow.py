@@ -57,7 +57,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [
-        PYTHON, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
+        str(PYTHON), "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port),
         "--workers", "1", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db",
         "--artifacts-destination", f"{folder}/artifacts", "--serve-artifacts",
     ]  # fmt: skip
@@ -130,6 +130,7 @@ def test_versions_go_there_and_come_back(
     assert "0 versions, 0 aliases and 0 metrics" in run("mirror", *options)
     client = MlflowClient(tracking_uri=server, registry_uri=server)
     entry = client.get_model_version_by_alias("first-fraud", "champion")
+    assert entry.run_id is not None
     found = client.get_run(entry.run_id).data
     assert found.metrics["served.auc"] == 0.75
     assert found.metrics["auc"] == manifest().metrics["auc"]
