@@ -18,6 +18,7 @@ from . import (
     linear,
     model_choice,
     mondrian,
+    refusals,
     scaling,
     selection,
     stacking,
@@ -38,6 +39,7 @@ from .registry import (
 )
 
 for _module in (
+    refusals,
     scaling,
     selection,
     encoding,

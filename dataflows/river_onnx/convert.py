@@ -20,6 +20,7 @@ from .registry import (
     Wanted,
     converter_of,
     is_unseen,
+    refused,
     supported,
 )
 
@@ -177,7 +178,9 @@ def walk(step: Any, roles: Sequence[Role], place: str, rows: Rows) -> tuple[Conv
                 rows = walk(one, ("transformer",), "before the end of a pipeline", rows)[1]
         return walk(last, roles, place, rows)
     name = type(step).__name__
-    converter = converter_of(step)
+    converter, why = converter_of(step), refused(step)
+    if why is not None:
+        raise UnsupportedEstimatorError(f"{name} cannot be exported to ONNX: {why}")
     if converter is None or converter.role not in roles:
         known = ", ".join(name for role in roles for name in supported(role))
         raise UnsupportedEstimatorError(

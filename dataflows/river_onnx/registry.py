@@ -154,11 +154,22 @@ def never(_: Any) -> None:
 
 
 _CONVERTERS: dict[type, Converter] = {}
+_REFUSED: dict[type, str] = {}
 
 
 def register(estimator_class: type, converter: Converter) -> None:
     """Teach the exporter a class; exactly that class, as a subclass may compute otherwise."""
     _CONVERTERS[estimator_class] = converter
+
+
+def refuse(estimator_class: type, why: str) -> None:
+    """Say why a class has no converter, and what to use in its place."""
+    _REFUSED[estimator_class] = why
+
+
+def refused(estimator: Any) -> str | None:
+    """Why the estimator's class has no converter, None if nothing was said of it."""
+    return _REFUSED.get(type(estimator))
 
 
 def converter_of(estimator: Any) -> Converter | None:

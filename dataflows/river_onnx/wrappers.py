@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
-from river import anomaly, compose, dummy, imblearn, multiclass, preprocessing
+from river import anomaly, dummy, imblearn, multiclass, preprocessing
 
 from .arithmetic import by_constants, chosen
 from .convert import append, checked, filled, of_true
@@ -25,7 +25,6 @@ from .registry import (
 )
 
 Refusal = Callable[[Any], str | None]
-_NO_PROBABILITIES = "it gives no probabilities; use multiclass.OneVsRestClassifier"
 
 
 def teach() -> None:
@@ -41,24 +40,12 @@ def teach() -> None:
             Converter("regressor", inside("regressor", "regressor"), _append_min_max_target),
         ),
         (
-            compose.TargetTransformRegressor,
-            Converter("regressor", _refuse_function, _append_nothing),
-        ),
-        (
             preprocessing.PredClipper,
             Converter("regressor", inside("regressor", "regressor"), _append_clipper),
         ),
         (
             multiclass.OneVsRestClassifier,
             Converter("classifier", inside("classifier", "classifier"), _append_one_vs_rest),
-        ),
-        (
-            multiclass.OneVsOneClassifier,
-            Converter("classifier", lambda _: _NO_PROBABILITIES, _append_nothing),
-        ),
-        (
-            multiclass.OutputCodeClassifier,
-            Converter("classifier", lambda _: _NO_PROBABILITIES, _append_nothing),
         ),
         (dummy.PriorClassifier, Converter("classifier", never, _append_prior)),
         (dummy.NoChangeClassifier, Converter("classifier", never, _append_last)),
@@ -101,14 +88,6 @@ def _append_inside(attribute: str) -> Callable[[Any, Graph, Columns, Wanted], An
         return append(getattr(wrapper, attribute), graph, columns, wanted)
 
     return append_it
-
-
-def _append_nothing(model: Any, graph: Graph, columns: Columns, wanted: Wanted) -> str:
-    raise AssertionError("it is always refused")
-
-
-def _refuse_function(_: compose.TargetTransformRegressor) -> str:
-    return "func may be anything; use preprocessing.TargetStandardScaler or TargetMinMaxScaler"
 
 
 def _append_standard_target(
