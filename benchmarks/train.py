@@ -69,7 +69,11 @@ def make_examples(folder: Path) -> tuple[Path, frozenset[str]]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HEADWATER_")}
     for words in (["apply"], ["run", "--until-end"]):
         command = [sys.executable, "-m", "cli.main", *words, "--repo", str(repo)]
-        subprocess.run(command, check=True, env=environment, timeout=1_800)
+        ended = subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=1_800, check=False
+        )
+        if ended.returncode:
+            raise SystemExit(f"{' '.join(command)} failed: {ended.stderr[-500:]}")
     departed = records[DEPARTED_TOPIC]
     early = departed["dep_delay"].to_numpy() < 0
     return repo, frozenset(departed["flight_id"].to_numpy()[early].tolist())

@@ -76,8 +76,12 @@ def train(
         str, typer.Option(help="Inputs to measure by, with commas; else the model's own.")
     ] = "",
     channel: Annotated[
-        ChannelName, typer.Option(help="Which channel gets the version.")
-    ] = ChannelName.CHALLENGER,
+        ChannelName | None,
+        typer.Option(
+            help="Which channel gets the version.",
+            show_default="challenger; none for a model with a rollout, whose evaluator takes it",
+        ),
+    ] = None,
 ) -> None:
     """Train a version of a model on the dataflow's examples, and publish it.
 
@@ -113,6 +117,9 @@ def train(
     wishes = Wishes(shares, Budget(trials, seconds_max), seed, threads)
     with _progress(wishes) as on_trial:
         trained = train_on(plan, examples, chosen, wishes, time.monotonic, on_trial)
+    if channel is None:
+        # A challenger that a person has set would be no business of the evaluator's.
+        channel = ChannelName.CHALLENGER if plan.rollout is None else ChannelName.NONE
     publication = Publication(
         actor=actor(),
         git_commit=git_commit(folder),
@@ -122,7 +129,9 @@ def train(
     repository = ModelRepository.of(settings, settings.model_repository)
     manifest = publish(repository, plan, trained, publication)
     _print(manifest, trained)
-    went = "in no channel" if channel is ChannelName.NONE else channel.value
+    went = channel.value if channel is not ChannelName.NONE else "in no channel"
+    if channel is ChannelName.NONE and plan.rollout is not None:
+        went += " yet: `headwater evaluate` makes it the challenger"
     typer.echo(f"{model}: version {manifest.version} is {went}")
 
 

@@ -106,6 +106,18 @@ def read_examples(
     Raises:
         TrainingError: there are none, they do not fit the plan, or there are too many.
     """
+    try:
+        return _read(plan, folder, period, segments, rows_max)
+    except (OSError, pa.ArrowException) as error:
+        raise TrainingError(
+            f"examples in {folder} cannot be read ({error}); if a run or a replay is rewriting "
+            "them just now train again, else rebuild them with `headwater replay`"
+        ) from error
+
+
+def _read(
+    plan: ModelPlan, folder: Path, period: Period, segments: tuple[str, ...], rows_max: int
+) -> Examples:
     key = plan.spine_key
     vector = [column_name(name) for name in plan.schema.names]
     made = _dataset(folder / "examples", (key, _TIME, *vector))
@@ -162,7 +174,7 @@ def _stamp(time_us: int) -> Any:
 
 def _joined(predictions: pa.Table, outcomes: pa.Table, key: str) -> pa.Table:
     """The vector of each outcome. Of predictions of one key and time the first one counts."""
-    numbered = predictions.append_column("place_", pa.array(range(len(predictions)), pa.int64()))
+    numbered = predictions.append_column("place_", pa.array(np.arange(len(predictions))))
     taken = numbered.select([key, _TIME, "place_"]).group_by([key, _TIME], use_threads=False)
     first = taken.aggregate([("place_", "min")])
     places = first.join(outcomes, keys=[key, _TIME], join_type="inner", use_threads=False)

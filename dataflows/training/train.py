@@ -107,7 +107,8 @@ def train(
         )
     parts = split(examples, wishes.shares)
     fit = examples.at(parts.fit)
-    classes = _classes(plan, fit)
+    _check_labels(plan, examples.at(parts.train))
+    classes = _classes(fit) if plan.task == "multiclass" else ()
     desk = _Desk(plan, learner, wishes, len(classes))
     problem = desk.problem(examples.at(parts.train), examples.at(parts.validation))
     found = search(learner, problem, wishes.budget, seconds, on_trial)
@@ -170,18 +171,16 @@ class _Desk:
         )
 
 
-def _classes(plan: ModelPlan, fit: Examples) -> tuple[str, ...]:
-    """The classes known when the test begins; classes are in the order of their first labels."""
-    if plan.task != "regression" and len(np.unique(fit.labels)) < 2:
+def _check_labels(plan: ModelPlan, train: Examples) -> None:
+    if plan.task != "regression" and len(np.unique(train.labels)) < 2:
         raise TrainingError(
             f"all labels that model {plan.name!r} could learn from are alike; widen --from and "
             "--until"
         )
-    return examples_classes(fit) if plan.task == "multiclass" else ()
 
 
-def examples_classes(fit: Examples) -> tuple[str, ...]:
-    """The classes that occur in the rows, and all that were seen before them."""
+def _classes(fit: Examples) -> tuple[str, ...]:
+    """The classes known when the test begins; classes are in the order of their first labels."""
     return fit.classes[: int(fit.labels.max()) + 1]
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ from cli.main import main
 from cli.train import LearnerName
 from contracts.manifest import Manifest
 from contracts.model_repository import ModelRepository
+from contracts.plan import RolloutPlan
+from contracts.plan_file import plan_path, read_plan, write_plan
+from dataflows.served.rollout import Situation, next_challenger
 from dataflows.training.learners import NAMES
 from scorer.model import LoadedModel
 from tests.cli.rides import SECONDS_MAX, Rides
@@ -71,6 +75,22 @@ def test_the_same_again_into_another_channel(rides_with_examples: Rides) -> None
     assert first.lineage == again.lineage
     assert json.loads(first.lineage["trials"]) == {"done": 2, "pruned": 0}
     assert repository.channels("late_ride").challenger is None
+
+
+def test_a_model_with_a_rollout(rides_with_examples: Rides) -> None:
+    """Its version stands in no channel, and is what the evaluator tries next."""
+    file = plan_path(rides_with_examples.folder)
+    applied = read_plan(file)
+    (model,) = applied.plan.models
+    rollout = RolloutPlan((0.1, 0.5), 100, 0.0, 0.01, 0)
+    plan = replace(applied.plan, models=(replace(model, rollout=rollout),))
+    write_plan(file, plan, applied.services)
+    assert _here(rides_with_examples, "late_ride") == 0
+    repository = _repository(rides_with_examples)
+    channels = repository.channels("late_ride")
+    assert channels.challenger is None
+    versions, audit = repository.versions("late_ride"), repository.audit("late_ride")
+    assert next_challenger(Situation(channels, versions, audit), ()) == "b1"
 
 
 @pytest.mark.parametrize(

@@ -120,5 +120,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
     write_outcomes(tmp_path, ["a", "b"], [10, 11], [20, 20], [True, True])
     with pytest.raises(TrainingError, match="no labelled examples in that time"):
         read_examples(plan, tmp_path, Period(from_us=START_US + HOUR_US))
+    (tmp_path / "examples" / "1.parquet").write_bytes(b"PAR1 or not")
+    with pytest.raises(TrainingError, match=r"cannot be read .* train again, else rebuild"):
+        read_examples(plan, tmp_path, ALL)
     with pytest.raises(TrainingError, match="2 labelled examples, at most 1 fit"):
         read_examples(plan, tmp_path, ALL, rows_max=1)
