@@ -41,7 +41,7 @@ from scorer.model_pool import ModelPool
 from scorer.observation import Observation
 from scorer.online_store import OnlineReader, open_online_store
 from scorer.onnx_runtime import open_runtime
-from scorer.prediction_log import open_prediction_log
+from scorer.prediction_log import PredictionLog, open_prediction_log
 from scorer.scoring import Scoring
 from scorer.service import ScorerService
 from scorer.shadowing import Shadowing, ShadowLimits
@@ -118,13 +118,7 @@ async def running(
     entrance = open_entrance(settings, refused=metrics.token_refused)
     predictions = open_prediction_log(settings, metrics)
     reader = open_online_store(repo_dir)
-    runtime = open_runtime(settings.onnx_providers, settings.onnx_threads, settings.onnx_cache_dir)
-    pool = ModelPool(
-        ModelRepository.of(settings, settings.model_repository),
-        _PINNED_MAX,
-        metrics.swapped,
-        partial(LoadedModel, runtime=runtime),
-    )
+    pool = _model_pool(settings, metrics)
     metrics.show_models(pool.models)
     batcher = Batcher(reader, metrics, _batch_limits(settings))
     observation = Observation(settings, metrics)
@@ -135,9 +129,7 @@ async def running(
         observation.witnesses,
     )
     scoring = Scoring(pool, batcher, metrics, settings.rows_per_request_max, _clock_us)
-    shadowing: Shadowing | None = None
-    if predictions is not None and settings.shadow_load_max > 0:
-        shadowing = Shadowing(reader, predictions, metrics, _shadow_limits(settings))
+    shadowing = _shadowing(settings, reader, predictions, metrics)
     answering = Answering(scoring, pool, metrics, _clock_us, predictions, shadowing)
     streams = Streams(calls, settings.stream_in_flight_max)
     explain_calls = ExplainCalls(scoring, settings.explain_samples_max, metrics.explained)
@@ -242,12 +234,31 @@ def _batch_limits(settings: ScorerSettings) -> BatchLimits:
     )
 
 
-def _shadow_limits(settings: ScorerSettings) -> ShadowLimits:
-    return ShadowLimits(
+def _model_pool(settings: ScorerSettings, metrics: ScorerMetrics) -> ModelPool:
+    runtime = open_runtime(settings.onnx_providers, settings.onnx_threads, settings.onnx_cache_dir)
+    return ModelPool(
+        ModelRepository.of(settings, settings.model_repository),
+        _PINNED_MAX,
+        metrics.swapped,
+        partial(LoadedModel, runtime=runtime),
+    )
+
+
+def _shadowing(
+    settings: ScorerSettings,
+    reader: OnlineReader,
+    predictions: PredictionLog | None,
+    metrics: ScorerMetrics,
+) -> Shadowing | None:
+    """What scores beside answers; None where nobody would see it."""
+    if predictions is None or settings.shadow_load_max <= 0:
+        return None
+    limits = ShadowLimits(
         rows_max=settings.shadow_rows_max,
         load_max=settings.shadow_load_max,
         read_timeout_seconds=_READ_SHARE * settings.default_deadline_seconds,
     )
+    return Shadowing(reader, predictions, metrics, limits)
 
 
 def _clock_us() -> int:

@@ -19,7 +19,7 @@ from scorer.errors import StoreUnavailableError
 from scorer.model import LoadedModel
 from scorer.online_store import Cells, wanted
 from scorer.vector import MissingReason, VectorFiller
-from scorer.vector_plan import check_rows, plan_vector
+from scorer.vector_plan import Scalar, check_rows, plan_vector
 from tests.scorer.graphs import graph, node
 from tests.scorer.rollout_shop import AT_NOON, records
 from tests.scorer.shop import MODEL, NOON_US, Shop, feast_key, manifest_for
@@ -29,7 +29,7 @@ SIZE = VectorField("town:size", "feature", "int64", -1.0, "town", "size", ("card
 COLOUR = VectorField("colour", "request", "string", category_code("none"))
 AMOUNT = VectorField("amount", "request", "float64", 0.5)
 SCHEMA = FeatureSchema("shop", (COLOUR, SIZE, TOWN, AMOUNT))
-ROW = {"card": 42, "colour": "red", "amount": 2.5}
+ROW: dict[str, Scalar] = {"card": 42, "colour": "red", "amount": 2.5}
 # 1 where the colour is red and the town Zürich.
 CODES = np.array([category_code("red"), category_code("Zürich")])
 
@@ -76,7 +76,7 @@ def test_texts_of_requests_and_of_the_store_are_codes(scorer_shop: Shop) -> None
     put_town(scorer_shop, 42, text("Zürich"))
     put_town(scorer_shop, 43, text("Bern"))
     put_town(scorer_shop, 44, b"")
-    rows = [
+    rows: list[dict[str, Scalar]] = [
         ROW,
         {**ROW, "colour": "blue", "card": 43},
         {**ROW, "colour": None, "card": 44},
@@ -131,7 +131,9 @@ TEXTS = st.none() | st.text(max_size=20)
 def test_any_text_is_its_code(pairs: list[tuple[str | None, str | None]]) -> None:
     """Vectors of any texts, stored and given, are the codes by the contract."""
     plan = plan_vector(SCHEMA)
-    rows = [{**ROW, "card": n, "colour": colour} for n, (colour, _) in enumerate(pairs)]
+    rows: list[dict[str, Scalar]] = [
+        {**ROW, "card": n, "colour": colour} for n, (colour, _) in enumerate(pairs)
+    ]
     checked = check_rows(plan, 0, rows)
     found = {}
     for asked, (_, town) in zip(checked.wanted[0], pairs, strict=True):
@@ -165,9 +167,9 @@ def test_the_same_bytes_may_be_text_here_and_a_number_there() -> None:
         given = (plan, checked.given, checked.wanted, found, [NOON_US])
         if field is numbers:
             with pytest.raises(StoreUnavailableError, match="holds text"):
-                filler.fill(*given)  # type: ignore[arg-type]
+                filler.fill(*given)
         else:
-            values = filler.fill(*given).values  # type: ignore[arg-type]
+            values = filler.fill(*given).values
             assert values.tolist() == [[category_code("Bern")]]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,17 +15,13 @@ from structlog.testing import capture_logs
 
 from contracts.assignment import is_challenged, place_of, text_of
 from contracts.feature_schema import FeatureSchema, VectorField
-from contracts.manifest import Manifest
-from scorer.client import ScoreItem, ScoreOptions
-from scorer.model import LoadedModel
-from scorer.model_pool import ModelPool
+from scorer.client import Scalar, ScoreItem, ScoreOptions
 from tests.scorer.rollout_shop import (
     AT_NOON,
     add,
     assign_by,
     challenge,
     records,
-    until,
     until_routed,
 )
 from tests.scorer.shop import (
@@ -45,7 +40,7 @@ from tests.services.server import free_ports
 CARDS = range(1_000)
 
 
-def rows_of(cards: range) -> list[dict[str, object]]:
+def rows_of(cards: range) -> list[dict[str, Scalar]]:
     """A row for each card."""
     return [{**ROW, "card": card} for card in cards]
 
@@ -253,7 +248,7 @@ def test_a_challenger_may_see_other_features(scorer_shop: Shop) -> None:
             for number, version in enumerate(answer.versions):
                 if version == "2":
                     assert answer.features[number] == pinned["2"].features[number]
-            bad = [*rows[:-1], {**rows[-1], "amount": "much"}]
+            bad: list[dict[str, Scalar]] = [*rows[:-1], {**rows[-1], "amount": "much"}]
             with pytest.raises(grpc.aio.AioRpcError, match=r"rows\[29\]: input 'amount'"):
                 await client.score(MODEL, bad, AT_NOON)
 
@@ -320,68 +315,6 @@ def test_a_rollback_is_served_soon(
         record_property(f"{name}_seconds", seconds)
 
 
-def test_a_slow_load_holds_up_no_rollback(scorer_shop: Shop) -> None:
-    """While a challenger takes its time to load, another channel's change is served."""
-    repository = scorer_shop.repository
-    may_load = threading.Event()
-    add(scorer_shop, "2")
-    add(scorer_shop, "3")
-
-    def load(manifest: Manifest, onnx: bytes) -> LoadedModel:
-        if manifest.version == "3":
-            assert may_load.wait(30)
-        return LoadedModel(manifest, onnx)
-
-    async def run() -> None:
-        pool = ModelPool(repository, 1, lambda *_: None, load)
-        await pool.poll()
-        watching = asyncio.create_task(pool.watch(0.01))
-        challenge(scorer_shop, "3", 1.0)
-        await until(lambda: pool.rollout(MODEL) is not None)
-        rollout = pool.rollout(MODEL)
-        assert rollout is not None
-        assert (rollout.challenger, rollout.share) == (None, 1.0)
-        repository.promote(MODEL, "2", "test", "test", 0)
-        await until(lambda: pool.channel(MODEL, "champion").manifest.version == "2")
-        may_load.set()
-
-        def is_there() -> bool:
-            rollout = pool.rollout(MODEL)
-            return rollout is not None and rollout.challenger is not None
-
-        await until(is_there)
-        watching.cancel()
-        await pool.close()
-
-    asyncio.run(run())
-
-
-def test_what_is_beside_is_the_very_version(scorer_shop: Shop) -> None:
-    """A challenger that cannot be loaded is not stood in for by the one before it."""
-    for version in ("2", "3"):
-        add(scorer_shop, version)
-    file = scorer_shop.repository.root / MODEL / "3" / "model.onnx"
-    file.write_bytes(b"nothing")
-
-    async def run() -> None:
-        pool = ModelPool(scorer_shop.repository, 1, lambda *_: None)
-        challenge(scorer_shop, "2", 0.5)
-        await pool.poll()
-        first = pool.rollout(MODEL)
-        assert first is not None
-        assert first.challenger is not None
-        challenge(scorer_shop, "3", 0.5)
-        await pool.poll()
-        second = pool.rollout(MODEL)
-        assert second is not None
-        assert (second.challenger, second.share) == (None, 0.5)
-        scorer_shop.repository.set_channel(MODEL, "challenger", None, "test", "test", 0)
-        await pool.poll()
-        assert pool.rollout(MODEL) is None
-
-    asyncio.run(run())
-
-
 def test_scores_are_those_of_the_version_named(scorer_shop: Shop) -> None:
     """Each row's score is what its version gives, computed on its own."""
     assign_by(scorer_shop, "items")
@@ -391,7 +324,7 @@ def test_scores_are_those_of_the_version_named(scorer_shop: Shop) -> None:
     async def run() -> None:
         async with scorer_shop.client() as client:
             await until_routed(client, "3", 0.5)
-            rows = [{**ROW, "items": items} for items in range(20)]
+            rows: list[dict[str, Scalar]] = [{**ROW, "items": items} for items in range(20)]
             answer = await client.score(MODEL, rows, AT_NOON)
             assert set(answer.versions) == {"2", "3"}
             for items, version in enumerate(answer.versions):

@@ -116,7 +116,7 @@ def test_the_log_has_both_scores_of_each_row(
 def test_answers_are_the_same_with_a_shadow(scorer_shop: Shop) -> None:
     """To the last bit: the champion's scores do not know of it."""
     rows = [{**ROW, "card": card, "amount": 0.1 * card} for card in CARDS]
-    answers = []
+    answers: list[list[float]] = []
 
     async def run(beside: dict[str, str]) -> None:
         async with scorer_shop.client() as client:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,8 +73,9 @@ def test_classes_and_their_probabilities_come_back(scorer_shop: Shop) -> None:
     """The score is the largest probability, the label its class; the log has both."""
     put(scorer_shop, "2", softmax_onnx(3), task="multiclass", classes=CLASSES)
     promote(scorer_shop, "2")
-    rows = [{**ROW, "amount": amount} for amount in (-40.0, 0.0, 2.5, 40.0)]
-    expected = softmax([[row["amount"], *VECTOR[1:]] for row in rows])
+    amounts = (-40.0, 0.0, 2.5, 40.0)
+    rows = [{**ROW, "amount": amount} for amount in amounts]
+    expected = softmax([[amount, *VECTOR[1:]] for amount in amounts])
 
     async def run() -> None:
         async with scorer_shop.client() as client:
@@ -180,7 +182,7 @@ def test_a_class_is_explained(scorer_shop: Shop) -> None:
     ],
 )
 def test_a_model_without_its_classes_is_refused(
-    data: bytes, change: dict[str, tuple[str, ...]], reason: str
+    data: bytes, change: dict[str, Any], reason: str
 ) -> None:
     """What the manifest says of classes must be what the model gives."""
     manifest = replace(manifest_for("1", data), task="multiclass", **change)
