@@ -213,7 +213,11 @@ def _figure(value: Any) -> str:
 
 
 def _time(time_us: int) -> str:
-    return f"{_EPOCH + timedelta(microseconds=time_us):%Y-%m-%d %H:%M:%S} UTC"
+    try:
+        return f"{_EPOCH + timedelta(microseconds=time_us):%Y-%m-%d %H:%M:%S} UTC"
+    except OverflowError:
+        # A card is for people: it must not keep a version from being published.
+        return f"{time_us} microseconds since 1970, which is no date"
 
 
 def _parsed(text: str | None) -> Any:

@@ -122,12 +122,8 @@ async def running(
     metrics.show_models(pool.models)
     batcher = Batcher(reader, metrics, _batch_limits(settings))
     observation = Observation(settings, metrics)
-    calls = Calls(
-        metrics,
-        entrance.callers,
-        settings.default_deadline_seconds,
-        observation.witnesses,
-    )
+    deadline_seconds = settings.default_deadline_seconds
+    calls = Calls(metrics, entrance.callers, deadline_seconds, observation.witnesses)
     scoring = Scoring(pool, batcher, metrics, settings.rows_per_request_max, _clock_us)
     shadowing = _shadowing(settings, reader, predictions, metrics)
     answering = Answering(scoring, pool, metrics, _clock_us, predictions, shadowing)
