@@ -79,7 +79,7 @@ class Columns:
         self._times_us[slot, 1] = times_us[taken - 1]
         count(rows, self._edges, self._edge_counts, self._counts, self._missing)
         if (self._phases == SAMPLED).any():
-            self._pieces.append(rows.copy())
+            self._pieces.append(rows)
         self._in_block += taken
         return taken
 

@@ -85,6 +85,13 @@ def test_one_rise_and_one_end() -> None:
     assert watch.since_us is None
 
 
+def test_an_end_is_told_as_soon_as_it_is_certain() -> None:
+    """Errors that become fewer than ever end it within some hundred losses."""
+    watch = _watch()
+    losses = _failed(np.random.default_rng(6), (5_000, 0.2), (1_000, 0.8), (400, 0.1))
+    assert _told(_follow(watch, losses)) == [(True, ""), (False, "quiet")]
+
+
 def test_what_gets_better_is_no_drift_but_the_norm() -> None:
     """Fewer errors are not told, and going back to as many as before is."""
     rng = np.random.default_rng(3)

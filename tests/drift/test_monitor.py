@@ -143,6 +143,36 @@ def test_one_alert_when_it_begins_and_one_when_it_ends() -> None:
         assert truth < second <= truth + 250
 
 
+def test_a_pause_is_no_end() -> None:
+    """Drift that is away for less than a window, and comes again, is one and the same."""
+    rng = np.random.default_rng(3)
+    rows = _waves(rng, [(2_000, 0.0), (500, 3.0), (100, 0.0), (500, 3.0), (100, 0.0), (500, 3.0)])
+    monitor = _one_column(small_plan(psi=None, score=None))
+    alerts = follow(monitor, 0, rows, np.zeros(len(rows)))
+    assert [alert.state for alert in alerts] == ["begin"]
+
+
+def test_columns_do_not_disturb_each_other() -> None:
+    """Columns whose references are renewed at different times are what they are alone."""
+    rng = np.random.default_rng(4)
+    both = np.column_stack(
+        (
+            _waves(rng, [(1_000, 0.0), (1_500, 3.0), (1_500, 0.0)]),
+            _waves(rng, [(1_250, 0.0), (1_500, 5.0), (1_250, 1.0)]),
+        )
+    )
+    settings = small_plan(psi=None, score=None, missing=None, renew_after_rows=100)
+    together = DriftMonitor(streams.spec(settings, features=2))
+    found = follow(together, 0, both, np.zeros(len(both)))
+    for column in (0, 1):
+        alone = follow(_one_column(settings), 0, both[:, [column]], np.zeros(len(both)))
+        assert len(alone) >= 3
+        ours = [alert for alert in found if alert.feature == f"f{column}"]
+        assert [(one.state, one.value, one.window_until_us) for one in ours] == [
+            (one.state, one.value, one.window_until_us) for one in alone
+        ]
+
+
 def test_the_reference_is_renewed_on_demand() -> None:
     """Drift that lasts becomes the new reference: it ends so, and going back is drift."""
     rng = np.random.default_rng(4)
