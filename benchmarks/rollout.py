@@ -3,8 +3,9 @@
 Simulated are requests of entities with different risks, who is assigned to whom, labels that come
 hours later, and two versions that score; what decides is the evaluator's own policy. Each run has a
 seed of its own and ends when the challenger is promoted or rolled back. Champion and challenger are
-both imperfect, each with errors of its own. ``paired``: the scorer also scores rows with the version
-that did not answer, as it does; ``assigned``: it had no time to, so that each row has one score.
+both imperfect, each with errors of its own. ``paired``: the scorer also scores rows with the
+version that did not answer, as it does; ``assigned``: it had no time to, so that each row has one
+score.
 """
 
 from __future__ import annotations

@@ -54,6 +54,8 @@ class ServedModel:
 
     def __init__(self, plan: ModelPlan, rows_max: int = ROWS_MAX) -> None:
         self._plan = plan
+        # Working it out takes longer than everything else that is done with a row.
+        self._fingerprint = plan.schema.fingerprint
         has_classes = plan.task == "multiclass"
         on_timeout: float | str | None = plan.on_timeout
         if on_timeout is not None and not has_classes:
@@ -103,7 +105,7 @@ class ServedModel:
         """
         rows = []
         for record in records:
-            if record.fingerprint != self._plan.schema.fingerprint:
+            if record.fingerprint != self._fingerprint:
                 self.counts.other_schema += len(record.rows)
                 continue
             found = served_rows(record, self._plan.segments)

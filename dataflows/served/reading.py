@@ -17,7 +17,6 @@ from dataflows.sources.plan_log import LogPartition, PlanLog, open_log
 from dataflows.sources.schema_registry import SchemaRegistry
 from dataflows.watermark import NOT_YET
 
-
 Position = tuple[int, int, bool]
 """Next offset, newest event time, and whether there was nothing more just then."""
 

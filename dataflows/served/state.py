@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import pickle
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from contracts.durable_files import replace_file
 from contracts.model_channels import AuditEntry, Decision
 
+# A health check holds the lock for an instant.
+_INSTANT_SECONDS = 0.3
+_PAUSE_SECONDS = 0.01
 _FORMAT = b"headwater evaluator 1\n"
 
 
@@ -55,14 +59,37 @@ def sole_evaluator(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise EvaluatorError(f"{folder}: {error.strerror}") from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise EvaluatorError(
-                f"another evaluator is running on {folder}; stop it first, or set "
-                "HEADWATER_STATE_DIR to another folder"
-            ) from None
+        give_up_at = time.monotonic() + _INSTANT_SECONDS
+        while not _is_taken(lock):
+            if time.monotonic() > give_up_at:
+                raise EvaluatorError(
+                    f"another evaluator is running on {folder}; stop it first, or set "
+                    "HEADWATER_STATE_DIR to another folder"
+                )
+            time.sleep(_PAUSE_SECONDS)
         yield
+
+
+def _is_taken(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_evaluated(folder: Path) -> bool:
+    """Whether a process holds the folder."""
+    try:
+        lock = (folder / "lock").open("r")
+    except OSError:
+        return False
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
 
 
 def read_state(folder: Path) -> EvaluatorState | None:
