@@ -2,14 +2,17 @@
 
 One JSON object a line comes in. ``{"log", "out", "until_end", "settings"}`` is answered with the
 pid of the child that runs the flow; ``{"pid"}``, once that child has ended, with ``[exit code,
-error]``. Among the settings there may be ``batch_records``, the most that one read takes.
+error]``. Among the settings there may be ``batch_records``, the most that one read takes, and
+``kill_at_head``: the child is killed once it has written so many heads of models' states.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,6 +20,7 @@ from contracts.file_log import PartitionFile
 from contracts.log import Chunk
 from dataflows.definitions.repository import Repository, load_repository
 from dataflows.flow.engine import run_flow
+from dataflows.state_files import Handle, StateFiles
 from tests.flow import shop
 
 
@@ -50,6 +54,8 @@ def _run(repository: Repository, request: dict[str, Any], error: Path) -> None:
     given = dict(request["settings"])
     if "batch_records" in given:
         _read_at_most(given.pop("batch_records"))
+    if "kill_at_head" in given:
+        _kill_at_head(given.pop("kill_at_head"))
     settings = shop.settings(repository.directory, log, out, **given)
     places = shop.places(out, [view.name for view in repository.plan.views])
     code = 1
@@ -71,6 +77,19 @@ def _read_at_most(records: int) -> None:
         return chunk(self, b"".join(lines.splitlines(keepends=True)[:records]))
 
     setattr(PartitionFile, "_chunk", first_ones)  # noqa: B010 - mypy knows that it is no variable
+
+
+def _kill_at_head(count: int) -> None:
+    """End this process, as a kill does, between a state that is written and its commit."""
+    write, left = StateFiles.write_head, iter(range(count, 0, -1))
+
+    def write_and_die(self: StateFiles, data: Any, parts: Sequence[int]) -> Handle:
+        handle = write(self, data, parts)
+        if next(left) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return handle
+
+    setattr(StateFiles, "write_head", write_and_die)  # noqa: B010 - as above
 
 
 def _say(answers: TextIO, what: Any) -> None:

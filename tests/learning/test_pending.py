@@ -251,7 +251,7 @@ ROWS = st.lists(
 ).map(lambda rows: sorted(rows, key=lambda row: (row.time_us, row.label is None)))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(
     rows=ROWS,
     timeout_us=st.integers(1, 20),
@@ -289,3 +289,91 @@ def test_all_happens_as_row_by_row(
     newest = [pending.rows.keys[slot] for slot in pending.newest(3).tolist()]
     expected = [entry.key for entry in reversed(oracle.entries) if entry.state == "waiting"]
     assert newest == expected[:3]
+
+
+def filled(count: int, timeout_us: int = 10**9) -> Pending:
+    """A store in which so many predictions wait, one a microsecond."""
+    pending = Pending(WIDTH, Rules(timeout_us, 10**9, 1, CLASSES_MAX, 10**6, 1))
+    feed(pending, list(range(count)), [], count)
+    return pending
+
+
+def feed(pending: Pending, predictions: list[int], labels: list[int], until_us: int) -> list[int]:
+    """Predictions named by their times, and labels of the last microsecond; fates of these."""
+    call = pending.begin(
+        [str(number) for number in predictions],
+        np.array(predictions, np.int64),
+        np.ones((len(predictions), WIDTH)),
+        [str(number) for number in labels],
+        np.full(len(labels), until_us - 1),
+        np.zeros(len(labels), np.int64),
+        np.ones(1, np.int8),
+        until_us,
+    )
+    for events in pending.walk(call):
+        pending.rows.release(events.slots[events.kinds >= kernel.LABELLED])
+    return [int(fate) for fate in call.fates]
+
+
+def test_what_was_written_is_not_written_again() -> None:
+    """A new row costs itself, a label for an old one two bits: not what all that wait would."""
+    pending = filled(20_000)
+    whole = len(pickle.dumps(pending.save()))
+    feed(pending, [20_000], list(range(0, 20_000, 4)), 20_001)
+    saved = pending.save()
+    assert [len(part["numbers"]) for part in saved.new.values()] == [1]
+    assert len(saved.parts) == 2
+    assert len(pickle.dumps(saved)) < whole / 100
+    assert pending.save().new == {}
+
+
+def test_parts_stay_few_and_hold_little_that_is_gone() -> None:
+    """Small parts become one; a part is dropped once all in it is forgotten."""
+    pending = Pending(WIDTH, Rules(1_000, 10**9, 1, CLASSES_MAX, 10**6, 1))
+    most = entries = 0
+    for begin in range(0, 20_000, 50):
+        feed(pending, list(range(begin, begin + 50)), [], begin + 50)
+        saved = pending.save()
+        most = max(most, len(saved.parts))
+        entries = max(entries, int(saved.head["sizes"].sum()))
+    assert most <= 12
+    # Those that wait (1,000) and those remembered (1,000), and as many that are gone.
+    assert entries <= 4_000
+    feed(pending, [], [], 40_000)
+    assert pending.save().parts == ()
+
+
+def test_a_label_for_what_was_forgotten_fits_nothing() -> None:
+    """After two timeouts nothing tells a late label from one that never had a prediction."""
+    for until_us, fate in ((200, kernel.LATE), (201, kernel.LATE), (202, kernel.UNMATCHED)):
+        assert feed(filled(1, 100), [], [0], until_us) == [fate]
+
+
+def test_memory_follows_what_waits_and_not_what_came() -> None:
+    """Rows of labelled and given-up predictions are used again, and so are their entries."""
+    pending = Pending(WIDTH, Rules(100, 10**9, 1, CLASSES_MAX, 50, 1))
+    for begin in range(0, 20_000, 20):
+        feed(pending, list(range(begin, begin + 20)), list(range(begin, begin + 20, 2)), begin + 20)
+    assert pending.waiting <= 61
+    assert len(pending.rows.keys) <= 200
+    assert len(pending._held.lows) <= 400
+
+
+def test_a_million_rows_are_given_up_in_one_call() -> None:
+    """When time makes a leap, all that waited is given up, however much that is."""
+    pending = filled(50_000, 100_000)
+    feed(pending, [], [], 10**8)
+    assert (pending.waiting, pending.remembered, pending.rows.used) == (0, 0, 0)
+
+
+def test_keys_are_compared_as_they_are() -> None:
+    """Keys beyond ASCII, even with a lone surrogate, find their own prediction only."""
+    pending = Pending(WIDTH, Rules(100, 10**9, 1, CLASSES_MAX, 50, 1))
+    keys = ["é", "e\u0301", "\udc80", "", "\0", "aé", "a", "b" * 100]
+    call = pending.begin(
+        keys, np.zeros(8, np.int64), np.arange(16.0).reshape(8, 2), [*reversed(keys), "none"],
+        np.ones(9, np.int64), np.zeros(9, np.int64), np.ones(1, np.int8), 5,
+    )  # fmt: skip
+    (events,) = pending.walk(call)
+    assert [pending.rows.keys[slot] for slot in events.slots.tolist()] == keys + keys[::-1]
+    assert call.fates.tolist() == [kernel.MATCHED] * 8 + [kernel.UNMATCHED]
