@@ -28,6 +28,7 @@ INPUT = "features"
 SCORE = "score"
 PROBABILITIES = "probabilities"
 _FINAL: tuple[Role, ...] = ("classifier", "regressor", "anomaly")
+_ANY: tuple[Role, ...] = ("transformer", *_FINAL)
 
 
 def check_exportable(estimator: Any) -> Role:
@@ -110,10 +111,10 @@ def _minds_unseen(step: Any) -> bool:
     """Whether a step, or one inside it, minds the columns of categories never seen."""
     if type(step) is compose.Pipeline:
         return any(map(_minds_unseen, steps_of(step)))
-    if isinstance(step, compose.TransformerUnion):
-        return any(map(_minds_unseen, step.transformers.values()))
     converter = converter_of(step)
-    return converter is not None and converter.unseen == "minded"
+    if converter is None:
+        return False
+    return converter.unseen == "minded" or any(map(_minds_unseen, converter.inside(step)))
 
 
 def probabilities(classifier: Any, graph: Graph, columns: Columns, classes: tuple[Any, ...]) -> str:
@@ -194,6 +195,8 @@ def walk(step: Any, roles: Sequence[Role], place: str, rows: Rows) -> tuple[Conv
             f"{name} cannot be exported to ONNX behind an encoder that leaves out or adds "
             "features; give OneHotEncoder its categories, without drop_zeros"
         )
+    for one in converter.inside(step):
+        walk(one, _ANY, place, rows)
     return converter, converter.leaves(step, rows)
 
 

@@ -139,6 +139,7 @@ class Converter:
             be kept ("refused").
         takes_gaps: whether ``append`` minds ``Columns.present``; else rows with gaps are refused.
         leaves: what the rows it gives may have, from the estimator and the rows it is given.
+        inside: estimators that are given the same rows, if ``append`` passes all columns on.
     """
 
     role: Role
@@ -147,6 +148,7 @@ class Converter:
     unseen: Unseen = "ignored"
     takes_gaps: bool = False
     leaves: Callable[[Any, Rows], Rows] = lambda _, rows: rows
+    inside: Callable[[Any], Sequence[Any]] = lambda _: ()
 
 
 def never(_: Any) -> None:

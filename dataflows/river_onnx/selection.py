@@ -57,6 +57,7 @@ def teach() -> None:
                 unseen="passed",
                 takes_gaps=True,
                 leaves=_leaves_union,
+                inside=lambda union: list(union.transformers.values()),
             ),
         )
 

@@ -25,34 +25,17 @@ from .registry import (
 )
 
 Refusal = Callable[[Any], str | None]
+Append = Callable[[Any, Graph, Columns, Wanted], Any]
 
 
 def teach() -> None:
     """Register what is in this module."""
-    inside = _refuse_inside
-    taught: list[tuple[type, Converter]] = [
-        (
-            preprocessing.TargetStandardScaler,
-            Converter("regressor", inside("regressor", "regressor"), _append_standard_target),
-        ),
-        (
-            preprocessing.TargetMinMaxScaler,
-            Converter("regressor", inside("regressor", "regressor"), _append_min_max_target),
-        ),
-        (
-            preprocessing.PredClipper,
-            Converter("regressor", inside("regressor", "regressor"), _append_clipper),
-        ),
-        (
-            multiclass.OneVsRestClassifier,
-            Converter("classifier", inside("classifier", "classifier"), _append_one_vs_rest),
-        ),
-        (dummy.PriorClassifier, Converter("classifier", never, _append_prior)),
-        (dummy.NoChangeClassifier, Converter("classifier", never, _append_last)),
-        (dummy.StatisticRegressor, Converter("regressor", _refuse_statistic, _append_statistic)),
+    wrapping: list[tuple[type, str, Role, Append]] = [
+        (preprocessing.TargetStandardScaler, "regressor", "regressor", _append_standard_target),
+        (preprocessing.TargetMinMaxScaler, "regressor", "regressor", _append_min_max_target),
+        (preprocessing.PredClipper, "regressor", "regressor", _append_clipper),
+        (multiclass.OneVsRestClassifier, "classifier", "classifier", _append_one_vs_rest),
     ]
-    for estimator_class, converter in taught:
-        register(estimator_class, converter)
     passing: list[tuple[type, str, Role]] = [
         (anomaly.ThresholdFilter, "anomaly_detector", "anomaly"),
         (anomaly.QuantileFilter, "anomaly_detector", "anomaly"),
@@ -64,8 +47,32 @@ def teach() -> None:
         (imblearn.ChebyshevUnderSampler, "regressor", "regressor"),
         (imblearn.ChebyshevOverSampler, "regressor", "regressor"),
     ]
-    for wrapper, attribute, role in passing:
-        register(wrapper, Converter(role, inside(attribute, role), _append_inside(attribute)))
+    wrapping += [(one, name, role, _append_inside(name)) for one, name, role in passing]
+    for wrapper, name, role, append_it in wrapping:
+        _register_wrapper(wrapper, name, role, append_it)
+    register(dummy.PriorClassifier, Converter("classifier", never, _append_prior, takes_gaps=True))
+    register(
+        dummy.NoChangeClassifier, Converter("classifier", never, _append_last, takes_gaps=True)
+    )
+    register(
+        dummy.StatisticRegressor,
+        Converter("regressor", _refuse_statistic, _append_statistic, takes_gaps=True),
+    )
+
+
+def _register_wrapper(wrapper: type, attribute: str, role: Role, append_it: Append) -> None:
+    """Register a model around the one in an attribute."""
+    register(
+        wrapper,
+        Converter(
+            role,
+            _refuse_inside(attribute, role),
+            append_it,
+            unseen="passed",
+            takes_gaps=True,
+            inside=lambda model: [getattr(model, attribute)],
+        ),
+    )
 
 
 def _refuse_inside(attribute: str, role: Role) -> Refusal:
@@ -81,7 +88,7 @@ def _refuse_inside(attribute: str, role: Role) -> Refusal:
     return refusal
 
 
-def _append_inside(attribute: str) -> Callable[[Any, Graph, Columns, Wanted], Any]:
+def _append_inside(attribute: str) -> Append:
     """A converter of a wrapper that predicts as the model in an attribute does."""
 
     def append_it(wrapper: Any, graph: Graph, columns: Columns, wanted: Wanted) -> Any:

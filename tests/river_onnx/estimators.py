@@ -92,6 +92,9 @@ TRANSFORMERS: dict[str, Make] = {
     "one_hot_given": lambda: mixed(categories=CATEGORIES),
     "one_hot_signed": lambda: mixed(categories=SIGNED),
     "one_hot_sparse": lambda: mixed(categories=CATEGORIES, drop_zeros=True) | Standard(),
+    "one_hot_sparse_digits": lambda: (
+        mixed(categories=CATEGORIES, drop_zeros=True) | preprocessing.Binarizer(-1.0)
+    ),
     "one_hot_without_first": lambda: mixed(categories=CATEGORIES, drop_first=True),
     "one_hot_normed": lambda: mixed() | preprocessing.Normalizer(),
     "ordinal": lambda: (
@@ -198,6 +201,16 @@ MULTICLASS: dict[str, Make] = {
     "one_vs_rest": lambda: Standard() | multiclass.OneVsRestClassifier(Logistic()),
     "one_vs_rest_one_hot": lambda: multiclass.OneVsRestClassifier(
         mixed() | linear_model.PAClassifier()
+    ),
+    "one_vs_rest_multinomial": lambda: (
+        categories() | multiclass.OneVsRestClassifier(naive_bayes.MultinomialNB())
+    ),
+    "one_vs_rest_sparse": lambda: (
+        categories(categories=CATEGORIES, drop_zeros=True)
+        | multiclass.OneVsRestClassifier(naive_bayes.ComplementNB())
+    ),
+    "multinomial_normed": lambda: (
+        (categories() | preprocessing.Normalizer(1)) + categories() | naive_bayes.MultinomialNB()
     ),
     "prior": dummy.PriorClassifier,
     "no_change": dummy.NoChangeClassifier,

@@ -104,6 +104,8 @@ REFUSED: list[tuple[Any, str]] = [
     (OneHot(SIGNED) | facto.FMRegressor(), "FMRegressor .* behind"),
     ((Standard() + OneHot()) | facto.HOFMClassifier(), "HOFMClassifier .* behind"),
     ((Standard() * OneHot()) | facto.FFMClassifier(), "FFMClassifier .* behind"),
+    (OneHot() | multiclass.OneVsRestClassifier(facto.FMClassifier()), "FMClassifier .* behind"),
+    (OneHot() | preprocessing.TargetMinMaxScaler(facto.FMRegressor()), "FMRegressor .* behind"),
     # Models.
     (neighbors.KNNClassifier(), "KNNClassifier"),
     (linear_model.AdPredictor(), "AdPredictor"),
