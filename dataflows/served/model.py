@@ -19,8 +19,8 @@ from dataflows.served.losses import has_loss, losses
 from dataflows.served.rollout import RolloutPolicy, Situation
 from dataflows.served.rows import Record, served_rows, text_code
 
-# ``recent`` in the file is of the last one to two days.
-RECENT_US = 86_400_000_000
+# ``recent`` figures are of so many to twice as many intervals of publication, as the dataflow's are.
+_RECENT_INTERVALS = 4
 
 
 @dataclass
@@ -67,8 +67,9 @@ class ServedModel:
             on_timeout=on_timeout,
             rows_max=rows_max,
         )
-        self._answered = EvaluationBoard(plan.task, plan.segments, RECENT_US)
-        self._unanswered = EvaluationBoard(plan.task, plan.segments, RECENT_US)
+        recent_us = _RECENT_INTERVALS * plan.publish_every_us
+        self._answered = EvaluationBoard(plan.task, plan.segments, recent_us)
+        self._unanswered = EvaluationBoard(plan.task, plan.segments, recent_us)
         self._policy: RolloutPolicy | None = None
         if plan.rollout is not None and has_loss(plan.task):
             self._policy = RolloutPolicy(plan.name, plan.rollout, plan.task)

@@ -166,7 +166,7 @@ class RolloutPolicy:
         reason = (
             f"version {comparison.challenger} is worse than {comparison.champion}: mean loss "
             f"{worse:+.4f} after {comparison.labels} labelled scores, evidence "
-            f"{figures['evidence_highest']:.3g} to 1 where {figures['evidence_needed']:.3g} is "
+            f"{figures['evidence_highest']:,.0f} to 1 where {figures['evidence_needed']:,.0f} is "
             "enough"
         )
         self._underway = None
