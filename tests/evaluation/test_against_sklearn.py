@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -145,6 +146,36 @@ def test_rows_without_a_score_are_counted_only(task: Task) -> None:
     assert found.pop("unusable") == (~good).sum() > 0
     assert expected.pop("unusable") == 0
     assert found == expected
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_rows_without_a_baseline(task: Task) -> None:
+    """Where a baseline had nothing to say, it is judged by the other rows, and the model by all."""
+    rows = make(task, 400, seed=7)
+    lost = np.random.default_rng(7).random(400) < 0.3
+    names = ("baseline_rates", "baseline_lasts")
+    columns: dict[str, Any] = {
+        n: np.where(lost, np.nan, c) for n in names if len(c := getattr(rows, n))
+    }
+    found = whole(task, replace(rows, **columns))
+    all_of_them, others = whole(task, rows), whole(task, rows.take(~lost))
+    for name, value in found.items():
+        is_split = name.startswith("baseline") and task != "anomaly"
+        assert value == (others if is_split else all_of_them)[name]
+    plain = whole(task, replace(rows, **{n: np.empty(0) for n in names}))
+    assert plain.items() <= all_of_them.items()
+    assert task == "anomaly" or not any(name.startswith("baseline") for name in plain)
+
+
+def test_a_model_that_knows_no_class_yet() -> None:
+    """It predicts nothing: no class counts as predicted, and the row as a miss."""
+    half = np.full(2, 0.5)
+    rows = Judged(np.zeros(2), half, np.arange(2), np.array([-1, 0]), half)
+    found = whole("multiclass", rows)
+    assert found["accuracy"] == 0.5
+    assert (found["classes"]["on time"]["predicted"], found["classes"]["on time"]["recall"]) == (
+        1, 0.5,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("task", TASKS)

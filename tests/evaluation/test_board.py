@@ -57,6 +57,15 @@ def bytes_of(one: EvaluationBoard) -> bytes:
     return msgspec.json.encode(one.report(CLASSES))
 
 
+def cells_of(one: EvaluationBoard) -> dict[Any, list[list[int]]]:
+    """What it keeps."""
+    groups = one.dump()["groups"]
+    return {
+        key: [column.tolist() for column in (each.codes, each.lengths, each.cells, each.values)]
+        for key, each in groups.items()
+    }
+
+
 @pytest.mark.parametrize("task", TASKS)
 @given(cuts=st.lists(st.integers(0, ROWS), max_size=30))
 @settings(max_examples=8, deadline=None)
@@ -67,6 +76,7 @@ def test_cuts_change_no_bit(task: Task, cuts: list[int]) -> None:
     add(once, rows, [])
     add(often, rows, cuts)
     assert bytes_of(often) == bytes_of(once)
+    assert cells_of(often) == cells_of(once)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -150,6 +160,21 @@ def test_a_bounded_number_of_values() -> None:
     assert {value: each["outcomes"] for value, each in found.items()} == {
         "x": 2, "y": 1, OTHER_VALUES: 3, MISSING_VALUE: 1,
     }  # fmt: skip
+    one = EvaluationBoard("binary", ["a"], SPAN_US)
+    one.add(rows.take(slice(0, 2)), np.ones(2, np.int64), [["n" * 101, "n" * 100]])
+    assert list(one.report()["all"]["segments"]["a"]) == ["n" * 100, OTHER_VALUES]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_recent_figures_move_on(task: Task) -> None:
+    """They are those of the last two spans, whatever was reported before of as many outcomes."""
+    one = EvaluationBoard(task, (), SPAN_US)
+    for start in range(0, ROWS, 100):
+        part = slice(start, start + 100)
+        one.add(make(task, ROWS).take(part), versions(ROWS)[part])
+        rows = np.arange(ROWS)
+        mask = (rows >= start - 100) & (rows < start + 100)
+        assert one.report(CLASSES)["recent"]["all"] == alone(task, mask)
 
 
 def test_old_versions_share_their_figures() -> None:
