@@ -14,7 +14,9 @@ class ScoredRow(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     Attributes:
         inputs: entity keys and request values as the caller gave them.
         vector: what the model saw, in the order of ``PredictionRecord.features``; a missing value
-            is already replaced by its default. What JSON cannot say (NaN, infinite) is null.
+            is already replaced by its default. What JSON cannot say (NaN, infinite) is null. Empty
+            in a record that is not ``answered`` and has the fingerprint of the one that is: the
+            answered row has it.
         missing: names of the features whose default stood in.
         oldest_feature_us: event time of the oldest stored value used (microseconds since 1970
             UTC); None if none was.

@@ -71,6 +71,7 @@ class ScoredRequest(NamedTuple):
         probabilities: float64[N, C] of a multi-class model.
         channel: whose version scored; empty if the caller asked for it by its number.
         answered: whether the caller got these scores.
+        has_vectors: whether the records have the vectors; those of the same rows have them if not.
     """
 
     request_id: str
@@ -86,6 +87,7 @@ class ScoredRequest(NamedTuple):
     probabilities: Floats | None = None
     channel: str = ""
     answered: bool = True
+    has_vectors: bool = True
 
 
 @dataclass(slots=True)
@@ -350,7 +352,7 @@ def _rows(request: ScoredRequest) -> list[RecordRow]:
         )
         for given, vector, places, oldest_us, newest_us, score, key, channel in zip(
             request.inputs,
-            vectors.values.tolist(),
+            vectors.values.tolist() if request.has_vectors else [[]] * len(request.scores),
             vectors.missing,
             vectors.oldest_us,
             vectors.newest_us,

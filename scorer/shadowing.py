@@ -27,7 +27,7 @@ from scorer.vector import VectorFiller, Vectors
 from scorer.vector_plan import check_rows
 
 # So long rows gather: a run of many costs little more than one of a few.
-_GATHER_SECONDS = 0.002
+_GATHER_SECONDS = 0.02
 # Aimed at for what runs in one go: callers wait for it at worst.
 _PIECE_SECONDS = 0.001
 _PIECE_ROWS_MAX = 512
@@ -250,6 +250,7 @@ class Shadowing:
                 probabilities=probabilities,
                 channel=job.channel,
                 answered=False,
+                has_vectors=not _is_alike(job),
             )
         )
         self._rows -= len(scores)

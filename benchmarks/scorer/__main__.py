@@ -22,6 +22,7 @@ from benchmarks._table import load_line, show
 from benchmarks.scorer.feast_peers import feast_sdk, feast_server
 from benchmarks.scorer.load import Client
 from benchmarks.scorer.parts import Bench, calls, open_loop, processes, rows
+from benchmarks.scorer.rollouts import rollouts
 from benchmarks.scorer.rounds import Figures, Part
 from benchmarks.scorer.swaps import swaps
 
@@ -31,6 +32,7 @@ PARTS: dict[str, Callable[[Bench], Part]] = {
     "feast_sdk": feast_sdk,
     "feast_server": feast_server,
     "swaps": swaps,
+    "rollouts": rollouts,
     "open": open_loop,
     "processes": processes,
 }

@@ -106,7 +106,8 @@ def test_the_log_has_both_scores_of_each_row(
     assert rows_in(found, channel="shadow", answered=True) == []
     for one in found:
         for row in one.rows:
-            assert row.vector == vectors[row.key]
+            # Of the same vector one record is enough.
+            assert row.vector == (vectors[row.key] if one.answered else [])
             # Whose the row is does not change with who scores it.
             assert row.channel in ("champion", "challenger")
             if one.answered:
