@@ -128,8 +128,10 @@ def _categories(
 
 def _hits(graph: Graph, columns: Columns, categories: list[tuple[int, Any]]) -> tuple[str, str]:
     """Two bool tensors ``[N, K]``: the features equal the categories, and have their names."""
-    at = graph.constant([max(place, 0) for place, _ in categories], np.int64)
-    values = graph.node("Gather", [columns.value, at], axis=1)
+    at = [max(place, 0) for place, _ in categories]
+    if len(set(at)) == 1:
+        del at[1:]  # one column is compared with all of them
+    values = graph.node("Gather", [columns.value, graph.constant(at, np.int64)], axis=1)
     # NaN, as what no double is equal to, stands for a category that no row can have.
     wanted = [float(v) if place >= 0 and _is_number(v) else math.nan for place, v in categories]
     equal = graph.node("Equal", [values, graph.constant(wanted)])

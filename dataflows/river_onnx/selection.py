@@ -147,13 +147,10 @@ def _parts(
 def _append_union(
     union: compose.TransformerUnion, graph: Graph, columns: Columns, wanted: Wanted
 ) -> Columns:
-    parts = _parts(union, graph, columns, wanted)
+    # River's order: from the last part to the first, whose names win.
+    parts = _parts(union, graph, columns, wanted)[::-1]
     joined = join(graph, parts)
-    places: dict[str, int] = {}
-    end = len(joined.names)
-    for part in reversed(parts):  # River's order; of two equal names the first part's wins
-        end -= len(part.names)
-        places.update({name: end + place for place, name in enumerate(part.names)})
+    places = {name: place for place, name in enumerate(joined.names)}
     return joined.take(graph, list(places.values()), list(places))
 
 

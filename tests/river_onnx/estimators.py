@@ -88,6 +88,7 @@ TRANSFORMERS: dict[str, Make] = {
     "binarizer": lambda: preprocessing.Binarizer(0.3),
     "binarizer_int": lambda: preprocessing.Binarizer(-1.0, int),
     "one_hot": mixed,
+    "one_hot_of_one": lambda: compose.Select("country") | OneHot(),
     "one_hot_scaled": lambda: (numbers() + categories()) | Standard(),
     "one_hot_given": lambda: mixed(categories=CATEGORIES),
     "one_hot_signed": lambda: mixed(categories=SIGNED),
@@ -189,7 +190,9 @@ MULTICLASS: dict[str, Make] = {
     "softmax": lambda: Standard() | linear_model.SoftmaxRegression(),
     "softmax_one_hot": lambda: mixed() | linear_model.SoftmaxRegression(),
     "softmax_sparse": lambda: (
-        mixed(categories=CATEGORIES, drop_zeros=True) | linear_model.SoftmaxRegression()
+        mixed(categories=CATEGORIES, drop_zeros=True)
+        | preprocessing.Binarizer(-1.0)
+        | linear_model.SoftmaxRegression()
     ),
     "gaussian": naive_bayes.GaussianNB,
     "bernoulli": lambda: categories() | naive_bayes.BernoulliNB(),
