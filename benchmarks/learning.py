@@ -3,11 +3,17 @@
 River's loop does nothing but predict and learn, from dictionaries made beforehand. The learner also
 matches labels, keeps the metrics of the model and of two baselines, and fills in defaults. Results
 are compared to the last bit before anything is reported.
+
+What publishing costs is measured on rows of 25,000 a second, whose labels come 1 to 30 seconds
+later: without a version, with one each second, and with each of these put into a repository (here
+between two calls; the flow does it beside).
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,15 +26,21 @@ from river import linear_model, optim, preprocessing
 
 from benchmarks._environment import describe, write
 from contracts.feature_schema import FeatureSchema, VectorField
+from contracts.model_repository import ModelRepository
+from contracts.plan import ModelPlan
+from dataflows.learning.examples_digest import Digested
 from dataflows.learning.learner import Learner
 from dataflows.learning.online import RiverOnline
 from dataflows.learning.records import Labels, LearnerSpec, Predictions
+from dataflows.versions import VersionPublisher
 
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
 DAYS = 100
 MISSING = 0.02
 NEVER_US = 10_000 * DAY_US
+SECOND_US = 1_000_000
+EXAMPLES_PER_SECOND = 25_000
 Call = tuple[Predictions, Labels, int]
 
 
@@ -87,7 +99,7 @@ def make_rows(count: int, fields: int) -> Rows:
     schema = FeatureSchema(
         "benchmark",
         tuple(
-            VectorField(name=f"view:f{place}", kind="feature", dtype="float64", default=0.0)
+            VectorField(name=f"f{place}", kind="request", dtype="float64", default=0.0)
             for place in range(fields)
         ),
     )
@@ -125,7 +137,8 @@ def learner(rows: Rows, every_us: int = NEVER_US) -> Learner:
 def learner_by_river(rows: Rows) -> Learner:
     """A learner that asks River row by row, as it does for pipelines that are not compiled."""
     slow = learner(rows)
-    slow._online = RiverOnline(slow._estimator, rows.schema.names)
+    by_river = RiverOnline(slow._estimator, rows.schema.names)
+    slow._online = Digested(by_river, slow._examples)
     return slow
 
 
@@ -173,21 +186,78 @@ def measure(rows: Rows, call_rows: int) -> dict[str, Any]:
     }
 
 
+def second_rows(seconds: int, fields: int) -> Rows:
+    """Rows of so many seconds of event time, their labels 1 to 30 seconds later."""
+    rows = make_rows(seconds * EXAMPLES_PER_SECOND, fields)
+    generator = np.random.default_rng(25)
+    count = len(rows.predictions.keys)
+    times_us = np.arange(count) * SECOND_US // EXAMPLES_PER_SECOND
+    labelled_us = times_us + generator.integers(SECOND_US, 30 * SECOND_US, count)
+    order = np.argsort(labelled_us, kind="stable")
+    values = generator.integers(0, 2, count).astype(np.float64)
+    labels = Labels([rows.predictions.keys[row] for row in order], labelled_us[order], values)
+    return Rows(Predictions(rows.predictions.keys, times_us, rows.predictions.features), labels,
+                rows.schema)  # fmt: skip
+
+
+def publisher(rows: Rows, folder: Path) -> VersionPublisher:
+    """What puts versions of the benchmark's model into a repository."""
+    model = ModelPlan("benchmark", "s", "k", "l", "k", "v", DAY_US, SECOND_US, (), rows.schema)
+    models = {"benchmark": model}
+    return VersionPublisher(ModelRepository(folder), models, {"benchmark": ""}, "", lambda: 0)
+
+
+def publishing(seconds: int, fields: int, call_rows: int) -> dict[str, Any]:
+    """What a version each second costs, as shares of the time without; best of three rounds."""
+    rows = second_rows(seconds, fields)
+    calls = rows.calls(call_rows)
+    cpu: dict[str, float] = dict.fromkeys(("none", "each_second", "into_repository"), math.inf)
+    wall, versions = dict(cpu), 0
+    for _ in range(3):
+        for way in cpu:
+            wanted = learner(rows, NEVER_US if way == "none" else SECOND_US)
+            with tempfile.TemporaryDirectory() as folder:
+                target = publisher(rows, Path(folder))
+                begun, started = time.perf_counter(), time.process_time()
+                made = 0
+                for call in calls:
+                    for version in wanted.advance(*call).versions:
+                        made += 1
+                        if way == "into_repository":
+                            target.publish("benchmark", version, {})
+                cpu[way] = min(cpu[way], time.process_time() - started)
+                wall[way] = min(wall[way], time.perf_counter() - begun)
+            versions = max(versions, made)
+    count = len(rows.predictions.keys)
+    return {
+        "versions": versions,
+        "examples_per_cpu_second": {way: count / used for way, used in cpu.items()},
+        "examples_per_second": {way: count / used for way, used in wall.items()},
+        "cost_share_cpu": {way: 1 - cpu["none"] / used for way, used in cpu.items()},
+        "cost_share": {way: 1 - wall["none"] / used for way, used in wall.items()},
+    }
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--fields", type=int, default=20)
     parser.add_argument("--rows-per-call", type=int, default=1000)
+    parser.add_argument("--seconds", type=int, default=40)
     parser.add_argument("--output", type=Path, default=Path("build/bench/learning.json"))
     options = parser.parse_args()
     figures = measure(make_rows(options.rows, options.fields), options.rows_per_call)
+    figures["publishing"] = publishing(options.seconds, options.fields, options.rows_per_call)
     environment = describe(["river", "numba", "numpy", "onnx", "onnxruntime"])
     write(options.output, {"environment": environment, **figures})
     for name, each_us in figures["us_per_row"].items():
         ratio = figures["times_as_fast_as_river_loop"][name]
         print(f"{name:18} {each_us:6.2f} µs a row   {ratio:5.2f} × River's loop")
     print(f"{'publishing':18} {figures['ms_per_version']:6.2f} ms a version")
+    for way, rate in figures["publishing"]["examples_per_second"].items():
+        share = figures["publishing"]["cost_share"][way]
+        print(f"{way:18} {rate:9,.0f} examples/s   {share:6.1%} of throughput")
 
 
 if __name__ == "__main__":

@@ -263,6 +263,9 @@ class Learner:
         """Hold predictions against their truths (events at these places), which it gives."""
         kinds, slots = events.kinds.tolist(), events.slots.tolist()
         baselines, waiting = self._baselines, self._pending.rows
+        # Numbers come faster out of these than out of arrays.
+        rates_at: Any = waiting.rates.data
+        lasts_at: Any = waiting.lasts.data
         label_rows = events.rows[places]
         truths = codes.truths(label_rows)
         truth = iter(truths.tolist())
@@ -271,11 +274,10 @@ class Learner:
         rates, lasts = [], []
         for kind, slot, is_judged in zip(kinds, slots, is_truth.tolist(), strict=True):
             if kind == kernel.PREDICTED:
-                waiting.rates[slot], waiting.lasts[slot] = baselines.at_prediction()
+                rates_at[slot], lasts_at[slot] = baselines.at_prediction()
             elif is_judged:
                 value = next(truth)
-                rate, last = float(waiting.rates[slot]), float(waiting.lasts[slot])
-                rate, last = baselines.at_label(rate, last, value)
+                rate, last = baselines.at_label(rates_at[slot], lasts_at[slot], value)
                 rates.append(rate)
                 lasts.append(last)
                 baselines.learn(value)
