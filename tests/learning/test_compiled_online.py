@@ -70,7 +70,7 @@ def run(chosen: Online, steps: Steps) -> list[bytes]:
     rows = np.array([x for x, _ in steps], dtype=np.float64).reshape(len(steps), len(NAMES))
     scores = np.full(len(steps), math.nan)
     codes = [slot if truth is None else ~slot for slot, (_, truth) in enumerate(steps)]
-    truths = np.array([truth for _, truth in steps if truth is not None], dtype=np.bool_)
+    truths = np.array([truth for _, truth in steps if truth is not None], dtype=np.float64)
     chosen.run(rows, scores, np.array(codes, dtype=np.int64), truths)
     asked = [score for score, (_, truth) in zip(scores, steps, strict=True) if truth is None]
     return [bits(score) for score in asked]

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from river import anomaly, linear_model, metrics, naive_bayes, preprocessing, stream
 
 from contracts.model_spec import Task
-from dataflows.learning.learner import CLASSES_MAX, Learner
+from dataflows.learning.label_codes import CLASSES_MAX
+from dataflows.learning.learner import Learner
 from dataflows.learning.records import Labels, Learned, LearnerSpec, Predictions
 from tests.learning.rows import END_US, SCHEMA, predictions, river_clock, spec, vector
 
