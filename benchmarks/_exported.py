@@ -9,12 +9,17 @@ from typing import Any, Literal
 from river import (
     anomaly,
     compose,
+    ensemble,
     facto,
     feature_extraction,
+    forest,
     linear_model,
+    metrics,
+    model_selection,
     multiclass,
     naive_bayes,
     preprocessing,
+    tree,
 )
 
 Kind = Literal["binary", "multiclass", "regression", "anomaly"]
@@ -42,6 +47,16 @@ class Exported:
 
 def _scaled() -> Any:
     return preprocessing.StandardScaler()
+
+
+def _unit() -> Any:
+    return preprocessing.MinMaxScaler()
+
+
+def _tree(leaf_prediction: str = "nba") -> Any:
+    return tree.HoeffdingTreeClassifier(
+        50, delta=0.01, leaf_prediction=leaf_prediction, nominal_attributes=list(CATEGORIES)
+    )
 
 
 def _mixed() -> Any:
@@ -93,4 +108,56 @@ EXPORTED: dict[str, Exported] = {
         "binary", lambda: _scaled() | facto.FMClassifier(n_factors=5, seed=1), rows=500
     ),
     "scaler | one-class SVM": Exported("anomaly", lambda: _scaled() | anomaly.OneClassSVM()),
+    "Hoeffding tree mc": Exported("binary", lambda: _tree("mc")),
+    "Hoeffding tree nba": Exported("binary", _tree),
+    "Hoeffding tree nba, many classes": Exported("multiclass", _tree),
+    "Hoeffding adaptive tree": Exported(
+        "binary", lambda: tree.HoeffdingAdaptiveTreeClassifier(seed=1)
+    ),
+    "extremely fast tree": Exported("binary", tree.ExtremelyFastDecisionTreeClassifier, rows=2_000),
+    "stochastic gradient tree": Exported("binary", lambda: _unit() | tree.SGTClassifier()),
+    "Hoeffding tree regressor": Exported(
+        "regression", lambda: _scaled() | tree.HoeffdingTreeRegressor()
+    ),
+    "bagging (10 Hoeffding trees)": Exported(
+        "binary", lambda: ensemble.BaggingClassifier(_tree(), 10, seed=1), rows=2_000
+    ),
+    "bagging (10 scaler | logistic)": Exported(
+        "binary",
+        lambda: ensemble.BaggingClassifier(
+            _scaled() | linear_model.LogisticRegression(), 10, seed=1
+        ),
+    ),
+    "ADWIN boosting (10 Hoeffding trees)": Exported(
+        "binary", lambda: ensemble.ADWINBoostingClassifier(_tree(), 10, seed=1), rows=2_000
+    ),
+    "random patches (10 Hoeffding trees)": Exported(
+        "binary", lambda: ensemble.SRPClassifier(n_models=10, seed=1), rows=1_000
+    ),
+    "adaptive random forest (10)": Exported(
+        "binary", lambda: forest.ARFClassifier(10, seed=1), rows=2_000
+    ),
+    "adaptive random forest regressor (10)": Exported(
+        "regression", lambda: _scaled() | forest.ARFRegressor(10, seed=1), rows=1_000
+    ),
+    "extra trees (10)": Exported(
+        "regression", lambda: _scaled() | forest.OXTRegressor(10, seed=1), rows=1_000
+    ),
+    "aggregated Mondrian forest (10)": Exported(
+        "binary",
+        lambda: _unit() | forest.AMFClassifier(10, max_nodes=1_000, seed=1),
+        rows=2_000,
+    ),
+    "half-space trees (10)": Exported(
+        "anomaly", lambda: _unit() | anomaly.HalfSpaceTrees(10, 8, 250, seed=1)
+    ),
+    "successive halving (4 models)": Exported(
+        "binary",
+        lambda: model_selection.SuccessiveHalvingClassifier(
+            [_tree("mc"), _tree("nb"), _tree(), tree.HoeffdingTreeClassifier(max_depth=1)],
+            metrics.Accuracy(),
+            budget=2_000,
+        ),
+        rows=2_000,
+    ),
 }

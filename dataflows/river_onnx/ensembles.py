@@ -135,7 +135,8 @@ def _append_bole(
 
 def _patch(member: Any, graph: Graph, columns: Columns) -> Columns:
     """The columns that a member of a random patches ensemble sees."""
-    if member.features is None:
+    # A tree has only ever learned of these; then all can be run at once.
+    if member.features is None or type(member.model) in PLAIN_TREES:
         return columns
     names = [name for name in member.features if name in columns.names]
     return columns.take(graph, [columns.names.index(name) for name in names], names)
