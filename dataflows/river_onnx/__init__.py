@@ -26,12 +26,14 @@ from . import (
     tree_regressors,
     wrappers,
 )
-from .convert import check_exportable, to_onnx
+from .convert import append, check_exportable, checked, probabilities, to_onnx
+from .graph import Graph
 from .registry import (
     ByClass,
     Columns,
     Converter,
     Role,
+    Rows,
     Stacked,
     UnsupportedEstimatorError,
     Wanted,
@@ -63,11 +65,16 @@ __all__ = [
     "ByClass",
     "Columns",
     "Converter",
+    "Graph",
     "Role",
+    "Rows",
     "Stacked",
     "UnsupportedEstimatorError",
     "Wanted",
+    "append",
     "check_exportable",
+    "checked",
+    "probabilities",
     "register",
     "to_onnx",
 ]

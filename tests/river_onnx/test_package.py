@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from river import base
 
 import dataflows.river_onnx
-from dataflows.river_onnx import to_onnx
+from dataflows.river_onnx import (
+    Columns,
+    Converter,
+    Graph,
+    UnsupportedEstimatorError,
+    Wanted,
+    check_exportable,
+    register,
+    to_onnx,
+)
 from dataflows.river_onnx.parity import parity, run_onnx
 from tests.river_onnx.estimators import (
     CLASSES,
@@ -110,6 +122,31 @@ def test_rows_do_not_depend_on_their_neighbours(name: str) -> None:
     alone = np.vstack([run_onnx(onnx_bytes, row[None, :]) for row in matrix[:3]])
     together = run_onnx(onnx_bytes, matrix)[:3]
     np.testing.assert_allclose(together, alone, rtol=1e-14, atol=1e-14)
+
+
+class Clock(base.Transformer):
+    """Hours since some midnight become the hour of the day."""
+
+    def transform_one(self, x: dict[base.typing.FeatureName, Any]) -> dict[Any, Any]:
+        """The hours of the day."""
+        return {name: math.fmod(hours, 24.0) for name, hours in x.items()}
+
+
+def test_learns_another_class() -> None:
+    """A converter for a class of one's own makes it exportable, as the docs show."""
+
+    def append_clock(clock: Any, graph: Graph, columns: Columns, wanted: Wanted) -> Columns:
+        hours = graph.node("Mod", [columns.value, graph.constant(24.0)], fmod=1)
+        return Columns(hours, columns.names, columns.present)
+
+    estimator = Clock() | Standard() | Logistic()
+    with pytest.raises(UnsupportedEstimatorError, match="Clock"):
+        check_exportable(estimator)
+    register(Clock, Converter("transformer", lambda clock: None, append_clock))
+    matrix = np.random.default_rng(3).normal(size=(200, 2)) * 100
+    for first, second in matrix.tolist():
+        estimator.learn_one({"a": first, "b": second}, first > 0)
+    assert parity(estimator, to_onnx(estimator, ("a", "b")), ("a", "b"), matrix) <= 1e-15
 
 
 def test_names_in_another_order() -> None:
