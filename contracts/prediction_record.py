@@ -23,7 +23,9 @@ class ScoredRow(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         newest_feature_us: of the newest.
         score: what the caller got.
         key: of the prediction, as the caller gave it: a label with this key says what came true.
-            Empty if the caller gave none; then a request of one row goes by its ``request_id``.
+            Empty if the caller gave none; then a request of one row goes by its ``request_id``. A
+            row without key of a request of several that may stand in several records has the
+            request's id, ``#`` and its number instead: no label finds it, but its other scores do.
         channel: the one that the row is assigned to, ``champion`` or ``challenger``, whichever
             version scored it; empty if the caller asked for a version or a channel.
         label: of a multi-class model, the class whose probability ``score`` is.

@@ -219,6 +219,12 @@ class Answering:
             if rollout is not None:
                 rows = [rows[number] for number in part.rows]
                 keys = [keys[number] for number in part.rows]
+                if len(asked.rows) > 1 and not all(keys):
+                    # A record of one row would seem to be that of a request of one.
+                    keys = [
+                        key or f"{request_id}#{number}"
+                        for key, number in zip(keys, part.rows, strict=True)
+                    ]
                 if answer.challenged:
                     channels = [
                         CHALLENGER if answer.challenged[number] else CHAMPION

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from contracts.assignment import is_challenged, text_of
+from contracts.assignment import is_challenged
+from contracts.category import text_of
 from scorer.model import LoadedModel
 from scorer.vector_plan import Scalar
 

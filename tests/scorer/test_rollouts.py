@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from contracts.assignment import is_challenged, place_of, text_of
+from contracts.assignment import is_challenged, place_of
+from contracts.category import text_of
 from contracts.feature_schema import FeatureSchema, VectorField
 from scorer.client import Scalar, ScoreItem, ScoreOptions
 from tests.scorer.rollout_shop import (
@@ -117,7 +118,7 @@ def test_a_value_has_one_text() -> None:
         "3",
         "3",
         "0.5",
-        "true",
+        "1",
         "3",
         "0",
     ]

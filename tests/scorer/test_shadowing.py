@@ -207,6 +207,30 @@ def test_what_is_too_much_is_dropped_and_counted(
     assert shadowed == counted(metrics[0], "total", channel="shadow")
 
 
+def test_rows_without_keys_can_be_told_apart(
+    scorer_shop: Shop, metrics: list[ScorerMetrics]
+) -> None:
+    """Those of a request of several get its id and their number; a single row keeps none."""
+    assign_by(scorer_shop, "card")
+    add(scorer_shop, "3")
+    challenge(scorer_shop, "3", 0.5)
+    rows = [{**ROW, "card": card} for card in CARDS]
+
+    async def run() -> None:
+        async with scorer_shop.client() as client:
+            await until_routed(client, "3", 0.5)
+            await client.score(MODEL, rows, replace(AT_NOON, request_id="many"))
+            await client.score(MODEL, rows[0], replace(AT_NOON, request_id="one"))
+            await until(lambda: len(records(scorer_shop)) >= 6)
+
+    asyncio.run(run())
+    found = records(scorer_shop)
+    many = [row for one in found if one.request_id == "many" for row in one.rows]
+    assert all(row.key == f"many#{row.inputs['card']}" for row in many)
+    assert len(many) == 2 * len(rows)
+    assert [row.key for one in found if one.request_id == "one" for row in one.rows] == ["", ""]
+
+
 def test_a_large_request_is_shadowed_in_slices(
     scorer_shop: Shop, metrics: list[ScorerMetrics]
 ) -> None:
