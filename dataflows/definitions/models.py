@@ -98,7 +98,7 @@ def compile_model(
         on_timeout=given_label(model.label, task, where),
         segments=segments_of(model, spine, schema, where),
         assign_by=assigned_by(model, schema, where),
-        rollout=compile_rollout(model.rollout, where),
+        rollout=compile_rollout(model.rollout, task, where),
         intended_use=model.intended_use,
         drift=compile_drift(model.drift, where),
     )

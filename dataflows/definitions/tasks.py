@@ -117,10 +117,15 @@ def assigned_by(model: Model, schema: FeatureSchema, where: str) -> str:
     return next((key for field in schema.places for key in field.join_keys), "")
 
 
-def compile_rollout(rollout: Rollout | None, where: str) -> RolloutPlan | None:
+def compile_rollout(rollout: Rollout | None, task: Task, where: str) -> RolloutPlan | None:
     """A rollout as the evaluator takes it; None for none."""
     if rollout is None:
         return None
+    if task == "anomaly":
+        raise DefinitionError(
+            f"{where}: scores of anomaly detectors have no scale in common, so that no rollout can "
+            "compare them; leave rollout out, each new version then serves at once"
+        )
     shares = tuple(float(share) for share in rollout.shares)
     if not shares or not all(0.0 < share <= 1.0 for share in shares):
         raise DefinitionError(f"{where}: rollout shares must be above 0 and at most 1")
@@ -128,7 +133,8 @@ def compile_rollout(rollout: Rollout | None, where: str) -> RolloutPlan | None:
         raise DefinitionError(f"{where}: rollout shares must grow from step to step")
     checks = {
         "labels_per_step must be at least 1": rollout.labels_per_step >= 1,
-        "margin must be 0 or more": 0.0 <= rollout.margin < float("inf"),
+        # The evaluator tells two losses of one row apart by so much at the most.
+        "margin must be 0 or more, and below 2": 0.0 <= rollout.margin < 2.0,
         "false_alarm must be above 0 and below 0.5": 0.0 < rollout.false_alarm < 0.5,
         "rest must be 0 or more": timedelta(0) <= rollout.rest <= LONGEST,
     }

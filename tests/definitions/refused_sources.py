@@ -8,6 +8,7 @@ from feast import BatchFeatureView, Entity, ValueType
 from feast.data_format import AvroFormat, DeltaFormat, JsonFormat
 from feast.feature_logging import LoggingConfig
 from feast.infra.offline_stores.file_source import FileLoggingDestination
+from river import anomaly
 
 from contracts.model_spec import Rollout
 from tests.definitions.cards import HOUR, files, model, service, source, view
@@ -213,6 +214,23 @@ REFUSED_SOURCES: dict[str, tuple[Callable[[], Objects], str]] = {
     "a sure false alarm": (
         lambda: [view(), service(), model(request=["amount"], rollout=Rollout(false_alarm=1.0))],
         "rollout false_alarm must be above 0 and below 0.5",
+    ),
+    "a margin beyond all differences": (
+        lambda: [view(), service(), model(request=["amount"], rollout=Rollout(margin=2.0))],
+        "rollout margin must be 0 or more, and below 2",
+    ),
+    "a rollout of an anomaly detector": (
+        lambda: [
+            view(),
+            service(),
+            model(
+                request=["amount"],
+                learner=anomaly.HalfSpaceTrees,
+                label=None,
+                rollout=Rollout(),
+            ),
+        ],
+        "no rollout can compare them",
     ),
     "a label without timeout": (
         lambda: [view(), service(), model(request=["amount"], publish_every=ZERO)],

@@ -88,6 +88,17 @@ def test_a_row_gets_the_first_label_of_its_time_whichever_log_is_ahead(
     assert counts.labels == len(labels)
 
 
+def test_a_row_waits_as_long_as_its_label_may_come() -> None:
+    """A label at the very end of the timeout counts; the clock beyond it ends the wait."""
+    join = _join()
+    join.add([_row(0, 1, 5), _row(1, 2, 5)], [], [], [], 5 + TIMEOUT_US)
+    assert join.waiting == 2
+    joined = join.add([], [1], [5 + TIMEOUT_US], [1.0], 5 + TIMEOUT_US)
+    assert joined.pairs == [0]
+    join.add([], [], [], [], 6 + TIMEOUT_US)
+    assert (join.waiting, join.counts.unlabelled) == (0, 1)
+
+
 def test_labels_that_nobody_waited_for_are_counted() -> None:
     """Repeated, unmatched and empty labels have counts of their own."""
     join = _join()
