@@ -84,7 +84,7 @@ class FeatureSchema:
     hidden: tuple[VectorField, ...] = field(default=(), repr=False)
     on_demand: tuple[OnDemandView, ...] = field(default=(), repr=False)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the canonical JSON: equal exactly when two processes agree."""
         canonical = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
