@@ -106,6 +106,7 @@ class EvaluationPartition(StatefulSinkPartition[EvaluationRows, Handle]):
         self._waiting: list[EvaluationRows] = []
         self._rows_waiting = 0
         self._has_published = False
+        self._has_new_version = False
         self._classes: tuple[str, ...] = ()
         self._handle = handle
         self._is_saved = self._is_shown = True
@@ -125,10 +126,9 @@ class EvaluationPartition(StatefulSinkPartition[EvaluationRows, Handle]):
 
         Now and then, and when there is a new version, it is shown to readers too.
         """
-        had_published = self._has_published
         self._add()
         now = self._context.monotonic()
-        if now >= self._show_at or self._has_published > had_published:
+        if now >= self._show_at or self._has_new_version:
             self._show()
             self._show_at = now + self._context.settings.offline_publish_seconds
         if not self._is_saved or self._handle is None:
@@ -151,7 +151,8 @@ class EvaluationPartition(StatefulSinkPartition[EvaluationRows, Handle]):
             return
         items, self._waiting, self._rows_waiting = self._waiting, [], 0
         self._is_saved = self._is_shown = False
-        self._has_published |= any(item.has_published for item in items)
+        if any(item.has_published for item in items):
+            self._has_published = self._has_new_version = True
         self._classes = items[-1].classes
         parts = [item for item in items if len(item.rows)]
         if parts:
@@ -169,7 +170,7 @@ class EvaluationPartition(StatefulSinkPartition[EvaluationRows, Handle]):
         if self._has_published and not self._is_shown:
             report = self._board.report(self._classes)
             write_evaluation(self._file, self._model.name, report)
-        self._is_shown = True
+        self._is_shown, self._has_new_version = True, False
 
     def _load(self) -> None:
         parts = self._files.read()

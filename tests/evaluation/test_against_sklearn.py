@@ -162,7 +162,8 @@ def test_rows_without_a_baseline(task: Task) -> None:
     for name, value in found.items():
         is_split = name.startswith("baseline") and task != "anomaly"
         assert value == (others if is_split else all_of_them)[name]
-    plain = whole(task, replace(rows, **{n: np.empty(0) for n in names}))
+    columns = {n: np.empty(0) for n in names}
+    plain = whole(task, replace(rows, **columns))
     assert plain.items() <= all_of_them.items()
     assert task == "anomaly" or not any(name.startswith("baseline") for name in plain)
 
