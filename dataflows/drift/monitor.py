@@ -7,6 +7,7 @@ rows are cut into calls changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -146,7 +147,7 @@ class DriftMonitor:
         return alerts
 
     def _kept(self, alerts: list[DriftAlert]) -> list[DriftAlert]:
-        self._alerts = [*self._alerts, *alerts][-ALERTS_KEPT:]
+        self._alerts = in_order([*self._alerts, *alerts])[-ALERTS_KEPT:]
         return alerts
 
     def _of_turn(self, turn: Turn, look: Look, at_us: int) -> DriftAlert:
@@ -190,6 +191,11 @@ class DriftMonitor:
             reference_from_us=change.reference_us[0],
             reference_until_us=change.reference_us[1],
         ).identified()
+
+
+def in_order(alerts: Iterable[DriftAlert]) -> list[DriftAlert]:
+    """Alerts of a model by event time, whichever of its inputs they came from."""
+    return sorted(alerts, key=lambda one: (one.window_until_us, one.kind, one.feature, one.state))
 
 
 def _shown(time_us: int) -> str:

@@ -14,7 +14,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from contracts.drift_record import DriftAlert, report_path
 from contracts.plan import DriftPlan, ModelPlan
 from dataflows.drift.losses import losses
-from dataflows.drift.monitor import DriftMonitor
+from dataflows.drift.monitor import DriftMonitor, in_order
 from dataflows.drift.spec import DriftSpec
 from dataflows.flow.drift_log import AlertLog, open_alert_log
 from dataflows.flow.run_context import RunContext
@@ -53,8 +53,7 @@ class DriftLogic(StatefulBatchLogic[Step, DriftAlert, Handle]):
             monitor = self._monitor
             found = monitor.add_predictions(scored.times_us, scored.features, scored.scores)
             found += monitor.add_outcomes(known.label_times_us, losses(self._task, known))
-            found.sort(key=lambda alert: (alert.window_until_us, alert.kind, alert.feature))
-            alerts += found
+            alerts += in_order(found)
         return alerts, False
 
     def snapshot(self) -> Handle:

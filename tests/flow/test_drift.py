@@ -28,14 +28,16 @@ from tests.integration.commands import Commands
 
 MODEL = "late_order"
 DRIFT = (
-    "drift=Drift(window_rows=100, reference_rows=200, warmup_rows=0), "
+    "drift=Drift(window_rows=100, reference_rows=200, warmup_rows=0, false_alarm=0.5), "
     "publish_every=timedelta(minutes=30),"
 )
 DEFINITIONS = shop.DEFINITIONS.replace("import Label, Model", "import Drift, Label, Model").replace(
     "publish_every=timedelta(minutes=30),", DRIFT
 )
-# From this order on people buy for more, and labels say the opposite of what was learned.
-CHANGE_AT = 450
+# From this order on people buy for more.
+CHANGE_AT = 550
+# From this one on every other order is late, where all were before.
+LABELS_CHANGE_AT = 300
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +80,14 @@ def log(tmp_path: Path, records: list[shop.Record]) -> Path:
 
 def _changed(record: shop.Record) -> shop.Record:
     fields = record.fields
-    if fields is None or "order_id" not in fields or int(fields["order_id"][1:]) < CHANGE_AT:
+    if fields is None or "order_id" not in fields:
         return record
     changed = dict(fields)
-    if changed.get("amount") is not None:
+    order = int(changed["order_id"][1:])
+    if order >= CHANGE_AT and changed.get("amount") is not None:
         changed["amount"] += 30.0
     if "days" in changed:
-        changed["days"] = 9.0 - changed["days"]
+        changed["days"] = 9.0 * (order % 2) if order >= LABELS_CHANGE_AT else 9.0
     line = json.dumps({name: changed[name] for name in changed if name != "event_us"}).encode()
     return replace(record, line=line, fields=changed)
 
@@ -102,7 +105,7 @@ def test_planted_drift_is_told(first: tuple[bytes, Path]) -> None:
     """The amounts and the sums of them have drifted soon after the change, and nothing before."""
     alerts = [msgspec.json.decode(line, type=DriftAlert) for line in first[0].splitlines()]
     begun = {(alert.kind, alert.feature) for alert in alerts if alert.state == "begin"}
-    assert {("ks", "amount"), ("ks", "user_orders:spent_20m")} <= begun
+    assert {("ks", "amount"), ("ks", "user_orders:spent_20m"), ("error", "")} <= begun
     assert not {feature for _, feature in begun} & {"user_visits:seconds", "user_visits:pages"}
     change_us = shop.BEGIN_US + CHANGE_AT * 14 * shop.SECOND_US
     (amount,) = (one for one in alerts if (one.kind, one.feature) == ("ks", "amount"))
