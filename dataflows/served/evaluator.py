@@ -31,6 +31,8 @@ from dataflows.served.state import (
 _REMEMBERED = 65_536
 # Saving takes no more of the time than this.
 _SAVING_SHARE = 0.1
+# Until brokers have told that all was read.
+_POLL_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
@@ -120,11 +122,12 @@ class Evaluator:
             if self.decisions.pending or self._is_due():
                 self._save(log)
             self._carry_out()
-            if is_news:
+            if log.is_behind or (is_news and until_end):
                 continue
             if until_end and log.is_over:
                 return
-            self._stop.wait(0.01 if until_end else self._settings.evaluate_seconds)
+            # Not at each record that comes: a look takes its time, too.
+            self._stop.wait(_POLL_SECONDS if until_end else self._settings.evaluate_seconds)
 
     def _step(self, log: EvaluatorLog) -> bool:
         """Take in a piece of each partition; whether there was anything."""

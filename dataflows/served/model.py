@@ -19,7 +19,7 @@ from dataflows.served.losses import has_loss, losses
 from dataflows.served.rollout import RolloutPolicy, Situation
 from dataflows.served.rows import Record, served_rows, text_code
 
-# ``recent`` figures are of so many to twice as many intervals of publication, as the dataflow's are.
+# ``recent`` figures are of so many to twice as many intervals of publication, as in the dataflow.
 _RECENT_INTERVALS = 4
 
 

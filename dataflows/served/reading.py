@@ -45,7 +45,11 @@ class _Partition:
 
 
 class EvaluatorLog:
-    """Partitions that are read from where a run ended. Not safe for threads."""
+    """Partitions that are read from where a run ended. Not safe for threads.
+
+    Attributes:
+        is_behind: whether the last read found so much that there is more to be expected at once.
+    """
 
     def __init__(
         self,
@@ -65,7 +69,8 @@ class EvaluatorLog:
         """
         topic = settings.prediction_topic
         self._log = _open(settings, plan, topic)
-        self._topic, self._ahead = topic, ahead
+        self._ahead = ahead
+        self.is_behind = False
         registry = None
         if settings.schema_registry_url:
             registry = SchemaRegistry(
@@ -132,12 +137,14 @@ class EvaluatorLog:
         """
         chunks: list[Chunk] = []
         batches: list[SourceBatch] = []
+        self.is_behind = False
         for partition in self._partitions:
             if not self._may_read(partition):
                 continue
             chunk = partition.read(bytes_max)
             if chunk is None:
                 continue
+            self.is_behind |= len(chunk.records) >= bytes_max // 2
             if partition.stream is None:
                 chunks.append(chunk)
                 continue

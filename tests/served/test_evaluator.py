@@ -213,6 +213,10 @@ def test_what_is_of_no_use_is_counted(world: World) -> None:
     figures = _served(world)["versions"]["1"]["all"]
     # The one whose score is no number, which is counted and no more.
     assert (figures["outcomes"], figures["unusable"]) == (4, 1)
+    # A later run knows what the one before has seen.
+    world.write("predictions", [good, lines[-1]])
+    dying.run(world.folder, plan_of(), {}, until_end=True)
+    assert _counted(world, "rows") == 5
 
 
 def test_silence_is_a_label_where_the_model_says_so(world: World) -> None:
