@@ -24,6 +24,8 @@ from dataflows.state_files import Handle, StateFiles
 _ROWS_TOGETHER = 4_096
 # A span of the recent figures is so many intervals of publishing.
 _RECENT_INTERVALS = 4
+# Hundreds of groups take some 70 ms to read: where versions come each second, not each is shown.
+_REST = 50
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ class EvaluationPartition(StatefulSinkPartition[EvaluationRows, Handle]):
         self._classes: tuple[str, ...] = ()
         self._handle = handle
         self._is_saved = self._is_shown = True
+        self._rested_at = 0.0
         self._show_at = context.monotonic() + context.settings.offline_publish_seconds
         if handle is not None:
             self._load()
@@ -128,8 +131,10 @@ class EvaluationPartition(StatefulSinkPartition[EvaluationRows, Handle]):
         """
         self._add()
         now = self._context.monotonic()
-        if now >= self._show_at or self._has_new_version:
+        if now >= self._show_at or (self._has_new_version and now >= self._rested_at):
             self._show()
+            end = self._context.monotonic()
+            self._rested_at = end + _REST * (end - now)
             self._show_at = now + self._context.settings.offline_publish_seconds
         if not self._is_saved or self._handle is None:
             head = {"has_published": self._has_published, "classes": self._classes}
