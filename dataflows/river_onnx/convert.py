@@ -59,12 +59,14 @@ def to_onnx(
     Raises:
         UnsupportedEstimatorError: see ``check_exportable``; also if the estimator needs a feature
             that is not among the names, or has not these classes.
-        ValueError: a name is there twice.
+        ValueError: a name is there twice, or has a NUL character.
     """
     role = check_exportable(estimator)
     names = tuple(feature_names)
     if len(set(names)) < len(names):
         raise ValueError("feature_names has a name twice; give each column its own")
+    if any(map(is_unseen, names)):
+        raise ValueError("feature_names has a name with a NUL character; leave it out")
     graph = Graph()
     columns = Columns(INPUT, names)
     outputs: dict[str, Sequence[int | str]] = {SCORE: ["N"]}

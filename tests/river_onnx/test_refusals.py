@@ -172,8 +172,10 @@ def test_a_binary_classifier_has_no_other_classes() -> None:
     to_onnx(naive_bayes.GaussianNB(), NAMES, ("x", "y"))
 
 
-def test_a_name_stands_once() -> None:
-    """Two columns of one name cannot both be River's feature."""
+def test_names_that_cannot_be() -> None:
+    """Two columns of one name cannot both be River's feature; NUL marks names of our own."""
+    with pytest.raises(ValueError, match="NUL"):
+        to_onnx(Logistic(), ("a", "b\0"))
     with pytest.raises(ValueError, match="twice"):
         to_onnx(Logistic(), ("a", "a"))
 
