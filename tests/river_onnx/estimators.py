@@ -132,6 +132,7 @@ TRANSFORMERS: dict[str, Make] = {
 IMPUTERS: dict[str, Make] = {
     "statistics": lambda: imputed() | Standard(),
     "previous": lambda: preprocessing.PreviousImputer() | Standard(),
+    "binarized": lambda: preprocessing.Binarizer(0.3) | preprocessing.PreviousImputer(),
     "one_hot_of_none": lambda: (
         (numbers() | preprocessing.PreviousImputer() | Standard()) + categories()
     ),
@@ -263,7 +264,10 @@ class Subject:
 
 
 def _ends(make: Make) -> Make:
-    return lambda: make() | Logistic(ROUGH.clone(), intercept_lr=0.1)
+    """Ends a transformer with a model that minds each of its outputs, however constant."""
+    return lambda: (
+        make() | Logistic(ROUGH.clone(), initializer=optim.initializers.Normal(sigma=0.3, seed=3))
+    )
 
 
 SUBJECTS: dict[str, Subject] = {
