@@ -85,6 +85,13 @@ def test_one_rise_and_one_end() -> None:
     assert watch.since_us is None
 
 
+@pytest.mark.parametrize("seed", [6, 7, 8])
+def test_the_end_is_never_missed(seed: int) -> None:
+    """Where ADWIN sees the way back too early to say how far it went, later losses tell."""
+    losses = _failed(np.random.default_rng(seed), (5_000, 0.2), (1_500, 0.3), (3_000, 0.2))
+    assert _told(_follow(_watch(), losses)) == [(True, ""), (False, "quiet")]
+
+
 def test_an_end_is_told_as_soon_as_it_is_certain() -> None:
     """Errors that become fewer than ever end it within some hundred losses."""
     watch = _watch()

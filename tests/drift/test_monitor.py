@@ -158,7 +158,7 @@ def test_columns_do_not_disturb_each_other() -> None:
     both = np.column_stack(
         (
             _waves(rng, [(1_000, 0.0), (1_500, 3.0), (1_500, 0.0)]),
-            _waves(rng, [(1_250, 0.0), (1_500, 5.0), (1_250, 1.0)]),
+            _waves(rng, [(1_060, 0.0), (1_500, 5.0), (1_440, 3.5)]),
         )
     )
     settings = small_plan(psi=None, score=None, missing=None, renew_after_rows=100)
