@@ -78,11 +78,11 @@ class Run:
     requests: int
 
 
-def simulate(world: World, seed: int, plan: RolloutPlan, *, is_paired: bool) -> Run:
+def simulate(world: World, seed: int, plan: RolloutPlan, count: int, *, is_paired: bool) -> Run:
     """One rollout from its first share to its end."""
     generator = np.random.default_rng(seed)
-    entity_logits = -1.4 + 1.2 * generator.normal(size=ENTITIES)
-    entities = generator.integers(ENTITIES, size=REQUESTS_MAX)
+    entity_logits = -1.4 + 1.2 * generator.normal(size=count)
+    entities = generator.integers(count, size=REQUESTS_MAX)
     logits = entity_logits[entities] + 0.8 * generator.normal(size=REQUESTS_MAX)
     truths = (generator.random(REQUESTS_MAX) < 1 / (1 + np.exp(-logits))).astype(np.float64)
     costs = {
@@ -105,7 +105,8 @@ def simulate(world: World, seed: int, plan: RolloutPlan, *, is_paired: bool) -> 
             for version, cost in costs.items():
                 is_answer = (version == "2") == challenged
                 if is_answer or is_paired:
-                    rows.append(JudgedRow(version, row, assigned, is_answer, float(cost[row])))
+                    loss, unit = float(cost[row]), int(entities[row])
+                    rows.append(JudgedRow(version, row, assigned, is_answer, loss, unit))
         policy.add(rows)
     return Run("none", 0, REQUESTS_MAX)
 
@@ -114,13 +115,17 @@ def _losses(truths: Floats, logits: Floats) -> Floats:
     return losses("binary", truths, 1 / (1 + np.exp(-logits)), NO_TRUTHS)
 
 
-def measure(name: str, runs: int, plan: RolloutPlan, *, is_paired: bool) -> dict[str, Any]:
-    """Runs of one world, as a row of the report."""
-    done = [simulate(WORLDS[name], seed, plan, is_paired=is_paired) for seed in range(runs)]
+def measure(
+    name: str, runs: int, plan: RolloutPlan = PLAN, count: int = ENTITIES, *, is_paired: bool
+) -> dict[str, Any]:
+    """Runs of one world with so many entities, as a row of the report."""
+    world = WORLDS[name]
+    done = [simulate(world, seed, plan, count, is_paired=is_paired) for seed in range(runs)]
     back = [run.labels for run in done if run.action == "rollback"]
     return {
         "challenger": name,
         "scores": "paired" if is_paired else "assigned",
+        "entities": count,
         "labels_per_step": plan.labels_per_step,
         "runs": runs,
         "rolled_back": len(back),
@@ -138,11 +143,13 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=200)
     arguments = parser.parse_args()
     rows = [
-        measure(name, arguments.runs, PLAN, is_paired=is_paired)
+        measure(name, arguments.runs, is_paired=is_paired)
         for name in WORLDS
         for is_paired in (True, False)
     ]
     rows.append(measure("equal", arguments.runs, LONGER, is_paired=True))
+    # Few of whom some are always harder to tell than others.
+    rows += [measure("equal", arguments.runs, PLAN, count, is_paired=False) for count in (50, 300)]
     for row in rows:
         print(row)
     write(

@@ -111,7 +111,9 @@ def waiting(rows: int) -> dict[str, Any]:
     keys = np.random.default_rng(1).integers(-(2**63), 2**63 - 1, rows)
     for first in range(0, rows, CHUNK):
         some = [
-            ServedRow(int(key), int(key) // 3, 1_000, 0.5, "12", "champion", True, ("UA",))
+            ServedRow(
+                int(key), int(key) // 3, 1_000, 0.5, "12", "champion", True, int(key) >> 32, ("UA",)
+            )
             for key in keys[first : first + CHUNK]
         ]
         join.add(some, [], [], [], 0)

@@ -15,6 +15,8 @@ from dataflows.served.sequential import BettingTest
 
 # Rows of one version that wait for the other's score of the same row.
 HALVES_MAX = 20_000
+# Of whom it is known that the challenger has answered them.
+_UNITS_MAX = 50_000
 # Before so many errors of the champion are known there is no unit to count in.
 _UNIT_ROWS = 20
 
@@ -29,6 +31,7 @@ class JudgedRow:
         assigned: channel that the row is assigned to; empty for none.
         is_answer: whether the caller got this score.
         loss: see ``losses.losses``.
+        unit: a number for what decided about the assignment.
     """
 
     version: str
@@ -36,6 +39,7 @@ class JudgedRow:
     assigned: str
     is_answer: bool
     loss: float
+    unit: int = 0
 
 
 class Comparison:
@@ -43,7 +47,9 @@ class Comparison:
 
     Of rows that both scored, the differences of the losses. Of the others, the losses of rows
     that were assigned to the challenger and answered by it, each less the mean of those of the
-    champion's since the last such row: the same in nature, with more noise.
+    champion's since the last such row: the same in nature, with more noise. Who is assigned to the
+    challenger stays so: a few who are harder to tell would pass for a bad version, so that each
+    counts with its first row only.
     """
 
     def __init__(self, plan: RolloutPlan, task: Task, champion: str, challenger: str) -> None:
@@ -57,6 +63,7 @@ class Comparison:
         self._unit = [0, 0.0]  # rows and sum of the champion's losses
         self._recent = [0, 0.0]  # the same since the last row of the challenger's own
         self._recent_mean: float | None = None
+        self._units: dict[int, None] = {}  # that the challenger's own rows were of
         self._sums = dict.fromkeys(_SUMS, 0.0)
 
     @property
@@ -68,8 +75,7 @@ class Comparison:
     def is_worse(self) -> bool:
         """Whether the challenger was found to be worse, at any time so far.
 
-        The assigned rows count only while most rows were scored by one version alone: who is
-        assigned to the challenger stays so, and a few who are harder to tell would count for more.
+        The assigned rows count only while most rows were scored by one version alone.
         """
         if self._paired.has_found(self._false_alarm):
             return True
@@ -106,7 +112,7 @@ class Comparison:
                 continue
             self._pair(row.pair, loss, is_challenger=is_challenger, into=paired)
             if row.is_answer and row.assigned:
-                self._take_own(row.assigned, loss, is_challenger=is_challenger, into=assigned)
+                self._take_own(row, loss, is_challenger=is_challenger, into=assigned)
         self._paired.add(np.array(paired))
         self._assigned.add(np.array(assigned))
 
@@ -142,9 +148,9 @@ class Comparison:
         self._sums["paired_challenger"] += challenger
 
     def _take_own(
-        self, assigned: str, loss: float, *, is_challenger: bool, into: list[float]
+        self, row: JudgedRow, loss: float, *, is_challenger: bool, into: list[float]
     ) -> None:
-        if assigned != ("challenger" if is_challenger else "champion"):
+        if row.assigned != ("challenger" if is_challenger else "champion"):
             return
         name = "challenger" if is_challenger else "champion"
         self._sums[f"own_{name}"] += 1
@@ -152,6 +158,11 @@ class Comparison:
         if not is_challenger:
             self._recent = [self._recent[0] + 1, self._recent[1] + loss]
             return
+        if row.unit in self._units:
+            return
+        if len(self._units) >= _UNITS_MAX:
+            del self._units[next(iter(self._units))]
+        self._units[row.unit] = None
         if self._recent[0]:
             self._recent_mean = self._recent[1] / self._recent[0]
             self._recent = [0, 0.0]
@@ -166,6 +177,7 @@ class Comparison:
             "paired": self._paired.dump(),
             "assigned": self._assigned.dump(),
             "halves": dict(self._halves),
+            "units": list(self._units),
             "unit": self._unit,
             "recent": self._recent,
             "recent_mean": self._recent_mean,
@@ -179,6 +191,7 @@ class Comparison:
         one._paired = BettingTest.load(data["paired"])
         one._assigned = BettingTest.load(data["assigned"])
         one._halves = dict(data["halves"])
+        one._units = dict.fromkeys(data["units"])
         one._unit, one._recent = data["unit"], data["recent"]
         one._recent_mean, one._sums = data["recent_mean"], data["sums"]
         return one

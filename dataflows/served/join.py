@@ -6,7 +6,7 @@ So a label is held as long as a row may come for which it is the first; which ro
 does not depend on which of the two logs was read first. A row whose time is over gets the model's
 ``on_timeout``, or is given up.
 
-A waiting row takes 53 bytes, 4 more for each segment, and 110 for its key: 170 to 200 with the room
+A waiting row takes 57 bytes, 4 more for each segment, and 110 for its key: 170 to 200 with the room
 that arrays have to grow. One of a multi-class model also holds its probabilities.
 """
 
@@ -59,6 +59,7 @@ class ServedJoin:
             ("predicted", np.int32),
             ("assigned", np.int8),
             ("is_answer", np.bool_),
+            ("unit", np.int32),
             ("segments", np.int32, (segments,)),
         ]
         self._rows = KeyedTable(columns, rows_max)
@@ -118,6 +119,7 @@ class ServedJoin:
             ],
             "assigned": [_ASSIGNED.index(row.assigned) for row in rows],
             "is_answer": [row.is_answer for row in rows],
+            "unit": [row.unit for row in rows],
             "segments": np.array(
                 [[self._values.code(value) for value in row.segments] for row in rows], np.int32
             ).reshape(len(rows), self._segments),
@@ -210,29 +212,30 @@ class ServedJoin:
     def _row(self, slot: int, label: float, label_us: int) -> tuple[Any, ...]:
         """All of a row that found its label, as ``_joined`` puts it into columns."""
         self.counts.joined += 1
-        columns = ("pair", "version", "assigned", "is_answer", "score", "predicted", "segments")
+        columns = ("pair", "version", "assigned", "is_answer", "score", "predicted", "unit")
         truth = 0.0
         if self._has_classes:
             classes, probabilities = self._probabilities.pop(slot, ((), ()))
             name = self._classes.texts[int(label)]
             if name in classes[: len(probabilities)]:
                 truth = probabilities[classes.index(name)]
-        values = tuple(self._rows.column(name)[slot] for name in columns[:-1])
+        values = tuple(self._rows.column(name)[slot] for name in columns)
         segments = self._rows.column("segments")[slot].tolist()
-        return (*values, segments, label, label_us, truth)
+        return (label_us, *values, segments, label, truth)
 
     def _joined(self, found: list[tuple[Any, ...]]) -> Joined:
         # In order of the labels: what follows from it should not depend on which log was ahead.
-        found.sort(key=lambda row: row[8])
-        columns = list(zip(*found, strict=True)) if found else [()] * 10
-        pairs, versions, assigned, is_answer, scores, predicted, segments = columns[:7]
-        labels, times_us, truths = columns[7:]
+        found.sort(key=lambda row: row[0])
+        columns = list(zip(*found, strict=True)) if found else [()] * 11
+        times_us, pairs, versions, assigned, is_answer, scores, predicted, units = columns[:8]
+        segments, labels, truths = columns[8:]
         none = not self._has_classes
         return Joined(
             pairs=[int(pair) for pair in pairs],
             versions=[self._versions.texts[code] for code in versions],
             assigned=[_ASSIGNED[code] for code in assigned],
             is_answer=np.array(is_answer, np.bool_),
+            units=[int(unit) for unit in units],
             scores=np.array(scores, np.float64),
             labels=np.array(labels, np.float64),
             label_times_us=np.array(times_us, np.int64),

@@ -60,6 +60,7 @@ class Joined:
     versions: list[str]
     assigned: list[str]
     is_answer: NDArray[np.bool_]
+    units: list[int]
     scores: Floats
     labels: Floats
     label_times_us: Ints

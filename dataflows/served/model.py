@@ -109,7 +109,7 @@ class ServedModel:
             if record.fingerprint != self._fingerprint:
                 self.counts.other_schema += len(record.rows)
                 continue
-            found = served_rows(record, self._plan.segments)
+            found = served_rows(record, self._plan.segments, self._plan.assign_by)
             self.counts.without_key += len(record.rows) - len(found)
             rows += found
         self._clock_us = max(self._clock_us, clock_us)
@@ -185,6 +185,7 @@ class ServedModel:
                     joined.assigned,
                     joined.is_answer.tolist(),
                     costs,
+                    joined.units,
                     strict=True,
                 )
             ]

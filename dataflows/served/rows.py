@@ -49,6 +49,7 @@ class ServedRow:
         version: that scored it.
         assigned: channel that the row is assigned to; empty for none.
         is_answer: whether the caller got this score.
+        unit: a 32-bit number for what decided about the assignment.
         segments: values of the model's segments, None for a missing one.
         predicted: with many classes, the most probable one.
         classes: with many classes, all of them.
@@ -62,6 +63,7 @@ class ServedRow:
     version: str
     assigned: str
     is_answer: bool
+    unit: int = 0
     segments: tuple[str | None, ...] = ()
     predicted: str = ""
     classes: tuple[str, ...] = ()
@@ -134,8 +136,11 @@ class RecordReader:
         return found
 
 
-def served_rows(record: Record, segments: Sequence[str]) -> list[ServedRow]:
-    """The rows of a record that a label can find: with a key, or alone in their request."""
+def served_rows(record: Record, segments: Sequence[str], assign_by: str = "") -> list[ServedRow]:
+    """The rows of a record that a label can find: with a key, or alone in their request.
+
+    ``segments`` and ``assign_by`` are names of inputs; see ``ModelPlan``.
+    """
     found = []
     classes = tuple(record.classes)
     for row in record.rows:
@@ -152,6 +157,7 @@ def served_rows(record: Record, segments: Sequence[str]) -> list[ServedRow]:
                 version=record.version,
                 assigned=row.channel if row.channel in ("champion", "challenger") else "",
                 is_answer=record.answered,
+                unit=text_code(str(row.inputs.get(assign_by, name))) >> 32,
                 segments=tuple(None if value is None else text_of(value) for value in values),
                 predicted=row.label,
                 classes=classes,

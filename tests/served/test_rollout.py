@@ -65,11 +65,15 @@ class Trial:
             self._pair += 1
             loss = float(generator.exponential(0.4))
             own = loss if is_paired else float(generator.exponential(0.4))
-            rows.append(JudgedRow(comparison.champion, self._pair, "champion", True, loss))
+            rows.append(
+                JudgedRow(comparison.champion, self._pair, "champion", True, loss, self._pair)
+            )
             pair = self._pair if is_paired else -self._pair
             assigned = "champion" if is_paired else "challenger"
             rows.append(
-                JudgedRow(comparison.challenger, pair, assigned, not is_paired, own + worse)
+                JudgedRow(
+                    comparison.challenger, pair, assigned, not is_paired, own + worse, self._pair
+                )
             )
         self.policy.add(rows)
 
@@ -125,6 +129,17 @@ def test_a_bad_challenger_goes_and_stays_away(trial: Trial, *, is_paired: bool) 
     assert "worse than 1" in last.reason
     trial.clock_us += 10 * HOUR_US
     assert trial.action() is None
+
+
+def test_who_is_always_harder_to_tell_is_no_reason(trial: Trial) -> None:
+    """Where rows have one score, each entity of the challenger's counts once."""
+    trial.look()
+    rows = []
+    for number in range(200):
+        rows.append(JudgedRow("1", number, "champion", True, 0.2, number))
+        rows.append(JudgedRow("2", -number, "challenger", True, 2.0, number % 5))
+    trial.policy.add(rows)
+    assert trial.action() == "weigh"
 
 
 def test_after_a_rollback_nothing_is_tried_for_a_while(trial: Trial) -> None:
