@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .tree_ensemble import Test, Tree
 
 
-@dataclass(frozen=True)
-class Split:
+class Split(NamedTuple):
     """What a node asks of a row, and where the row goes then.
 
     Attributes:
@@ -40,7 +39,8 @@ def lay_out(root: Any, expand: Callable[[Any], Split | float]) -> Tree:
     """
     splits: list[Split] = []
     leaves: list[float] = []
-    children: tuple[list[int], list[int]] = ([], [])
+    lefts: list[int] = []
+    rights: list[int] = []
     # Of a node not yet laid out: itself, and the place and side of its parent.
     waiting: list[tuple[Any, int, int]] = [(root, -1, 0)]
     while waiting:
@@ -49,20 +49,21 @@ def lay_out(root: Any, expand: Callable[[Any], Split | float]) -> Tree:
         if isinstance(found, Split):
             place = len(splits)
             splits.append(found)
-            for column in children:
-                column.append(0)
+            lefts.append(0)
+            rights.append(0)
             waiting.append((found.right, place, 1))
             waiting.append((found.left, place, 0))
         else:
             place = ~len(leaves)
             leaves.append(found)
         if parent >= 0:
-            children[side][parent] = place
+            (rights if side else lefts)[parent] = place
     return Tree(
         [split.feature for split in splits],
         [split.test for split in splits],
         [split.threshold for split in splits],
-        *children,
+        lefts,
+        rights,
         [split.missing_left for split in splits],
         leaves,
     )
