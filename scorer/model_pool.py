@@ -80,6 +80,7 @@ class ModelPool:
         self._channels: dict[str, Channels] = {}
         self._wanted: dict[Place, tuple[str, Identity]] = {}
         self._loading: dict[Place, asyncio.Task[None]] = {}
+        self._loads: dict[tuple[str, str, Identity], asyncio.Task[LoadedModel]] = {}
         self._room = asyncio.Semaphore(_LOADS_MAX)
         self._former: dict[str, tuple[LoadedModel, Identity]] = {}
         self._rollouts: dict[str, Rollout] = {}
@@ -163,7 +164,7 @@ class ModelPool:
 
     async def close(self) -> None:
         """Load nothing more."""
-        tasks = list(self._loading.values())
+        tasks = [*self._loading.values(), *self._loads.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -239,10 +240,7 @@ class ModelPool:
     ) -> None:
         model = place[0]
         try:
-            async with self._room:
-                loaded = self._shared(model, wanted, identity)
-                if loaded is None:
-                    loaded = await asyncio.to_thread(self._load, model, wanted)
+            loaded = await asyncio.shield(self._load_once(model, wanted, identity))
         except (ModelRepositoryError, UnusableModelError) as error:
             self._on_swap(model, "refused", time.perf_counter() - started)
             self._refuse(place, wanted, str(error))
@@ -255,6 +253,18 @@ class ModelPool:
             if self._wanted.get(place) == (wanted, identity):
                 self._swap(place, loaded, identity, started)
                 self._weigh(model)
+
+    def _load_once(self, model: str, version: str, identity: Identity) -> asyncio.Task[LoadedModel]:
+        """The load of a version, one for all channels that want it."""
+        key = (model, version, identity)
+        if (task := self._loads.get(key)) is None:
+            task = self._loads[key] = asyncio.create_task(self._load_in_room(model, version))
+            task.add_done_callback(lambda _: self._loads.pop(key, None))
+        return task
+
+    async def _load_in_room(self, model: str, version: str) -> LoadedModel:
+        async with self._room:
+            return await asyncio.to_thread(self._load, model, version)
 
     def _swap(self, place: Place, loaded: LoadedModel, identity: Identity, started: float) -> None:
         model, channel = place

@@ -139,7 +139,7 @@ class Shadowing:
     async def _run(self) -> None:
         while True:
             await self._come.wait()
-            await asyncio.sleep(max(_GATHER_SECONDS, self._busy * (1 / self._limits.load_max - 1)))
+            await asyncio.sleep(pause_seconds(self._busy, self._limits.load_max))
             self._busy = 0.0
             jobs = self._taken()
             try:
@@ -270,6 +270,11 @@ class Shadowing:
             self._told.clear()
         self._told.add(about)
         _log.warning("shadow_cannot_score", about=about, reason=str(error) or repr(error))
+
+
+def pause_seconds(busy_seconds: float, load_max: float) -> float:
+    """How long to rest after so much work, that it is at most that share of the time."""
+    return max(_GATHER_SECONDS, busy_seconds * (1 / load_max - 1))
 
 
 def _is_alike(job: _Job) -> bool:

@@ -173,6 +173,23 @@ def test_the_same_bytes_may_be_text_here_and_a_number_there() -> None:
             assert values.tolist() == [[category_code("Bern")]]
 
 
+def test_a_number_that_was_read_before_is_still_no_text() -> None:
+    """Cells that are known as numbers are refused where a model wants a text."""
+    filler = VectorFiller()
+    for field in (replace(TOWN, dtype="int64"), TOWN):
+        plan = plan_vector(FeatureSchema("shop", (field,)))
+        checked = check_rows(plan, 0, [{"card": 1}])
+        (asked,) = checked.wanted[0]
+        assert asked is not None
+        found = {asked: Cells(NOON_US, [b"\x20\x05"])}
+        given = (plan, checked.given, checked.wanted, found, [NOON_US])
+        if field is TOWN:
+            with pytest.raises(StoreUnavailableError, match="holds a number"):
+                filler.fill(*given)
+        else:
+            assert filler.fill(*given).values.tolist() == [[5.0]]
+
+
 def test_a_code_is_no_other_number() -> None:
     """Codes are whole, exact, and larger than any number that is not one."""
     codes = [category_code(str(number)) for number in range(10_000)]

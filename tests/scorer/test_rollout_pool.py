@@ -8,7 +8,7 @@ import threading
 from contracts.manifest import Manifest
 from scorer.model import LoadedModel
 from scorer.model_pool import ModelPool
-from tests.scorer.rollout_shop import add, challenge, until
+from tests.scorer.rollout_shop import add, challenge, shadow, until
 from tests.scorer.shop import MODEL, Shop
 
 
@@ -95,3 +95,54 @@ def test_a_rollback_needs_no_load(scorer_shop: Shop) -> None:
 
     asyncio.run(run())
     assert loads == ["1", "2"]
+
+
+def test_what_is_not_wanted_any_more_is_not_served(scorer_shop: Shop) -> None:
+    """A version that was taken away while it was loading never serves."""
+    may_load = threading.Event()
+    add(scorer_shop, "2")
+
+    def load(manifest: Manifest, onnx: bytes) -> LoadedModel:
+        if manifest.version == "2":
+            assert may_load.wait(30)
+        return LoadedModel(manifest, onnx)
+
+    async def run() -> None:
+        pool = ModelPool(scorer_shop.repository, 1, lambda *_: None, load)
+        await pool.poll()
+        watching = asyncio.create_task(pool.watch(0.01))
+        scorer_shop.repository.promote(MODEL, "2", "test", "test", 0)
+        await until(lambda: bool(pool._loading))
+        scorer_shop.repository.rollback(MODEL, "test", "test", 0)
+        await until(lambda: pool._wanted[MODEL, "champion"][0] == "1")
+        may_load.set()
+        await until(lambda: not pool._loading)
+        assert pool.channel(MODEL, "champion").manifest.version == "1"
+        watching.cancel()
+        await pool.close()
+
+    asyncio.run(run())
+
+
+def test_no_version_scores_a_row_twice(scorer_shop: Shop) -> None:
+    """A version in two channels scores once, and a challenger without a share not at all."""
+    for version in ("2", "3"):
+        add(scorer_shop, version)
+
+    async def run() -> None:
+        pool = ModelPool(scorer_shop.repository, 1, lambda *_: None)
+        found: list[list[str]] = []
+        for challenger, share, beside in (("2", 0.5, "1"), ("2", 0.0, "3"), ("2", 0.1, "2")):
+            challenge(scorer_shop, challenger, share)
+            shadow(scorer_shop, beside)
+            await pool.poll()
+            rollout = pool.rollout(MODEL)
+            assert rollout is not None
+            found.append([channel for channel, _ in rollout.versions])
+        assert found == [
+            ["champion", "challenger"],
+            ["champion", "shadow"],
+            ["champion", "challenger"],
+        ]
+
+    asyncio.run(run())

@@ -18,7 +18,16 @@ from scorer.model import LoadedModel, UnusableModelError
 from scorer.server import running
 from tests.scorer.graphs import graph, node
 from tests.scorer.rollout_shop import AT_NOON, records, shadow, until, until_routed
-from tests.scorer.shop import MODEL, ROW, SCHEMA, VECTOR, Shop, manifest_for
+from tests.scorer.shop import (
+    MODEL,
+    ROW,
+    SCHEMA,
+    VECTOR,
+    WEIGHTS,
+    Shop,
+    linear_onnx,
+    manifest_for,
+)
 
 WIDTH = len(SCHEMA.fields)
 CLASSES = ("early", "on time", "late")
@@ -144,6 +153,42 @@ def test_any_finite_number_is_a_score(scorer_shop: Shop, task: str) -> None:
             )
             assert (told.link, told.method, told.label) == ("identity", "linear", "")
             assert told.output == told.score
+
+    asyncio.run(run())
+
+
+def test_log_odds_are_those_of_probabilities(scorer_shop: Shop) -> None:
+    """A regression that happens to end in a logistic function is explained as the number it is."""
+    put(scorer_shop, "2", linear_onnx(WEIGHTS, 0.0), task="regression")
+
+    async def run() -> None:
+        async with scorer_shop.client() as client:
+            links = [
+                (await client.explain(MODEL, ROW, ExplainOptions(version=version))).link
+                for version in ("1", "2")
+            ]
+            assert links == ["log_odds", "identity"]
+
+    asyncio.run(run())
+
+
+def test_requests_of_one_batch_keep_their_probabilities(scorer_shop: Shop) -> None:
+    """What came together is run together, and each request gets the classes of its own rows."""
+    put(scorer_shop, "2", softmax_onnx(3), task="multiclass", classes=CLASSES)
+    promote(scorer_shop, "2")
+
+    async def run() -> None:
+        async with scorer_shop.client() as client:
+            amounts = [[float(10 * number - 40), 1.0] for number in range(12)]
+            answers = await asyncio.gather(
+                *(
+                    client.score(MODEL, [{**ROW, "amount": one} for one in pair], AT_NOON)
+                    for pair in amounts
+                )
+            )
+            for pair, answer in zip(amounts, answers, strict=True):
+                wanted = softmax([[one, *VECTOR[1:]] for one in pair])
+                assert answer.probabilities == pytest.approx(wanted, abs=1e-12)
 
     asyncio.run(run())
 
