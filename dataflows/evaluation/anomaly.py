@@ -17,8 +17,8 @@ from dataflows.evaluation.task_metrics import (
     UNUSABLE,
     Figures,
     TaskMetrics,
+    are_judged,
     in_one,
-    is_number,
     share,
     without_details,
 )
@@ -53,7 +53,7 @@ ANOMALY = TaskMetrics(
     width=_HISTOGRAM + 2 * _BINS,
     sums=(),
     additions=_additions,
-    usable=lambda rows: is_number(rows.scores),
+    usable=are_judged,
     figures=_figures,
     details=without_details,
 )

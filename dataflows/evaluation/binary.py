@@ -15,8 +15,8 @@ from dataflows.evaluation.task_metrics import (
     UNUSABLE,
     Figures,
     TaskMetrics,
+    are_judged,
     in_one,
-    is_number,
     log_losses,
     mean_of,
     share,
@@ -126,7 +126,7 @@ BINARY = TaskMetrics(
         *((_CALIBRATION + place * _BIN_CELLS + 2, SMALL) for place in range(CALIBRATION_BINS)),
     ),
     additions=_additions,
-    usable=lambda rows: is_number(rows.scores),
+    usable=are_judged,
     figures=_figures,
     details=_details,
 )

@@ -29,7 +29,7 @@ class Judged:
     Attributes:
         labels: 1.0 or 0.0; a number; the place of the class.
         scores: P(True); the prediction; the largest probability; the anomaly score. A row whose
-            score is not finite is counted as unusable, and in nothing else.
+            score or label is not finite is counted as unusable, and in nothing else.
         label_times_us: when the label came, microseconds since 1970 UTC.
         predicted: multiclass: place of the predicted class.
         truth_probabilities: multiclass: probability given to the class that came true.

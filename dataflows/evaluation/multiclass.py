@@ -14,8 +14,8 @@ from dataflows.evaluation.task_metrics import (
     UNUSABLE,
     Figures,
     TaskMetrics,
+    are_judged,
     in_one,
-    is_number,
     log_losses,
     mean_of,
     share,
@@ -100,7 +100,7 @@ MULTICLASS = TaskMetrics(
     width=_CLASSES + 3 * (CLASSES_MAX + 1),
     sums=((_LOG_LOSS, SMALL), (_RATE_LOG_LOSS, SMALL)),
     additions=_additions,
-    usable=lambda rows: is_number(rows.scores) & is_number(rows.truth_probabilities),
+    usable=lambda rows: are_judged(rows) & np.isfinite(rows.truth_probabilities),
     figures=_figures,
     details=_details,
 )

@@ -14,8 +14,8 @@ from dataflows.evaluation.task_metrics import (
     UNUSABLE,
     Figures,
     TaskMetrics,
+    are_judged,
     in_one,
-    is_number,
     mean_of,
     without_details,
 )
@@ -107,7 +107,7 @@ REGRESSION = TaskMetrics(
     width=_place(9),
     sums=tuple((_place(number), ANY) for number in range(9)),
     additions=_additions,
-    usable=lambda rows: is_number(rows.scores) & is_number(rows.labels),
+    usable=are_judged,
     figures=_figures,
     details=without_details,
 )

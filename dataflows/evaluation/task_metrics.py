@@ -119,6 +119,6 @@ def without_details(_row: Ints, _classes: tuple[str, ...]) -> Figures:
     return {}
 
 
-def is_number(scores: Floats) -> npt.NDArray[np.bool_]:
-    """Which rows have a score at all."""
-    return np.isfinite(scores)
+def are_judged(rows: Judged) -> npt.NDArray[np.bool_]:
+    """Which rows have a score and a label that are numbers."""
+    return np.isfinite(rows.scores) & np.isfinite(rows.labels)

@@ -139,9 +139,11 @@ def test_anomaly() -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_rows_without_a_score_are_counted_only(task: Task) -> None:
-    """What has no score changes no figure but the number of unusable rows."""
+    """What has no score, or no label, changes no figure but the number of unusable rows."""
     rows = make(task, 400, seed=6, unusable=0.3)
-    good = np.isfinite(rows.scores)
+    labels = np.where(np.arange(400) % 7 == 0, np.nan, rows.labels)
+    rows = replace(rows, labels=labels)
+    good = np.isfinite(rows.scores) & np.isfinite(labels)
     found, expected = whole(task, rows), whole(task, rows.take(good))
     assert found.pop("unusable") == (~good).sum() > 0
     assert expected.pop("unusable") == 0
