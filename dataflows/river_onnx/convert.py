@@ -54,7 +54,8 @@ def to_onnx(
     Args:
         estimator: River's; it is not changed.
         feature_names: of the columns, each once.
-        classes: labels of a classifier with many classes; None for one that tells True from False.
+        classes: labels of a classifier with many classes, all that it has learned and maybe more;
+            None for one that tells True from False.
 
     Raises:
         UnsupportedEstimatorError: see ``check_exportable``; also if the estimator needs a feature

@@ -47,13 +47,16 @@ def teach() -> None:
 
 
 def _teach(estimator_class: type, role: Role, appends: Any) -> None:
-    def refuse(model: Any) -> str | None:
+    def inside(model: Any) -> list[Any]:
         members = [member.model if _is_patch(member) else member for member in model]
         # Those of tomorrow are made from it.
         template = [model.model] if hasattr(model, "model") else []
-        return refuse_members([*template, *members], role)
+        return [*template, *members]
 
-    register(estimator_class, Converter(role, refuse, appends, unseen="refused"))
+    def refuse(model: Any) -> str | None:
+        return refuse_members(inside(model), role)
+
+    register(estimator_class, Converter(role, refuse, appends, unseen="passed", inside=inside))
 
 
 def _is_patch(member: Any) -> bool:

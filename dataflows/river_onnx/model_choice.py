@@ -61,4 +61,6 @@ def _teach(
     def append_current(model: Any, graph: Graph, columns: Columns, wanted: Wanted) -> Any:
         return append(current(model), graph, columns, wanted)
 
-    register(estimator_class, Converter(role, refuse, append_current, unseen="refused"))
+    register(
+        estimator_class, Converter(role, refuse, append_current, unseen="passed", inside=candidates)
+    )

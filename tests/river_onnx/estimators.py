@@ -13,6 +13,7 @@ from river import (
     anomaly,
     compose,
     dummy,
+    ensemble,
     facto,
     feature_extraction,
     feature_selection,
@@ -23,6 +24,7 @@ from river import (
     optim,
     preprocessing,
     stats,
+    tree,
 )
 
 from dataflows.river_onnx.parity import as_river
@@ -175,6 +177,17 @@ BINARY: dict[str, Make] = {
     "ffm": lambda: Standard() | facto.FFMClassifier(seed=1),
     "hofm": lambda: Standard() | facto.HOFMClassifier(n_factors=3, seed=1),
     "one_vs_rest": lambda: multiclass.OneVsRestClassifier(Standard() | Logistic()),
+    "bagging_one_hot": lambda: mixed() | ensemble.BaggingClassifier(Logistic(), n_models=3, seed=1),
+    "bagged_trees_one_hot": lambda: (
+        mixed()
+        | ensemble.ADWINBaggingClassifier(
+            tree.HoeffdingTreeClassifier(grace_period=20, delta=0.1), n_models=3, seed=1
+        )
+    ),
+    "tree_sparse": lambda: (
+        mixed(categories=CATEGORIES, drop_zeros=True)
+        | tree.HoeffdingTreeClassifier(grace_period=20, delta=0.1)
+    ),
     "under_sampler": lambda: (
         Standard() | imblearn.RandomUnderSampler(Logistic(), {True: 0.4, False: 0.6}, seed=1)
     ),
@@ -212,6 +225,9 @@ MULTICLASS: dict[str, Make] = {
     "one_vs_rest_sparse": lambda: (
         categories(categories=CATEGORIES, drop_zeros=True)
         | multiclass.OneVsRestClassifier(naive_bayes.ComplementNB())
+    ),
+    "bagged_multinomial": lambda: (
+        categories() | ensemble.BaggingClassifier(naive_bayes.MultinomialNB(), n_models=3, seed=1)
     ),
     "multinomial_normed": lambda: (
         (categories() | preprocessing.Normalizer(1)) + categories() | naive_bayes.MultinomialNB()

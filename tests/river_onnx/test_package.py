@@ -101,7 +101,10 @@ def test_tells_role_and_classes() -> None:
     assert json.loads(facts["classes"]) == list(CLASSES)
 
 
-@pytest.mark.parametrize("name", [n for n, s in SUBJECTS.items() if s.kind == "multiclass"])
+# An ensemble shares its votes out among the classes asked for, so it is asked for all it has seen.
+@pytest.mark.parametrize(
+    "name", [n for n, s in SUBJECTS.items() if s.kind == "multiclass" and "bagged" not in n]
+)
 def test_classes_come_in_the_order_asked_for(name: str) -> None:
     """Any order, any part of the classes, and some that the estimator never saw, which get 0."""
     subject = SUBJECTS[name]

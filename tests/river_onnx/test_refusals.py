@@ -10,6 +10,7 @@ from river import (
     anomaly,
     compose,
     dummy,
+    ensemble,
     facto,
     feature_extraction,
     feature_selection,
@@ -106,6 +107,7 @@ REFUSED: list[tuple[Any, str]] = [
     ((Standard() * OneHot()) | facto.FFMClassifier(), "FFMClassifier .* behind"),
     (OneHot() | multiclass.OneVsRestClassifier(facto.FMClassifier()), "FMClassifier .* behind"),
     (OneHot() | preprocessing.TargetMinMaxScaler(facto.FMRegressor()), "FMRegressor .* behind"),
+    (OneHot() | ensemble.BaggingClassifier(facto.FMClassifier()), "FMClassifier .* behind"),
     # Models.
     (neighbors.KNNClassifier(), "KNNClassifier"),
     (linear_model.AdPredictor(), "AdPredictor"),
