@@ -99,12 +99,21 @@ SUBJECTS: dict[str, Subject] = {
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
-@settings(deadline=None, max_examples=1)
-@given(seed=st.integers(0, 10_000))
-def test_equals_river_while_it_learns(name: str, seed: int) -> None:
+def test_equals_river_while_it_learns(name: str) -> None:
     """Before it has seen anything and on: own thresholds, unseen and missing values, drift."""
     subject = SUBJECTS[name]
-    for estimator, matrix in learning(subject, seed):
+    for estimator, matrix in learning(subject, seed=len(name)):
+        check(subject, estimator, matrix)
+
+
+@settings(deadline=None, max_examples=8)
+@given(
+    name=st.sampled_from(sorted(SUBJECTS)), seed=st.integers(0, 10_000), rows=st.integers(2, 400)
+)
+def test_equals_river_on_any_stream(name: str, seed: int, rows: int) -> None:
+    """The same for streams that nobody has chosen."""
+    subject = replace(SUBJECTS[name], rows=rows)
+    for estimator, matrix in learning(subject, seed, checks=2):
         check(subject, estimator, matrix)
 
 
