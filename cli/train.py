@@ -45,43 +45,56 @@ class ChannelName(StrEnum):
     NONE = "none"
 
 
+ModelArgument = Annotated[str, typer.Argument(help="Name of the model.")]
+LearnerOption = Annotated[LearnerName, typer.Option(help="What learns.")]
+FromOption = Annotated[
+    datetime | None,
+    typer.Option("--from", formats=_TIME_FORMS, help="Predictions from this moment on, UTC."),
+]
+UntilOption = Annotated[
+    datetime | None,
+    typer.Option("--until", formats=_TIME_FORMS, help="Predictions before this moment, UTC."),
+]
+TestFromOption = Annotated[
+    datetime | None,
+    typer.Option(
+        formats=_TIME_FORMS,
+        help="From here on the model is only measured, UTC; else the last fifth.",
+    ),
+]
+TrialsOption = Annotated[
+    int, typer.Option(min=1, max=10_000, help="How many sets of parameters are tried.")
+]
+SecondsOption = Annotated[
+    float, typer.Option(min=0, max=604_800, help="After so long no more are tried.")
+]
+SeedOption = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of all that is random.")]
+ThreadsOption = Annotated[int, typer.Option(min=1, max=256, help="That the learner may use.")]
+SegmentsOption = Annotated[
+    str, typer.Option(help="Inputs to measure by, with commas; else the model's own.")
+]
+ChannelOption = Annotated[
+    ChannelName | None,
+    typer.Option(
+        help="Which channel gets the version.",
+        show_default="challenger; none for a model with a rollout, whose evaluator takes it",
+    ),
+]
+
+
 def train(
-    model: Annotated[str, typer.Argument(help="Name of the model.")],
+    model: ModelArgument,
     repo: RepoOption = None,
-    learner: Annotated[LearnerName, typer.Option(help="What learns.")] = LearnerName.LIGHTGBM,
-    from_time: Annotated[
-        datetime | None,
-        typer.Option("--from", formats=_TIME_FORMS, help="Predictions from this moment on, UTC."),
-    ] = None,
-    until_time: Annotated[
-        datetime | None,
-        typer.Option("--until", formats=_TIME_FORMS, help="Predictions before this moment, UTC."),
-    ] = None,
-    test_from: Annotated[
-        datetime | None,
-        typer.Option(
-            formats=_TIME_FORMS,
-            help="From here on the model is only measured, UTC; else the last fifth of the rows.",
-        ),
-    ] = None,
-    trials: Annotated[
-        int, typer.Option(min=1, max=10_000, help="How many sets of parameters are tried.")
-    ] = 20,
-    seconds_max: Annotated[
-        float, typer.Option(min=0, max=604_800, help="After so long no more are tried.")
-    ] = 300.0,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of all that is random.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, max=256, help="That the learner may use.")] = 1,
-    segments: Annotated[
-        str, typer.Option(help="Inputs to measure by, with commas; else the model's own.")
-    ] = "",
-    channel: Annotated[
-        ChannelName | None,
-        typer.Option(
-            help="Which channel gets the version.",
-            show_default="challenger; none for a model with a rollout, whose evaluator takes it",
-        ),
-    ] = None,
+    learner: LearnerOption = LearnerName.LIGHTGBM,
+    from_time: FromOption = None,
+    until_time: UntilOption = None,
+    test_from: TestFromOption = None,
+    trials: TrialsOption = 20,
+    seconds_max: SecondsOption = 300.0,
+    seed: SeedOption = 0,
+    threads: ThreadsOption = 1,
+    segments: SegmentsOption = "",
+    channel: ChannelOption = None,
 ) -> None:
     """Train a version of a model on the dataflow's examples, and publish it.
 
