@@ -30,7 +30,7 @@ def evaluate(
     audit file (`headwater models audit MODEL`).
     """
     stop = threading.Event()
-    with _stopping(stop):
+    with stopping(stop):
         from cli.loading import load_quietly
         from contracts.settings import EvaluatorSettings
         from dataflows.served.evaluator import Evaluator
@@ -62,8 +62,8 @@ def _say(line: str) -> None:
 
 
 @contextmanager
-def _stopping(stop: threading.Event) -> Iterator[None]:
-    """Have SIGTERM and SIGINT set the event."""
+def stopping(stop: threading.Event) -> Iterator[None]:
+    """Have SIGTERM and SIGINT set the event, as long as the context."""
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
     try:

@@ -13,6 +13,7 @@ from typing import Any
 import contracts.evaluation_file
 import contracts.model_decisions
 import dataflows.served.state
+from cli.evaluate import stopping
 from contracts.plan import Plan
 from dataflows.served.evaluator import Evaluator
 from tests.served.world import World
@@ -41,6 +42,13 @@ def run(folder: Path, plan: Plan, given: dict[str, Any], *, until_end: bool) -> 
     evaluator = Evaluator(plan, World(folder).settings(**given), threading.Event(), lines.append)
     evaluator.run(until_end=until_end)
     return lines
+
+
+def run_until_signal(folder: Path, plan: Plan) -> None:
+    """The same as the command does it: until SIGTERM."""
+    stop = threading.Event()
+    with stopping(stop):
+        Evaluator(plan, World(folder).settings(), stop, lambda _: None).run(until_end=False)
 
 
 def without_disk(put: Callable[[Any, str, Any], None]) -> None:

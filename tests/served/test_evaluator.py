@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import signal
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -17,7 +16,7 @@ import pytest
 
 from contracts.evaluation_file import evaluation_file, read_evaluation
 from contracts.file_log import ensure_topic
-from dataflows.served.evaluator import Evaluator
+from dataflows.served import healthcheck
 from dataflows.served.state import EvaluatorError, evaluator_folder
 from tests.served import dying
 from tests.served.world import (
@@ -165,20 +164,23 @@ def test_killed_at_any_time_while_the_log_grows(world: World) -> None:
     assert _counted(world, "joined") == 360
 
 
-def test_a_signal_ends_it_with_its_state(world: World) -> None:
-    """Asked to stop it saves what it knows, and another run goes on from there."""
+def test_a_signal_ends_it_with_its_state(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked to stop it saves what it knows and exits with 0; another run goes on from there."""
+    monkeypatch.setenv("HEADWATER_STATE_DIR", str(world.folder / "state"))
+    assert healthcheck.main([str(world.folder)]) == 1
     _traffic(world, 30, labels=False)
-    stop = threading.Event()
-    evaluator = Evaluator(plan_of(), world.settings(), stop, lambda _: None)
-    thread = threading.Thread(target=evaluator.run, kwargs={"until_end": False})
-    thread.start()
-    _until(lambda: evaluator.models[MODEL].waiting == 60)
+    arguments = (world.folder, plan_of())
+    process = dying.processes().Process(target=dying.run_until_signal, args=arguments)
+    process.start()
+    _until(lambda: _counted(world, "waiting") == 60)
+    assert healthcheck.main([str(world.folder)]) == 0
     with pytest.raises(EvaluatorError, match="another evaluator is running"):
         dying.run(world.folder, plan_of(), {}, until_end=True)
-    stop.set()
-    thread.join(dying.SECONDS_MAX)
-    assert not thread.is_alive()
-    assert _counted(world, "waiting") == 60
+    process.terminate()
+    process.join(dying.SECONDS_MAX)
+    assert process.exitcode == 0
+    assert healthcheck.main([str(world.folder)]) == 1
+    assert healthcheck.main([]) == 2
     known = [label(f"o{i}", 5.0, BEGIN_US + HOUR_US) for i in range(30)]
     world.write("outcomes", known)
     dying.run(world.folder, plan_of(), {}, until_end=True)
@@ -274,6 +276,7 @@ def test_state_of_another_log_is_refused(world: World) -> None:
 
 
 def _counted(world: World, name: str) -> int:
+    """A count that is shown; 0 before anything is."""
     found = read_evaluation(evaluation_file(world.repository.root, MODEL, "served"))
     return 0 if found is None else int(found["counts"][name])
 
