@@ -27,12 +27,15 @@ from river import linear_model, optim, preprocessing
 from benchmarks._environment import describe, write
 from contracts.feature_schema import FeatureSchema, VectorField
 from contracts.model_repository import ModelRepository
-from contracts.plan import ModelPlan
+from contracts.plan import ModelPlan, Plan, Topic
+from dataflows.batches import LabelRows, ModelInput, SpineRows, ranks_of
 from dataflows.learning.examples_digest import Digested
 from dataflows.learning.learner import Learner
 from dataflows.learning.online import RiverOnline
 from dataflows.learning.records import Labels, LearnerSpec, Predictions
+from dataflows.model_step import ModelStep
 from dataflows.versions import VersionPublisher
+from dataflows.watermark import PartitionClock
 
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
@@ -151,6 +154,31 @@ def run(wanted: Learner, calls: list[Call]) -> tuple[float, NDArray[np.float64],
     return seconds, scores, sum(len(result.versions) for result in results)
 
 
+def run_step(rows: Rows, calls: list[Call]) -> tuple[float, NDArray[np.float64]]:
+    """CPU-seconds and scores of the flow's whole model step: vectors, order, and the learner."""
+    model = plan_of(rows)
+    topics = tuple(Topic(name, (), "event_timestamp", 0, "") for name in ("s", "l"))
+    spec = LearnerSpec("benchmark", rows.schema, estimator, 7 * DAY_US, NEVER_US)
+    step = ModelStep(Plan("benchmark", topics, (), (model,)), model, spec, 2)
+    batches = []
+    for number, (predictions, labels, end_us) in enumerate(calls):
+        count, labelled = len(predictions.keys), len(labels.keys)
+        spine = SpineRows(
+            predictions.keys, predictions.times_us, ranks_of(0, np.arange(count) + number * 10**6),
+            predictions.features, np.zeros(count, np.int64),
+        )  # fmt: skip
+        ranks = ranks_of(1, np.arange(labelled) + number * 10**6)
+        truths = LabelRows(labels.keys, labels.times_us, ranks, labels.values)
+        clocks = [PartitionClock(partition, end_us, end_us, False) for partition in (0, 1)]
+        batches.append(
+            [ModelInput(clocks[0], True, spine, None), ModelInput(clocks[1], True, None, truths)]
+        )
+    started = time.process_time()
+    steps = [step.on_batch(items) for items in batches]
+    seconds = time.process_time() - started
+    return seconds, np.concatenate([s.learned.predictions.scores for s in steps if s is not None])
+
+
 def measure(rows: Rows, call_rows: int) -> dict[str, Any]:
     """All figures; the best of three rounds for each way."""
     calls = rows.calls(call_rows)
@@ -159,6 +187,7 @@ def measure(rows: Rows, call_rows: int) -> dict[str, Any]:
         "river_loop": lambda: river_loop(rows),
         "learner_river": lambda: run(learner_by_river(rows), calls)[:2],
         "learner_compiled": lambda: run(learner(rows), calls)[:2],
+        "model_step": lambda: run_step(rows, calls),
     }
     seconds = dict.fromkeys(ways, float("inf"))
     expected = river_loop(rows)[1]
@@ -200,10 +229,14 @@ def second_rows(seconds: int, fields: int) -> Rows:
                 rows.schema)  # fmt: skip
 
 
+def plan_of(rows: Rows) -> ModelPlan:
+    """The benchmark's model, resolved."""
+    return ModelPlan("benchmark", "s", "k", "l", "k", "v", DAY_US, SECOND_US, (), rows.schema)
+
+
 def publisher(rows: Rows, folder: Path) -> VersionPublisher:
     """What puts versions of the benchmark's model into a repository."""
-    model = ModelPlan("benchmark", "s", "k", "l", "k", "v", DAY_US, SECOND_US, (), rows.schema)
-    models = {"benchmark": model}
+    models = {"benchmark": plan_of(rows)}
     return VersionPublisher(ModelRepository(folder), models, {"benchmark": ""}, "", lambda: 0)
 
 

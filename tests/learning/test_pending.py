@@ -138,7 +138,7 @@ class Oracle:
         self.classes.add(label)
         if self.learns_at > 0:
             self._learn(time_us)
-        self.events.append(("labelled", key, time_us))
+        self.events.append((f"labelled {label}", key, time_us))
 
     _labels: list[int] = field(default_factory=list)
 
@@ -206,7 +206,8 @@ class Driver:
                 columns = (column.tolist() for column in events)
                 for kind, slot, row, time_us, since_us in zip(*columns, strict=True):
                     key = pending.rows.keys[slot]
-                    self.events.append((KINDS[kind], key, time_us))
+                    label = f" {labels[row].label}" if kind == kernel.LABELLED else ""
+                    self.events.append((KINDS[kind] + label, key, time_us))
                     if kind == kernel.LABELLED:
                         self.known[labels[row].label or 0] = 1
                         assert labels[row].key == key
@@ -349,6 +350,30 @@ def test_a_label_for_what_was_forgotten_fits_nothing() -> None:
         assert feed(filled(1, 100), [], [0], until_us) == [fate]
 
 
+def test_the_latest_prediction_of_a_key_says_what_its_label_is() -> None:
+    """Labelled once, and then made again and given up: a label is late, not repeated."""
+    pending = Pending(WIDTH, Rules(100, 10**9, 1, CLASSES_MAX, 10, 1))
+    feed(pending, [0], [], 1)
+    assert feed(pending, [], [0], 2) == [kernel.MATCHED]
+    call = pending.begin(
+        ["0"], np.array([10]), np.ones((1, WIDTH)), [], np.empty(0, np.int64),
+        np.empty(0, np.int64), np.ones(1, np.int8), 120,
+    )  # fmt: skip
+    for _ in pending.walk(call):
+        pass
+    assert feed(pending, [], [0], 121) == [kernel.LATE]
+
+
+def test_no_more_are_remembered_than_allowed() -> None:
+    """Once newer ones were forgotten, one that waited longer than they is not remembered either."""
+    pending = Pending(WIDTH, Rules(1_000, 10**9, 1, CLASSES_MAX, 0, 1))
+    feed(pending, [0, 1], [], 2)
+    for labels, fate in (([1], kernel.MATCHED), ([1], kernel.UNMATCHED), ([0], kernel.MATCHED)):
+        assert feed(pending, [], labels, 5) == [fate]
+    assert pending.remembered == 0
+    assert feed(pending, [], [0], 6) == [kernel.UNMATCHED]
+
+
 def test_memory_follows_what_waits_and_not_what_came() -> None:
     """Rows of labelled and given-up predictions are used again, and so are their entries."""
     pending = Pending(WIDTH, Rules(100, 10**9, 1, CLASSES_MAX, 50, 1))
@@ -359,7 +384,7 @@ def test_memory_follows_what_waits_and_not_what_came() -> None:
     assert len(pending._held.lows) <= 400
 
 
-def test_a_million_rows_are_given_up_in_one_call() -> None:
+def test_however_many_are_given_up_in_one_call() -> None:
     """When time makes a leap, all that waited is given up, however much that is."""
     pending = filled(50_000, 100_000)
     feed(pending, [], [], 10**8)
