@@ -150,6 +150,20 @@ def test_the_same_again(trained: Trained) -> None:
     assert first.found.trials == 3
 
 
+def test_the_seed_is_everywhere() -> None:
+    """Each model of a search, and the one published, is made with the seed that was asked for."""
+    seeds = []
+
+    class Listening(LightGbm):
+        def fit(self, job: Job) -> LightGbmFitted:
+            seeds.append((job.seed, job.threads))
+            return super().fit(job)
+
+    wishes = Wishes(budget=Budget(2, 60), seed=11, threads=2)
+    train(plan_of(), examples_of(rows=600), Listening(), wishes, lambda: 0.0)
+    assert seeds == [(11, 2)] * 3
+
+
 def _essence(trained: Trained) -> tuple[object, ...]:
     return trained.onnx, trained.metrics, trained.found, trained.importance, trained.digest
 
