@@ -95,6 +95,7 @@ def test_a_store_that_is_away_is_not_asked_twice(scorer_shop: Shop) -> None:
             scorer_shop.online_path.unlink()
             with pytest.raises(StoreUnavailableError):
                 await made.ask()
+            assert len(made.reader.reads) == 1
             assert made.counted("challenger_fallback_rows_total", model=MODEL) == 0
 
     asyncio.run(run())
