@@ -90,6 +90,7 @@ class Shadowing:
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
         self._rows_of_piece: dict[LoadedModel, int] = {}
+        self._enough = _FIRST_ROWS
         self._busy = 0.0
         self._told: set[str] = set()
 
@@ -139,7 +140,10 @@ class Shadowing:
     async def _run(self) -> None:
         while True:
             await self._come.wait()
-            await asyncio.sleep(pause_seconds(self._busy, self._limits.load_max))
+            # What fills a piece already need not gather.
+            least_seconds = 0.0 if self._rows >= self._enough else _GATHER_SECONDS
+            rest_seconds = rest_after(self._busy, self._limits.load_max)
+            await asyncio.sleep(max(least_seconds, rest_seconds))
             self._busy = 0.0
             jobs = self._taken()
             try:
@@ -210,7 +214,8 @@ class Shadowing:
         if len(self._rows_of_piece) > 8:
             self._rows_of_piece.clear()
         rows = int(_PIECE_SECONDS / seconds * len(matrix)) if seconds else _PIECE_ROWS_MAX
-        self._rows_of_piece[model] = min(max(rows, 1), 2 * len(matrix) + 1, _PIECE_ROWS_MAX)
+        self._enough = min(max(rows, 1), 2 * len(matrix) + 1, _PIECE_ROWS_MAX)
+        self._rows_of_piece[model] = self._enough
 
     async def _read(self, job: _Job) -> Vectors:
         """The vectors of a version that sees something else of the rows than who answered."""
@@ -272,9 +277,9 @@ class Shadowing:
         _log.warning("shadow_cannot_score", about=about, reason=str(error) or repr(error))
 
 
-def pause_seconds(busy_seconds: float, load_max: float) -> float:
-    """How long to rest after so much work, that it is at most that share of the time."""
-    return max(_GATHER_SECONDS, busy_seconds * (1 / load_max - 1))
+def rest_after(busy_seconds: float, load_max: float) -> float:
+    """How many seconds to rest after so much work, that it is at most that share of the time."""
+    return busy_seconds * (1 / load_max - 1)
 
 
 def _is_alike(job: _Job) -> bool:

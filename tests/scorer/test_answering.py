@@ -19,7 +19,7 @@ from scorer.metrics import ScorerMetrics
 from scorer.model_pool import ModelPool
 from scorer.prediction_log import PredictionLog
 from scorer.scoring import Scoring
-from scorer.shadowing import Shadowing, ShadowLimits, pause_seconds
+from scorer.shadowing import Shadowing, ShadowLimits, rest_after
 from tests.scorer.rollout_shop import add, assign_by, challenge, shadow, until
 from tests.scorer.shop import MODEL, NOON_US, ROW, Shop
 from tests.scorer.test_batcher import WatchedReader
@@ -119,13 +119,31 @@ def test_answers_go_first_in_the_log(scorer_shop: Shop) -> None:
     asyncio.run(run())
 
 
+def test_only_so_many_rows_wait(scorer_shop: Shop) -> None:
+    """While nobody works on them the rest is dropped and counted; those that wait are scored."""
+    add(scorer_shop, "2")
+    shadow(scorer_shop, "2")
+
+    async def run() -> None:
+        made = Parts(scorer_shop, 1_000)
+        await made.pool.poll()
+        for _ in range(20):
+            await made.ask(100)
+        labels = {"model": MODEL, "reason": "full"}
+        assert made.counted("shadow_rows_dropped_total", **labels) == 1_000
+        made.shadowing.start()
+        labels = {"model": MODEL, "channel": "shadow"}
+        await until(lambda: made.counted("shadow_rows_total", **labels) == 1_000)
+        await made.shadowing.stop(1.0)
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("load", [0.01, 0.25, 0.5, 1.0])
 def test_work_for_the_log_is_a_share_of_the_time(load: float) -> None:
-    """After each piece of work comes a rest that makes it that share, and never none."""
-    for busy in (0.0, 0.001, 0.1, 2.0):
-        rest = pause_seconds(busy, load)
-        assert rest > 0
-        assert busy / (busy + rest) <= load + 1e-12
+    """After each piece of work comes a rest that makes it that share."""
+    for busy in (0.001, 0.1, 2.0):
+        assert busy / (busy + rest_after(busy, load)) == pytest.approx(load)
 
 
 def test_names_that_take_the_place_of_others_are_told_apart() -> None:
