@@ -13,10 +13,12 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from .graph import ML_DOMAIN, Graph
+from .registry import UnsupportedEstimatorError
 
 Test = Literal["<=", "<", "=="]
 
 _MODES: dict[Test, int] = {"<=": 0, "<": 1, "==": 4}
+DEPTH_MAX = 2_000  # ONNX Runtime loads trees by recursion: at 20,000 it overflows the stack
 _SUM = 1
 _NO_POST_TRANSFORM = 0
 
@@ -77,10 +79,18 @@ def append_trees(
 
     Returns:
         Name of a float64 tensor ``[N, target_count]``: sums of the leaves that the row reaches.
+
+    Raises:
+        UnsupportedEstimatorError: a tree has more than ``DEPTH_MAX`` splits one below the other.
     """
     targets = [0] * len(trees) if targets is None else targets
     nodes = _Nodes()
     for tree, target in zip(trees, targets, strict=True):
+        if len(tree.features) > DEPTH_MAX and _depth(tree) > DEPTH_MAX:
+            raise UnsupportedEstimatorError(
+                f"a tree is more than {DEPTH_MAX} splits deep, too deep for ONNX Runtime; "
+                "give the model a max_depth"
+            )
         nodes.add(tree, target)
     return graph.node(
         "TreeEnsemble",
@@ -91,6 +101,16 @@ def append_trees(
         n_targets=target_count,
         **nodes.attributes(),
     )
+
+
+def _depth(tree: Tree) -> int:
+    """Number of splits one below the other."""
+    depth, level = 0, [0]
+    while level:
+        depth += 1
+        below = [child for split in level for child in (tree.lefts[split], tree.rights[split])]
+        level = [child for child in below if child >= 0]
+    return depth
 
 
 class _Nodes:

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dataflows.river_onnx import UnsupportedEstimatorError
 from dataflows.river_onnx.graph import Graph
+from dataflows.river_onnx.tree_ensemble import DEPTH_MAX, Tree, append_trees
 from dataflows.river_onnx.tree_ensemble import Test as SplitTest
-from dataflows.river_onnx.tree_ensemble import Tree, append_trees
 
 WIDTH = 3
 SINGLE = float(np.float32(0.1))  # differs from 0.1 by less than single precision can tell
@@ -97,6 +98,23 @@ def test_a_tree_without_a_split_is_its_leaf() -> None:
     tree = Tree([], [], [], [], [], [], [2.5])
     rows = np.array([[1.0, 2.0, 3.0], [np.nan] * 3])
     assert run([tree], [0], 1, rows).tolist() == [[2.5], [2.5]]
+
+
+def chain(depth: int) -> Tree:
+    """Splits one below the other."""
+    below = [*range(1, depth), ~depth]
+    lefts = [~place for place in range(depth)]
+    thresholds = [float(place) for place in range(depth)]
+    leaves = [float(place) for place in range(depth + 1)]
+    return Tree([0] * depth, ["<="] * depth, thresholds, lefts, below, [False] * depth, leaves)
+
+
+def test_deep_trees_are_refused_before_they_overflow_the_stack() -> None:
+    """The deepest tree that is taken runs; one deeper is refused with what to do."""
+    row = np.full((1, WIDTH), 1999.5)
+    assert run([chain(DEPTH_MAX)], [0], 1, row).tolist() == [[2000.0]]
+    with pytest.raises(UnsupportedEstimatorError, match="max_depth"):
+        run([chain(DEPTH_MAX + 1)], [0], 1, row)
 
 
 @pytest.mark.parametrize(
