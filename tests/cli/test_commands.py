@@ -13,6 +13,19 @@ from cli.main import VERBS, main
 from contracts.settings import SettingsError
 from tests.cli.rides import Rides
 
+MODEL_VERBS = [
+    "list",
+    "show",
+    "promote",
+    "rollback",
+    "challenger",
+    "shadow",
+    "audit",
+    "evaluation",
+    "drift",
+    "card",
+]
+
 # What takes from a fraction of a second to many seconds to import.
 HEAVY = {"bytewax", "feast", "grpc", "numba", "numpy", "onnxruntime", "pandas", "pyarrow", "river"}
 
@@ -39,8 +52,7 @@ def test_the_scorer_starts_without_feast() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [[verb.name] for verb in VERBS]
-    + [["models", verb] for verb in ("list", "show", "promote", "rollback", "evaluation", "drift")],
+    [[verb.name] for verb in VERBS] + [["models", verb] for verb in MODEL_VERBS],
     ids=" ".join,
 )
 def test_every_verb_has_help_with_an_example(
