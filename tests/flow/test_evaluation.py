@@ -144,7 +144,8 @@ def test_what_is_saved_is_gone_on_with(sink: Sink) -> None:
         partition.write_batch(_rows(3, has_published=True))
         saved.append((partition.snapshot(), 3 * number))
     assert partition.snapshot() == saved[-1][0]
-    assert len({len(handle) for handle, _ in saved}) > 10
+    # There are changes, and before they are too many there is a new base.
+    assert 10 < max(len(handle) for handle, _ in saved) < 70
     for handle, count in saved[:-3:-1]:
         partition = sink.open(handle)
         assert sink.outcomes() == count
