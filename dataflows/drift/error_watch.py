@@ -28,6 +28,8 @@ DELTA_SHARE = 1e-6
 
 # (mean loss, of how many, time of the first of them)
 _Latest = tuple[float, int, int]
+# (of how many, mean loss, time of the first of them)
+_Better = tuple[int, float, int]
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,8 @@ class ErrorWatch:
         self._scale, self._baseline, self._level = 1.0, 0.0, 0.0
         self._baseline_rows = 0
         self._is_refining = True
+        # Since it got better: how many losses, their mean, and the time of the first; or None.
+        self._better: _Better | None = None
         self._reference_us = (0, 0)
         # (time of the first, sum, how many) of clipped losses that ADWIN has not forgotten.
         self._sums: deque[tuple[int, float, int]] = deque(maxlen=_SUMS_KEPT)
@@ -127,6 +131,8 @@ class ErrorWatch:
         clipped = min(loss, self._scale)
         if self._is_refining:
             self._refine(time_us, clipped)
+        elif self._better is not None:
+            self._prove(self._better, time_us, clipped)
         if self._sums and self._sums[-1][2] < CLOCK:
             first_us, total, rows = self._sums[-1]
             self._sums[-1] = (first_us, total + clipped, rows + 1)
@@ -151,6 +157,17 @@ class ErrorWatch:
         self._reference_us = (self._reference_us[0], max(self._reference_us[1], time_us))
         self._is_refining = self._baseline_rows < self._baseline_rows_max
 
+    def _prove(self, better: _Better, time_us: int, clipped: float) -> None:
+        """What got better, and stays so for as long as the reference is, is the new reference."""
+        rows, mean, from_us = better
+        mean += (clipped - mean) / (rows + 1)
+        self._better = rows + 1, mean, from_us if rows else time_us
+        if rows + 1 >= self._baseline_rows_max:
+            if mean < self._baseline:
+                self._baseline, self._baseline_rows = mean, rows + 1
+                self._reference_us = (self._better[2], time_us)
+            self._better = None
+
     def _judge(self, time_us: int, changes: list[Change]) -> None:
         """ADWIN has seen a change, and begins anew; what has the mean become?"""
         latest = self._latest()
@@ -161,8 +178,7 @@ class ErrorWatch:
             if mean >= self.threshold:
                 self.since_us, self._losses_in_drift = time_us, 0
                 changes.append(self._change(time_us, "", latest))
-            # What got better is the norm from now on.
-            self._baseline = min(self._baseline, mean)
+            self._better = (0, 0.0, time_us) if mean < self._baseline else None
         elif mean <= self._baseline * (1.0 + self._rise / 2.0):
             changes.append(self._end(time_us, "quiet", latest))
 

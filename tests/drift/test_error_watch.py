@@ -100,11 +100,21 @@ def test_an_end_is_told_as_soon_as_it_is_certain() -> None:
 
 
 def test_what_gets_better_is_no_drift_but_the_norm() -> None:
-    """Fewer errors are not told, and going back to as many as before is."""
+    """Fewer errors are not told, and, once they lasted, going back to as many as before is."""
     rng = np.random.default_rng(3)
     watch = _watch()
-    assert _follow(watch, _failed(rng, (5_000, 0.4), (5_000, 0.2))) == []
+    assert _follow(watch, _failed(rng, (5_000, 0.4), (6_000, 0.2))) == []
+    assert watch.threshold == pytest.approx(0.22, abs=0.03)
     assert _told(_follow(watch, _failed(rng, (5_000, 0.4)))) == [(True, "")]
+
+
+def test_good_days_are_no_norm() -> None:
+    """Fewer errors for a shorter time than the reference are not what is compared with."""
+    rng = np.random.default_rng(3)
+    watch = _watch()
+    spells = [(3_000, rate) for _ in range(4) for rate in (0.2, 0.4)]
+    assert _follow(watch, _failed(rng, (5_000, 0.4), *spells)) == []
+    assert watch.threshold == pytest.approx(0.44, abs=0.03)
 
 
 def test_too_small_a_rise() -> None:
