@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dataflows.learning.parity import PARITY_TOLERANCE, parity
 from dataflows.learning.records import LearnerSpec, NewVersion, RefusedVersion
-from dataflows.river_onnx import to_onnx
+from dataflows.river_onnx import UnsupportedEstimatorError, to_onnx
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Progress:
 def make_version(
     spec: LearnerSpec, estimator: Any, held_out: NDArray[np.float64], progress: Progress
 ) -> NewVersion | RefusedVersion:
-    """Export and compare; refused if the two differ by more than ``PARITY_TOLERANCE``.
+    """Export and compare; refused if it fails or they differ by more than ``PARITY_TOLERANCE``.
 
     Args:
         spec: of the learner.
@@ -40,7 +40,12 @@ def make_version(
     """
     names = spec.schema.names
     classes = progress.classes if spec.task == "multiclass" else None
-    onnx_bytes = to_onnx(estimator, names, classes)
+    try:
+        onnx_bytes = to_onnx(estimator, names, classes)
+    except UnsupportedEstimatorError as error:
+        # It could be exported when it was made; what it has grown into cannot.
+        reason = f"model {spec.name} version {progress.version}: {error}"
+        return RefusedVersion(progress.version, progress.boundary_us, reason)
     result = parity(estimator, onnx_bytes, names, held_out, classes)
     if not result.holds:
         reason = (
