@@ -10,10 +10,14 @@ import base64
 import binascii
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+if TYPE_CHECKING:
+    # Only who signs or checks waits for the library: a scorer without keys starts without it.
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
 
 # So that no signature made for anything else is ever one of a manifest.
 _CONTEXT = b"headwater model manifest v1\0"
@@ -37,6 +41,10 @@ class Signer:
         Raises:
             SignatureError: the file cannot be read, or holds no such key.
         """
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
         data = _read(file)
         try:
             key = load_pem_private_key(data, password=None)
@@ -68,6 +76,10 @@ class Verifier:
         Raises:
             SignatureError: the file cannot be read, holds no key, or one that is not Ed25519.
         """
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+        from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
         keys: list[Ed25519PublicKey] = []
         for part in _read(file).split(_PEM_END)[:-1]:
             try:
@@ -91,6 +103,8 @@ class Verifier:
         Raises:
             SignatureError: there is none, it cannot be read, or it is nobody's that we know.
         """
+        from cryptography.exceptions import InvalidSignature
+
         if signature is None:
             raise SignatureError("it is not signed; publish it with HEADWATER_SIGNING_KEY_FILE set")
         try:

@@ -47,11 +47,13 @@ def rollouts(bench: Bench) -> Part:
         for rows in (1, _ROWS):
             targets = {kind: bench.target(server, rows) for kind, server in servers.items()}
             found = in_turns(bench.client, targets, [load] * bench.rounds)
-            lines = {kind: part.add(kind, load, them, rows) for kind, them in found.items()}
+            lines = {
+                kind: part.add(kind, load, them, rows, note=f"{rows} rows")
+                for kind, them in found.items()
+            }
             for kind in kinds[1:]:
                 for figure in ("p50_ms", "p99_ms", "requests_per_second", "server_cpu_us"):
-                    name = ratio(part, lines[kind], lines[kinds[0]], figure)
-                    part.more[f"{figure}, {rows} rows, {kind} / alone"] = name
+                    ratio(part, lines[kind], lines[kinds[0]], figure)
         part.more["rows"] = {kind: _rows(page) for kind, page in pages.items()}
     return part
 
