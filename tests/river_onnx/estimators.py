@@ -226,6 +226,15 @@ MULTICLASS: dict[str, Make] = {
         categories(categories=CATEGORIES, drop_zeros=True)
         | multiclass.OneVsRestClassifier(naive_bayes.ComplementNB())
     ),
+    "one_vs_rest_of_pipelines": lambda: (
+        categories()
+        | multiclass.OneVsRestClassifier(compose.Suffixer("_s") | naive_bayes.MultinomialNB())
+    ),
+    "multinomial_of_parts": lambda: (
+        (categories() | compose.Prefixer("x_"))
+        + (compose.Discard("first", "big", "small") | OneHot() | compose.Suffixer("_s"))
+        | naive_bayes.MultinomialNB()
+    ),
     "bagged_multinomial": lambda: (
         categories() | ensemble.BaggingClassifier(naive_bayes.MultinomialNB(), n_models=3, seed=1)
     ),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from river import base
+from river import base, preprocessing, stats
 
 import dataflows.river_onnx
 from dataflows.river_onnx import (
@@ -196,6 +196,21 @@ def test_parity_compares_all_probabilities() -> None:
     assert parity(estimator, onnx_bytes, NAMES, matrix, CLASSES) <= 1e-13
     swapped = tuple(reversed(CLASSES))
     assert parity(estimator, onnx_bytes, NAMES, matrix, swapped) > 0.1
+
+
+@pytest.mark.parametrize(
+    "front",
+    [
+        preprocessing.StatImputer(("a", stats.Quantile())),
+        preprocessing.PreviousImputer(),
+    ],
+)
+def test_none_that_nothing_fills(front: Any) -> None:
+    """Where River raises an error for None, as nothing was seen yet, the model says NaN."""
+    estimator = front | Logistic()
+    with pytest.raises(TypeError):
+        estimator.predict_proba_one({"a": None})
+    assert np.isnan(run_onnx(to_onnx(estimator, ("a",)), np.array([[np.nan]]))).all()
 
 
 def test_an_encoder_of_nothing_known() -> None:
