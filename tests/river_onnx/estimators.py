@@ -46,6 +46,7 @@ Standard: Any = preprocessing.StandardScaler
 OneHot: Any = preprocessing.OneHotEncoder
 Logistic: Any = linear_model.LogisticRegression
 Linear: Any = linear_model.LinearRegression
+OneVsRest: Any = multiclass.OneVsRestClassifier
 
 
 def numbers() -> Any:
@@ -176,7 +177,7 @@ BINARY: dict[str, Make] = {
     "fwfm": lambda: Standard() | compose.Prefixer("a_") | facto.FwFMClassifier(seed=1),
     "ffm": lambda: Standard() | facto.FFMClassifier(seed=1),
     "hofm": lambda: Standard() | facto.HOFMClassifier(n_factors=3, seed=1),
-    "one_vs_rest": lambda: multiclass.OneVsRestClassifier(Standard() | Logistic()),
+    "one_vs_rest": lambda: OneVsRest(Standard() | Logistic()),
     "bagging_one_hot": lambda: mixed() | ensemble.BaggingClassifier(Logistic(), n_models=3, seed=1),
     "bagged_trees_one_hot": lambda: (
         mixed()
@@ -215,20 +216,14 @@ MULTICLASS: dict[str, Make] = {
         categories() | feature_extraction.PolynomialExtender() | naive_bayes.MultinomialNB()
     ),
     "complement": lambda: categories() | naive_bayes.ComplementNB(),
-    "one_vs_rest": lambda: Standard() | multiclass.OneVsRestClassifier(Logistic()),
-    "one_vs_rest_one_hot": lambda: multiclass.OneVsRestClassifier(
-        mixed() | linear_model.PAClassifier()
-    ),
-    "one_vs_rest_multinomial": lambda: (
-        categories() | multiclass.OneVsRestClassifier(naive_bayes.MultinomialNB())
-    ),
+    "one_vs_rest": lambda: Standard() | OneVsRest(Logistic()),
+    "one_vs_rest_one_hot": lambda: OneVsRest(mixed() | linear_model.PAClassifier()),
+    "one_vs_rest_multinomial": lambda: categories() | OneVsRest(naive_bayes.MultinomialNB()),
     "one_vs_rest_sparse": lambda: (
-        categories(categories=CATEGORIES, drop_zeros=True)
-        | multiclass.OneVsRestClassifier(naive_bayes.ComplementNB())
+        categories(categories=CATEGORIES, drop_zeros=True) | OneVsRest(naive_bayes.ComplementNB())
     ),
     "one_vs_rest_of_pipelines": lambda: (
-        categories()
-        | multiclass.OneVsRestClassifier(compose.Suffixer("_s") | naive_bayes.MultinomialNB())
+        categories() | OneVsRest(compose.Suffixer("_s") | naive_bayes.MultinomialNB())
     ),
     "multinomial_of_parts": lambda: (
         (categories() | compose.Prefixer("x_"))

@@ -33,6 +33,7 @@ from tests.river_onnx.estimators import (
     NAMES,
     SUBJECTS,
     Logistic,
+    OneVsRest,
     Standard,
     categories,
     mixed,
@@ -211,6 +212,16 @@ def test_none_that_nothing_fills(front: Any) -> None:
     with pytest.raises(TypeError):
         estimator.predict_proba_one({"a": None})
     assert np.isnan(run_onnx(to_onnx(estimator, ("a",)), np.array([[np.nan]]))).all()
+
+
+def test_no_votes_at_all() -> None:
+    """Of classes none of which gets any vote each is as likely as the others, as in River."""
+    estimator = OneVsRest(Logistic(intercept_init=-100.0))
+    for label in "abc":
+        estimator.learn_one({"a": 1.0}, label)
+    data = to_onnx(estimator, ("a",), ("a", "b", "c"))
+    assert run_onnx(data, np.ones((1, 1))).tolist() == [[1 / 3] * 4]
+    assert parity(estimator, data, ("a",), np.ones((1, 1)), ("a", "b", "c")) == 0.0
 
 
 def test_an_encoder_of_nothing_known() -> None:
