@@ -280,6 +280,18 @@ def test_keys_are_compared_as_they_are() -> None:
     assert call.fates.tolist() == [kernel.MATCHED] * 8 + [kernel.UNMATCHED]
 
 
+def test_the_first_label_of_the_very_time_of_a_prediction_is_its_own() -> None:
+    """Two labels that come just before their prediction: the first is learned, the other not."""
+    pending = Pending(WIDTH, Rules(100, 10**9, 1, CLASSES_MAX, 50, 1))
+    call = pending.begin(
+        ["a"], np.zeros(1, np.int64), np.ones((1, WIDTH)), ["b", "a", "a"],
+        np.zeros(3, np.int64), np.zeros(3, np.int64), np.ones(1, np.int8), 5,
+    )  # fmt: skip
+    (events,) = pending.walk(call)
+    assert events.rows.tolist() == [0, 1]
+    assert call.fates.tolist() == [kernel.UNMATCHED, kernel.MATCHED, kernel.UNMATCHED]
+
+
 def test_one_hash_alone_matches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys that someone has made to have the same public hash still find their own prediction."""
     hashes = pending_module._hashes
