@@ -49,7 +49,7 @@ class World:
         label_keys = [_key(number) for number in labels.tolist()]
         self.made += predictions
         nothing = np.zeros(len(labels), np.int64)
-        started = time.perf_counter()
+        started = time.process_time()
         call = self.pending.begin(
             keys, np.full(predictions, now_us - 2), self.vectors[:predictions],
             label_keys, np.full(len(labels), now_us - 1), nothing, self.known, now_us,
@@ -57,14 +57,13 @@ class World:
         for events in self.pending.walk(call):
             done = events.kinds == kernel.LABELLED
             self.pending.rows.release(events.slots[done])
-        self.seconds[what] += time.perf_counter() - started
+        self.seconds[what] += time.process_time() - started
         assert (call.fates == kernel.MATCHED).all()
 
     def fill(self, count: int) -> None:
         """Have so many waiting."""
         while self.made < count:
             self.call(min(CALL_ROWS, count - self.made), np.empty(0, np.int64), "put")
-        self.waiting = np.arange(count)
 
     def turn(self, rows: int) -> None:
         """Labels for random predictions that wait, and as many new ones."""
@@ -109,19 +108,21 @@ def measure(count: int, epochs: int, epoch_rows: int, folder: Path) -> dict[str,
     before = resident_bytes()
     world.fill(count)
     each_bytes = (resident_bytes() - before) / count
+    world.waiting = np.arange(count)
     put_us = world.seconds["put"] / count * 1e6
     files = Files(folder)
     started = time.perf_counter()
     files.save(world.pending)
     first_seconds = time.perf_counter() - started
     world.seconds = {"put": 0.0, "take": 0.0}
-    pauses, written = [], []
+    pauses, used, written = [], [], []
     for _ in range(epochs):
         world.turn(epoch_rows)
         known = set(folder.iterdir())
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         handle = files.save(world.pending)
         pauses.append(time.perf_counter() - started)
+        used.append(time.process_time() - cpu)
         written.append(sum(path.stat().st_size for path in set(folder.iterdir()) - known))
     rows = epochs * epoch_rows
     steady_bytes = (resident_bytes() - before) / count
@@ -137,14 +138,16 @@ def measure(count: int, epochs: int, epoch_rows: int, folder: Path) -> dict[str,
         "remembered": world.pending.remembered,
         "bytes_each": each_bytes,
         "bytes_each_after_steady_state": steady_bytes,
-        "put_us": put_us,
-        "steady_put_us": world.seconds["put"] / rows * 1e6,
-        "steady_take_us": world.seconds["take"] / rows * 1e6,
+        "put_cpu_us": put_us,
+        "steady_put_cpu_us": world.seconds["put"] / rows * 1e6,
+        "steady_take_cpu_us": world.seconds["take"] / rows * 1e6,
         "epoch_rows": epoch_rows,
         "epochs": epochs,
         "first_epoch_seconds": first_seconds,
         "epoch_ms_median": float(np.median(pauses)) * 1e3,
         "epoch_ms_max": max(pauses) * 1e3,
+        "epoch_cpu_ms_median": float(np.median(used)) * 1e3,
+        "epoch_cpu_ms_max": max(used) * 1e3,
         "epoch_bytes_median": float(np.median(written)),
         "files": len(parts) + 1,
         "disk_bytes_each": disk / count,
