@@ -20,8 +20,10 @@ def replay(repo: RepoOption = None) -> None:
     from cli.run_progress import watch
     from contracts.settings import DataflowSettings
     from dataflows.flow.engine import default_places
+    from dataflows.flow.hush import speak_apart
     from dataflows.replay import fresh_places, replay_all
 
+    speak_apart()
     folder = require_repository(repo)
     settings = DataflowSettings.for_repo(folder)
     repository = load_quietly(folder)

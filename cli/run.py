@@ -38,8 +38,10 @@ def run(
         from dataflows.flow.drift_metrics import DriftCollector
         from dataflows.flow.engine import default_places, run_flow
         from dataflows.flow.evaluation_metrics import EvaluationCollector
+        from dataflows.flow.hush import speak_apart
         from dataflows.flow.metrics import metrics_endpoint
 
+        speak_apart()
         folder = require_repository(repo)
         settings = DataflowSettings.for_repo(folder)
         repository = load_quietly(folder)

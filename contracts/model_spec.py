@@ -48,7 +48,7 @@ class Rollout:
     """
 
     shares: Sequence[float] = (0.05, 0.2, 0.5)
-    labels_per_step: int = 300
+    labels_per_step: int = 1000
     margin: float = 0.0
     false_alarm: float = 0.01
     rest: timedelta = timedelta(hours=1)

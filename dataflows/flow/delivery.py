@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping
 
 from contracts.plan import Plan
@@ -14,8 +13,6 @@ from dataflows.stores.outbox import Outbox
 # About 100 bytes each. Rows that are replaced before they are written are never written.
 ROWS_MAX = 500_000
 _CLOSE_SECONDS_MAX = 30.0
-# Telling is writing a small file: rather not between two writings that wait for each other.
-_TELL_SECONDS = 0.005
 
 
 class Delivery:
@@ -31,7 +28,6 @@ class Delivery:
         writer: OnlineWriter,
         commit: Callable[[], None],
         written: Callable[[Mapping[int, int], int], None],
-        tell: Callable[[], None],
     ) -> None:
         """Start the thread.
 
@@ -41,13 +37,11 @@ class Delivery:
             commit: the writer's ``commit``, perhaps tried several times.
             written: called after each writing with the watermark of each shard that the store has
                 now, and the number of rows.
-            tell: called soon after, once for several writings that follow each other closely.
         """
         self._views = {view.name: view for view in plan.views}
         self._writer = writer
         self._commit = commit
         self._note = written
-        self._tell = tell
         self._outbox = Outbox()
         self._watermarks: dict[int, int] = {}
         self._state = threading.Condition()
@@ -111,22 +105,12 @@ class Delivery:
                 self._state.notify_all()
 
     def _deliver(self) -> None:
-        untold_since: float | None = None
         while True:
             with self._state:
-                patience_seconds = None if untold_since is None else _TELL_SECONDS
-                self._state.wait_for(lambda: self._is_wanted or self._is_closing, patience_seconds)
+                self._state.wait_for(lambda: self._is_wanted or self._is_closing)
                 if self._is_closing:
                     return
-                is_silent = not self._is_wanted
-            if untold_since is not None and (
-                is_silent or time.monotonic() - untold_since > _TELL_SECONDS
-            ):
-                untold_since = None
-                self._tell()
-            if not is_silent:
-                self._write()
-                untold_since = untold_since or time.monotonic()
+            self._write()
 
     def _write(self) -> None:
         with self._state:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from dataflows.flow.errors import EngineError
 from dataflows.flow.execution import execute, explained, prepare_recovery
 from dataflows.flow.identity import check_identity, identity_parts
 from dataflows.flow.progress import begin_progress, join_progress
+from dataflows.flow.room import check_start
 from dataflows.flow.run_context import Places, RunContext, Tally
 from dataflows.flow.session import Seat, Session, seat_of
 from dataflows.flow.state_lock import exclusive_state, shared_state
@@ -28,8 +28,6 @@ from dataflows.git_commit import git_commit
 from dataflows.sources.plan_log import PlanLog, open_log
 from dataflows.stores.swap import finish_swap
 from dataflows.windows.view_state import warm_up
-
-ROOM_BYTES_MIN = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -218,12 +216,7 @@ def _asking_for_room(state: Path) -> Iterator[None]:
 def _make_folder(state: Path) -> None:
     """Make it; raise EngineError if a run could not even begin: Bytewax says so at length."""
     state.mkdir(parents=True, exist_ok=True)
-    free_bytes = shutil.disk_usage(state).free
-    if free_bytes < ROOM_BYTES_MIN:
-        raise EngineError(
-            f"state folder {state}: {free_bytes // 1024:,} KiB are free on its disk, a run needs "
-            f"{ROOM_BYTES_MIN // 1024:,} at the least; make room and start again (nothing is lost)"
-        )
+    check_start(state)
 
 
 def _open_log(repository: Repository, context: RunContext, tell: Callable[[], None]) -> PlanLog:

@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from bytewax._bytewax import cluster_main
+from bytewax._bytewax import cluster_main, run_main
 from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig
 
 from dataflows.flow.errors import EngineError
+from dataflows.flow.guards import guard
+from dataflows.flow.hush import Hush
 from dataflows.flow.recovery import open_recovery
 from dataflows.flow.run_context import RunContext
 
@@ -41,13 +43,22 @@ def prepare_recovery(state: Path) -> None:
 def execute(flow: Dataflow, context: RunContext, addresses: Sequence[str] = ()) -> None:
     """Run the flow to its end; ``addresses`` are those of all processes, if there are several."""
     settings = context.settings
+    epoch_interval = timedelta(seconds=settings.epoch_seconds)
+    recovery = RecoveryConfig(_recovery(context.places.state))
+    if context.workers == 1:
+        # In this thread. Otherwise it would look for signals every millisecond, and for each look
+        # take the interpreter from the thread that works.
+        with _few_interruptions(), Hush() as hush:
+            guard(flow, hush.begin, _nothing)
+            run_main(flow, epoch_interval=epoch_interval, recovery_config=recovery)
+        return
     with _few_interruptions():
         cluster_main(
             flow,
             list(addresses),
             context.process,
-            epoch_interval=timedelta(seconds=settings.epoch_seconds),
-            recovery_config=RecoveryConfig(_recovery(context.places.state)),
+            epoch_interval=epoch_interval,
+            recovery_config=recovery,
             worker_count_per_proc=settings.workers,
         )
 
@@ -84,6 +95,10 @@ def _few_interruptions() -> Iterator[None]:
         gc.unfreeze()
         gc.set_threshold(*thresholds)
         sys.setswitchinterval(interval_seconds)
+
+
+def _nothing() -> None:
+    """What is to be done when Bytewax begins."""
 
 
 def _recovery(state: Path) -> Path:

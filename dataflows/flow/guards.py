@@ -1,7 +1,7 @@
-"""Notes what goes wrong inside a flow of several processes, where Bytewax forgets it.
+"""Notes what goes wrong inside a flow before Bytewax hears of it.
 
-In a cluster an error in one worker ends its thread: the others wait for it for ever, or the process
-is aborted, and in either case nobody hears of the error itself.
+In a cluster Bytewax forgets it: an error in one worker ends its thread, and the others wait for it
+for ever, or the process is aborted. Without one it prints more than anybody wants to know.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def guard(flow: Dataflow, note: Note, begin: Callable[[], None]) -> None:
             made = _guarded(step.builder, note)
             _put(step, "builder", _making_guarded(made, _OF_LOGIC, note))
         elif hasattr(step, "mapper"):
-            _put(step, "mapper", _guarded(step.mapper, note))
+            _put(step, "mapper", _guarded(_at_once(step.mapper), note))
 
 
 def _steps(parent: Any) -> Iterable[Any]:
@@ -63,6 +63,15 @@ def _guarded(function: Callable[..., Any], note: Note) -> Callable[..., Any]:
     return call
 
 
+def _at_once(mapper: Callable[..., Iterable[Any]]) -> Callable[..., list[Any]]:
+    """Bytewax's own mappers call ours while what they return is looked at, which is later."""
+
+    def call(*given: Any) -> list[Any]:
+        return list(mapper(*given))
+
+    return call
+
+
 def _after(first: Callable[[], None], function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*given: Any) -> Any:
         first()
@@ -83,7 +92,8 @@ def _making_guarded(
 
 
 def _guard_made(thing: Any, maker: str, names: tuple[str, ...], note: Note) -> None:
-    _put(thing, maker, _making_guarded(getattr(thing, maker), names, note))
+    if hasattr(thing, maker):
+        _put(thing, maker, _making_guarded(getattr(thing, maker), names, note))
 
 
 def _guard_methods(thing: Any, names: tuple[str, ...], note: Note) -> None:

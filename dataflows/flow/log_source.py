@@ -11,6 +11,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from contracts.log import PartitionReader
 from contracts.plan import Plan
 from dataflows.batches import SourceBatch
+from dataflows.flow.room import check_epoch
 from dataflows.flow.run_context import PartitionProgress, RunContext
 from dataflows.flow.waiting import UNTOLD_SECONDS, kafka_to_answer, teller
 from dataflows.sources.alignment import Alignment
@@ -158,6 +159,7 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
         self._snapshot_offset = self._reader.offset
         for tell in self._context.on_epoch:
             tell()
+        check_epoch(self._context.places.state, self._context.settings.shards)
         return Position(self._reader.offset, self._stream.newest_us)
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from bytewax.operators import StatefulBatchLogic
 
 from contracts.plan import Plan
 from dataflows.batches import ModelInput, ShardInput, ShardOutput
+from dataflows.flow.room import check_epoch
 from dataflows.flow.run_context import RunContext
 from dataflows.learning.records import LearnerSpec
 from dataflows.model_step import ModelStep, Step
@@ -91,6 +92,7 @@ class ShardLogic(StatefulBatchLogic[ShardInput, ShardOutput, ShardHandle]):
                 written = self._files.write_changes(self._shard.changes())
             self._handle = (self._number, written)
             self._is_dirty = False
+            check_epoch(self._context.places.state, self._context.settings.shards)
         return self._handle
 
     def _is_base_due(self, shard: Shard) -> bool:
@@ -116,6 +118,7 @@ class ModelLogic(StatefulBatchLogic[ModelInput | ShardOutput, Step, Handle]):
         handle: Handle | None,
     ) -> None:  # fmt: skip
         model = plan.model(spec.name)
+        self._context = context
         self._files = StateFiles(context.places.state / "models" / spec.name, handle)
         self._handle = handle
         self._is_dirty = handle is None
@@ -182,4 +185,5 @@ class ModelLogic(StatefulBatchLogic[ModelInput | ShardOutput, Step, Handle]):
             self._parts = {name: known[name] for name in saved.parts}
             self._handle = self._files.write_head(saved.head, list(self._parts.values()))
             self._is_dirty = False
+            check_epoch(self._context.places.state, self._context.settings.shards)
         return self._handle

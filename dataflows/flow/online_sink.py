@@ -12,11 +12,12 @@ from dataflows.flow.delivery import Delivery
 from dataflows.flow.patience import patiently
 from dataflows.flow.progress import ProgressFile
 from dataflows.flow.run_context import RunContext
+from dataflows.flow.telling import Telling
 from dataflows.stores.online_writer import OnlineWriter
 from dataflows.watermark import NOT_YET
 
-# Between two words on the progress while catching up: each is a small file.
-_TELL_SECONDS = 0.005
+# Between two words on the progress: each is a small file.
+_TELL_SECONDS = 0.02
 
 OpenWriter = Callable[[], OnlineWriter]
 
@@ -53,11 +54,11 @@ class OnlinePartition(StatefulSinkPartition[ShardOutput, int]):
         self._shards: set[int] = set()
         # Shard -> watermark of what the store has.
         self._written: Mapping[int, int] = {}
-        self._tell_at = 0.0
         for view in plan.views:
             writer.ensure_table(view)
-        self._delivery = Delivery(plan, writer, self._commit, self._note, self._tell)
-        context.on_epoch.append(self._tell)
+        self._telling = Telling(self._tell, _TELL_SECONDS)
+        self._delivery = Delivery(plan, writer, self._commit, self._note)
+        context.on_epoch.append(self._telling.ask)
 
     def write_batch(self, values: list[ShardOutput]) -> None:
         """Take rows in; send them at once unless there is more to read, which may replace them."""
@@ -66,13 +67,13 @@ class OnlinePartition(StatefulSinkPartition[ShardOutput, int]):
             self._shards.add(item.shard)
         if not self._context.backlog:
             self._delivery.send()
-        elif self._context.monotonic() >= self._tell_at:
-            self._tell()
+        else:
+            self._telling.ask()
 
     def snapshot(self) -> int:
         """Wait until all is written: an epoch that is over must not know more than the store."""
         self._delivery.finish()
-        self._tell()
+        self._telling.ask()
         return 0
 
     def close(self) -> None:
@@ -80,6 +81,7 @@ class OnlinePartition(StatefulSinkPartition[ShardOutput, int]):
         with self._context.noting_failure():
             self._delivery.close()
             self._writer.close()
+            self._telling.close()
 
     def _commit(self) -> None:
         patiently(self._writer.commit, self._context, self._name, self._tell)
@@ -87,8 +89,8 @@ class OnlinePartition(StatefulSinkPartition[ShardOutput, int]):
     def _note(self, watermarks: Mapping[int, int], rows: int) -> None:
         self._context.tally.add(online_rows=rows)
         self._written = watermarks
+        self._telling.ask()
 
     def _tell(self) -> None:
-        self._tell_at = self._context.monotonic() + _TELL_SECONDS
         watermark_us = min(list(self._written.values()), default=NOT_YET)
         self._progress.write(len(self._shards), watermark_us)

@@ -115,14 +115,15 @@ def test_gathered_while_catching_up(repository: Repository, context: RunContext)
     for number in range(5):
         partition.write_batch([_output([0, 1], 10.0 * number)])
     assert store.rows == {}
+    _wait_for(lambda: bool(read_progress(context.places.state)))
     (said,) = read_progress(context.places.state)
     assert said.online_watermark_us < 7  # the store does not have it yet
     partition.snapshot()
     assert store.rows == {b"a": 40.0, b"b": 41.0}
     assert store.commits == 1
     assert context.tally.online_rows == 2
-    (said,) = read_progress(context.places.state)
-    assert said.online_watermark_us == 7
+    _wait_for(lambda: read_progress(context.places.state)[0].online_watermark_us == 7)
+    partition.close()
 
 
 def test_a_full_outbox_is_written(
@@ -235,6 +236,7 @@ def test_what_one_worker_waits_for_is_not_cleared_by_another(
     def write_elsewhere(timeout: float | None = None) -> bool:
         partitions[1].write_batch([_output([0], 1.0)])
         partitions[1].snapshot()
+        _wait_for(lambda: len(read_progress(context.places.state)) == 2)
         said.append([worker.waiting_for for worker in read_progress(context.places.state)])
         return wait(0)
 
@@ -254,13 +256,13 @@ def test_all_that_is_waited_for_is_shown_once(context: RunContext) -> None:
 def test_progress_that_cannot_be_written_ends_the_flow(
     repository: Repository, context: RunContext
 ) -> None:
-    """A full disk is told by the next call, whichever thread has met it."""
+    """A full disk is told by one of the next calls, whichever thread has met it."""
     partition = _partition(repository, context, Store())
     folder = context.places.state / "progress"
     partition.write_batch([_output([0], 1.0)])
-    partition.snapshot()
+    _wait_for(lambda: bool(read_progress(context.places.state)))
     folder.rename(folder.with_name("gone"))
-    partition.write_batch([_output([0], 1.0)])
     with pytest.raises(FileNotFoundError):
-        partition.snapshot()
+        _wait_for(lambda: partition.snapshot() != 0)
     partition.close()
+    assert [type(error) for error in context.failures] == [FileNotFoundError]
