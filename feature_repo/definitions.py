@@ -25,7 +25,7 @@ from feast.data_format import JsonFormat, ParquetFormat
 from feast.types import Float64, Int64, String
 from river import compose, linear_model, optim, preprocessing
 
-from contracts.model_spec import Label, Model
+from contracts.model_spec import Drift, Label, Model
 
 MINUTES_10 = timedelta(minutes=10)
 MINUTES_30 = timedelta(minutes=30)
@@ -252,6 +252,11 @@ late_arrival = Model(
     # Until the first observation the sky is clear; 0 miles would be thick fog.
     defaults={"origin_weather:visib_last": 10.0},
     publish_every=timedelta(days=1),
+    segments=("origin", "carrier"),
+    # Some nine days of flights, held against some seven weeks: a day is never like the one before.
+    drift=Drift(window_rows=10_000, reference_rows=50_000),
+    intended_use="To tell passengers and gates of a probable delay at the scheduled departure. Not "
+    "to judge airlines: more than half of a late arrival is other people's weather and traffic.",
 )
 
 # What the features are worth: the same learner with nothing but the schedule.
