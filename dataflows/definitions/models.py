@@ -11,8 +11,8 @@ from feast import FeatureService, OnDemandFeatureView
 from feast.feature_view_projection import FeatureViewProjection
 
 from contracts.category import category_code
-from contracts.feature_schema import ValueType, VectorField
-from contracts.model_spec import Model
+from contracts.feature_schema import FeatureSchema, ValueType, VectorField
+from contracts.model_spec import Model, Task
 from contracts.plan import ColumnType, ModelPlan, Topic, View
 from dataflows.definitions import tags
 from dataflows.definitions.drift import compile_drift
@@ -32,7 +32,7 @@ from dataflows.definitions.tasks import (
     task_of,
 )
 from dataflows.definitions.topics import LONGEST, columns_of
-from dataflows.river_onnx import Role, UnsupportedEstimatorError, check_exportable
+from dataflows.river_onnx import Role, UnsupportedEstimatorError, check_exportable, to_onnx
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _MICROSECOND = timedelta(microseconds=1)
@@ -82,6 +82,7 @@ def compile_model(
     if unknown:
         raise DefinitionError(f"{where}: defaults name {unknown[0]!r}, which is not in its vector")
     schema = schema_of(project, fields, on_demand)
+    _check_export(model, schema, task, where)
     stored = [field.view for field in schema.places if field.kind == "feature"]
     return ModelPlan(
         name=model.name,
@@ -117,6 +118,16 @@ def _role(model: Model, where: str) -> Role:
         return check_exportable(model.learner())
     except UnsupportedEstimatorError as error:
         raise DefinitionError(f"{where}: {error}") from error
+
+
+def _check_export(model: Model, schema: FeatureSchema, task: Task, where: str) -> None:
+    """Raise DefinitionError if the learner asks for columns that the vector does not have."""
+    try:
+        to_onnx(model.learner(), schema.names, ("",) if task == "multiclass" else None)
+    except UnsupportedEstimatorError as error:
+        raise DefinitionError(
+            f"{where}: {error}; its vector has {', '.join(schema.names)}"
+        ) from error
 
 
 def _default(model: Model, name: str, dtype: ValueType, where: str) -> float:

@@ -32,6 +32,7 @@ from dataflows.definitions.on_demand import try_on_sample
 from dataflows.definitions.topics import compile_topic
 from dataflows.definitions.transforms import TransformFunction
 from dataflows.definitions.views import compile_view
+from dataflows.learning.stable_river import keep_order_of_names
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Compiled:
 
 def load_repository(directory: Path) -> Repository:
     """Import ``definitions.py`` and compile it; raise DefinitionError."""
+    keep_order_of_names()
     store = read_store_config(directory)
     module = _import_definitions(directory)
     objects = list(vars(module).values())

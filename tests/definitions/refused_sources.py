@@ -8,7 +8,7 @@ from feast import BatchFeatureView, Entity, ValueType
 from feast.data_format import AvroFormat, DeltaFormat, JsonFormat
 from feast.feature_logging import LoggingConfig
 from feast.infra.offline_stores.file_source import FileLoggingDestination
-from river import anomaly
+from river import anomaly, compose, linear_model
 
 from contracts.model_spec import Rollout
 from tests.definitions.cards import HOUR, files, model, service, source, view
@@ -23,6 +23,12 @@ from tests.definitions.refused_views import (
 )
 
 # What is asked for -> what is said of it.
+
+
+def _choosy() -> compose.Pipeline:
+    return compose.Select("nothing") | linear_model.LogisticRegression()
+
+
 REFUSED_SOURCES: dict[str, tuple[Callable[[], Objects], str]] = {
     # Entities.
     "an entity that is a number": (lambda: keyed_by(ValueType.DOUBLE), "must be a String or Int64"),
@@ -182,6 +188,10 @@ REFUSED_SOURCES: dict[str, tuple[Callable[[], Objects], str]] = {
     "a number as the default of a text": (
         lambda: [view(), service(), model(request=["shop"], defaults={"shop": 1.0})],
         "the default of 'shop' must be a text",
+    ),
+    "a learner of columns that are not there": (
+        lambda: [view(), service(), model(request=["amount"], learner=_choosy)],
+        "there is no feature nothing; its vector has amount",
     ),
     "a segment that is no input": (
         lambda: [view(), service(), model(request=["amount"], segments=["shop"])],
