@@ -24,4 +24,7 @@ def text_of(value: float | str) -> str:
     """A value of a record as a class or segment is called: 3.0 and 3 are "3", True is "1"."""
     if isinstance(value, str):
         return value
+    if isinstance(value, int):
+        # As a float it might be beyond what floats can hold.
+        return str(int(value))
     return str(int(value)) if float(value).is_integer() else repr(float(value))

@@ -85,7 +85,9 @@ class Channels:
             version = channels.version(name)
             if version is not None and not VERSION.fullmatch(version):
                 raise ValueError(f"{name} is {version!r}, not a version")
-        for name, weight in dict(channels.weights).items():
+        if not isinstance(channels.weights, Mapping):
+            raise ValueError(f"weights are {channels.weights!r}, not an object")
+        for name, weight in channels.weights.items():
             if name not in get_args(Channel) or not math.isfinite(weight) or not 0 <= weight <= 1:
                 raise ValueError(f"weight {name!r} is {weight!r}: use a channel and 0 to 1")
         if not isinstance(channels.salt, str):
@@ -201,6 +203,15 @@ def previous_champion(entries: Sequence[AuditEntry], present: str | None) -> str
     back is never returned for having been champion. The line before a change is written first:
     entries after ``present`` announce changes that a crash prevented, and do not count.
     """
+    line = champion_line(entries)
+    while line and line[-1] != present:
+        line.pop()
+    before = [version for version in line if version is not None and version != present]
+    return before[-1] if before else None
+
+
+def champion_line(entries: Sequence[AuditEntry]) -> list[str | None]:
+    """The champions one after the other, without those that rollbacks took back."""
     line: list[str | None] = []
     for entry in entries:
         if entry.channel != "champion":
@@ -210,7 +221,4 @@ def previous_champion(entries: Sequence[AuditEntry], present: str | None) -> str
                 line.pop()
         else:
             line.append(entry.version)
-    while line and line[-1] != present:
-        line.pop()
-    before = [version for version in line if version is not None and version != present]
-    return before[-1] if before else None
+    return line

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from contracts.manifest import (
     version_order,
 )
 from contracts.model_card import calibration_of, render_card
+from contracts.model_channels import Channel, champion_line
 from contracts.model_decisions import ModelDecisions
 from contracts.model_errors import (
     CorruptChannelsError,
@@ -216,7 +217,8 @@ class ModelRepository(ModelDecisions):
         """Take back the versions above ``version`` that ``actor`` made; others stay.
 
         For an actor that was set back to an earlier state and will make these versions again,
-        perhaps otherwise. A champion among them gives way to the newest version that stays.
+        perhaps otherwise. A champion among them gives way to the last one before it that stays,
+        or to the newest version that stays.
 
         Raises:
             CorruptVersionError: a manifest cannot be read.
@@ -229,19 +231,25 @@ class ModelRepository(ModelDecisions):
             kept = [v for v in self.versions(model) if v not in gone]
             new = old = self._old(model)
             if old.champion in gone:
-                new = new.pointing("champion", kept[-1] if kept else None)
+                line = [v for v in champion_line(self.audit(model)) if v in kept]
+                new = new.pointing("champion", next(reversed(line or kept), None))
             if old.challenger in gone:
                 new = new.pointing("challenger", None)
             if old.shadow in gone:
                 new = new.pointing("shadow", None)
             self._change(model, new, "set", reason, actor, at_us)
             for each in gone:
-                shutil.rmtree(self._folder(model) / each)
+                # A death meanwhile leaves all of a version or nothing that is taken for one.
+                doomed = self._folder(model) / f"{_TEMPORARY}{each}-{os.getpid()}"
+                (self._folder(model) / each).rename(doomed)
+                shutil.rmtree(doomed)
 
     def take_over(self, other: ModelRepository, model: str, follower: str) -> None:
-        """Put another repository's audit of a model before our own, and keep its chosen champion.
+        """Put another repository's audit of a model before our own, and keep what was chosen there.
 
-        Chosen is what anybody but ``follower`` set last; it is kept if we have that very version.
+        Chosen are a champion that anybody but ``follower`` set last, shadow and challenger; each is
+        kept if we have that very version. If the chosen champion cannot be kept, the challenger is
+        not either: nobody has compared it with another one.
 
         Raises:
             ModelRepositoryError: the other repository cannot be read.
@@ -252,14 +260,25 @@ class ModelRepository(ModelDecisions):
             entries = [*theirs, *self.audit(model)]
             text = "".join(json.dumps(asdict(entry)) + "\n" for entry in entries)
             replace_file(folder / "audit.ndjson", text.encode())
-            changes = [entry for entry in theirs if entry.channel == "champion"]
-            chosen = other.channels(model).champion
-            if not changes or changes[-1].actor == follower or chosen not in self.versions(model):
-                return
-            if self.load(model, chosen)[0].sha256 == other.load(model, chosen)[0].sha256:
-                last = changes[-1]
-                new = self._old(model).pointing("champion", chosen)
-                self._change(model, new, "set", last.reason, last.actor, last.at_us)
+            chosen, last = other.channels(model), {entry.channel: entry for entry in theirs}
+            names: tuple[Channel, ...] = ("champion", "shadow", "challenger")
+            for name in names:
+                if name not in last or (name == "champion" and last[name].actor == follower):
+                    continue
+                if not self._has_the_same(other, model, chosen.version(name)):
+                    if name == "champion":
+                        return
+                    continue
+                new = self._old(model).pointing(name, chosen.version(name))
+                if name == "challenger":
+                    new = replace(new, weights=chosen.weights, salt=chosen.salt)
+                why = last[name]
+                self._change(model, new, "set", why.reason, why.actor, why.at_us)
+
+    def _has_the_same(self, other: ModelRepository, model: str, version: str | None) -> bool:
+        if version is None or version not in self.versions(model):
+            return False
+        return self.load(model, version)[0].sha256 == other.load(model, version)[0].sha256
 
     def _maker(self, model: str, version: str) -> str:
         file = self._folder(model) / version / "manifest.json"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from contracts.manifest import sha256_hex
+from contracts.model_channels import Channels
 from contracts.model_repository import (
     CorruptVersionError,
     ModelNotFoundError,
@@ -152,3 +154,70 @@ def test_a_model_that_one_side_lacks(repository: ModelRepository, fresh: ModelRe
     _follow(fresh, "1")
     with pytest.raises(ModelNotFoundError):
         fresh.take_over(repository, "fraud", ACTOR)
+
+
+def test_a_rollout_goes_on_after_a_replay(
+    repository: ModelRepository, fresh: ModelRepository
+) -> None:
+    """Challenger, share, salt and shadow are kept with the champion, if they are the very same."""
+    for each in (repository, fresh):
+        _follow(each, "1", "2", "3", "4")
+    repository.promote("fraud", "2", "better", "evaluator", 9)
+    repository.set_channel("fraud", "shadow", "4", "watch", "ann", 10)
+    repository.set_challenger("fraud", "3", 0.1, "s", "try", "evaluator", 11)
+    repository.set_share("fraud", 0.5, None, "fine", "evaluator", 12)
+    fresh.take_over(repository, "fraud", ACTOR)
+    assert fresh.channels("fraud") == repository.channels("fraud")
+    last = fresh.audit("fraud")[-1]
+    assert (last.channel, last.version, last.share, last.actor) == (
+        "challenger",
+        "3",
+        0.5,
+        "evaluator",
+    )
+
+
+def test_a_challenger_goes_with_the_champion_it_met(
+    repository: ModelRepository, fresh: ModelRepository
+) -> None:
+    """Where the chosen champion is another model now, nobody has compared the challenger."""
+    _follow(repository, "1", "2", "3")
+    _publish(fresh, "1", ACTOR, b"other")
+    _publish(fresh, "3", ACTOR, b"3")
+    fresh.set_channel("fraud", "champion", "1", "learned", ACTOR, 1)
+    repository.promote("fraud", "1", "better", "ann", 9)
+    repository.set_challenger("fraud", "3", 0.1, "s", "try", "evaluator", 11)
+    fresh.take_over(repository, "fraud", ACTOR)
+    assert fresh.channels("fraud") == Channels("1")
+
+
+def test_a_version_that_was_rolled_back_does_not_return(repository: ModelRepository) -> None:
+    """A champion that goes gives way to the one before it, not to one that was found to be bad."""
+    for version in ("1", "2", "3"):
+        _publish(repository, version, ACTOR)
+    repository.set_channel("fraud", "champion", "1", "first", ACTOR, 1)
+    repository.set_challenger("fraud", "2", 0.1, "s", "try", "evaluator", 2)
+    repository.set_channel("fraud", "challenger", None, "worse", "evaluator", 3)
+    repository.promote("fraud", "3", "better", "evaluator", 4)
+    repository.withdraw_after("fraud", 2, "resumed", ACTOR, 5)
+    assert repository.channels("fraud").champion == "1"
+
+
+def test_a_withdrawal_that_dies_can_be_done_again(
+    repository: ModelRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed among the files of a version, it leaves none that nobody can read."""
+    _follow(repository, "1", "2")
+
+    def die(folder: Path) -> None:
+        (folder / "manifest.json").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr(shutil, "rmtree", die)
+        with pytest.raises(KeyboardInterrupt):
+            repository.withdraw_after("fraud", 1, "resumed", ACTOR, 5)
+    repository.withdraw_after("fraud", 1, "resumed", ACTOR, 6)
+    _publish(repository, "2", ACTOR, b"again")
+    names = {each.name for each in (repository.root / "fraud").iterdir()}
+    assert not [name for name in names if name.startswith(".tmp")]

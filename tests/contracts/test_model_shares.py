@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import contracts.model_decisions
 from contracts.model_channels import AuditEntry, Channels, Decision
 from contracts.model_repository import (
+    CorruptChannelsError,
     ModelRepository,
     NoPreviousChampionError,
     ShareError,
@@ -175,3 +177,12 @@ def test_torn_lines_of_the_audit_are_left_out(repository: ModelRepository) -> No
         *(asdict(entry) for entry in whole),
         asdict(decision.entry),
     ]
+
+
+@pytest.mark.parametrize("weights", ["", [], [["challenger", 0.5]]])
+def test_weights_that_are_no_object(repository: ModelRepository, weights: object) -> None:
+    """They are told as a broken file, not met later by whoever asks for a share."""
+    text = json.dumps({"champion": "1", "challenger": "2", "weights": weights})
+    (repository.root / MODEL / "channels.json").write_text(text)
+    with pytest.raises(CorruptChannelsError, match="weights"):
+        repository.channels(MODEL)

@@ -122,6 +122,7 @@ def test_a_value_has_one_text() -> None:
         "3",
         "0",
     ]
+    assert text_of(10**400) == "1" + 400 * "0"
 
 
 def test_without_an_input_the_key_decides(scorer_shop: Shop) -> None:
