@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from contextlib import suppress
+from typing import IO
 
 _STDERR = 2
 
@@ -38,7 +40,7 @@ class Hush:
 
     def __init__(self) -> None:
         self._stderr: int | None = None
-        self._said: int | None = None
+        self._said: IO[bytes] | None = None
 
     def __enter__(self) -> Hush:
         """Hush at once if Python speaks elsewhere."""
@@ -55,12 +57,10 @@ class Hush:
             return
         os.dup2(stderr, _STDERR)
         os.close(stderr)
-        with os.fdopen(said, "rb") as kept:
+        with said, suppress(OSError):
             if error is None:
-                kept.seek(0)
-                text = kept.read()
-                with suppress(OSError):
-                    os.write(_STDERR, text)
+                said.seek(0)
+                os.write(_STDERR, said.read())
 
     def begin(self, error: BaseException) -> None:
         """Let nothing through; the first error counts, others follow from it."""
@@ -73,7 +73,7 @@ class Hush:
             return
         # Without descriptors left, or without a standard error, it is said at length.
         with suppress(OSError):
+            said = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it stays open meanwhile
             stderr = os.dup(_STDERR)
-            said = os.memfd_create("stderr")
-            os.dup2(said, _STDERR)
+            os.dup2(said.fileno(), _STDERR)
             self._stderr, self._said = stderr, said
