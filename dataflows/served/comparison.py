@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,11 +60,12 @@ class Comparison:
         self._loss_max = loss_max(task)
         self._paired = BettingTest(PAIRED_BOUND, plan.margin)
         self._assigned = BettingTest(self._loss_max, plan.margin)
-        self._halves: dict[int, tuple[bool, float]] = {}
+        self._halves: OrderedDict[int, tuple[bool, float]] = OrderedDict()
         self._unit = [0, 0.0]  # rows and sum of the champion's losses
         self._recent = [0, 0.0]  # the same since the last row of the challenger's own
         self._recent_mean: float | None = None
-        self._units: dict[int, None] = {}  # that the challenger's own rows were of
+        # That the rows which the challenger answered were of.
+        self._units: OrderedDict[int, None] = OrderedDict()
         self._sums = dict.fromkeys(_SUMS, 0.0)
 
     @property
@@ -135,7 +137,7 @@ class Comparison:
         other = self._halves.get(pair)
         if other is None:
             if len(self._halves) >= HALVES_MAX:
-                del self._halves[next(iter(self._halves))]
+                self._halves.popitem(last=False)
             self._halves[pair] = (is_challenger, loss)
             return
         if other[0] == is_challenger:
@@ -161,7 +163,7 @@ class Comparison:
         if row.unit in self._units:
             return
         if len(self._units) >= _UNITS_MAX:
-            del self._units[next(iter(self._units))]
+            self._units.popitem(last=False)
         self._units[row.unit] = None
         if self._recent[0]:
             self._recent_mean = self._recent[1] / self._recent[0]
@@ -190,8 +192,8 @@ class Comparison:
         one = cls(plan, task, data["champion"], data["challenger"])
         one._paired = BettingTest.load(data["paired"])
         one._assigned = BettingTest.load(data["assigned"])
-        one._halves = dict(data["halves"])
-        one._units = dict.fromkeys(data["units"])
+        one._halves = OrderedDict(data["halves"])
+        one._units = OrderedDict.fromkeys(data["units"])
         one._unit, one._recent = data["unit"], data["recent"]
         one._recent_mean, one._sums = data["recent_mean"], data["sums"]
         return one

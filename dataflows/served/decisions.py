@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from contracts.model_channels import AuditEntry, Decision
+from contracts.model_channels import AuditEntry, Channels, Decision
 from contracts.model_errors import (
     CorruptChannelsError,
     ModelNotFoundError,
@@ -37,12 +37,15 @@ class DecisionMaker:
 
     def situation(self, model: str) -> Situation | None:
         """What the repository says of a model; None if nothing, or nothing that can be read."""
+        channels = self.channels(model)
+        if channels is None:
+            return None
+        return Situation(channels, self._repository.versions(model), self._repository.audit(model))
+
+    def channels(self, model: str) -> Channels | None:
+        """A model's channels alone; None as ``situation``. The audit file may be a long one."""
         try:
-            return Situation(
-                self._repository.channels(model),
-                self._repository.versions(model),
-                self._repository.audit(model),
-            )
+            return self._repository.channels(model)
         except ModelNotFoundError:
             return None
         except CorruptChannelsError as error:

@@ -173,7 +173,7 @@ class Evaluator:
             models={name: served.dump() for name, served in self.models.items()},
             pending=dict(self.decisions.pending),
             records=asdict(self._reader.counts),
-            seen=list(self._seen.numbers),
+            seen=self._seen.dump(),
         )
         write_state(self._folder, state)
         log.committed()
@@ -185,10 +185,10 @@ class Evaluator:
     def _show(self) -> None:
         figures: list[tuple[str, str, str, float]] = []
         for name, served in self.models.items():
-            now = self.decisions.situation(name)
+            now = self.decisions.channels(name)
             if now is None:
                 continue
-            channels = (now.channels.champion, now.channels.challenger, now.channels.shadow)
+            channels = (now.champion, now.challenger, now.shadow)
             served.keep([version for version in channels if version is not None])
             file = evaluation_file(self._repository.root, name, "served")
             report = served.report()
@@ -222,7 +222,7 @@ class Evaluator:
                 self._tell(f"{name}: begins anew, for {error}")
                 self.models[name] = self._new(model.plan)
         self.decisions.pending = {n: p for n, p in state.pending.items() if n in self.models}
-        self._seen.numbers = dict.fromkeys(state.seen)
+        self._seen.load(state.seen)
         known = {each.name for each in fields(RecordCounts)}
         counts = {name: count for name, count in state.records.items() if name in known}
         self._reader.counts = RecordCounts(**counts)

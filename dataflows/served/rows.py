@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -92,16 +93,25 @@ class Remembered:
 
     def __init__(self, numbers_max: int) -> None:
         self._numbers_max = numbers_max
-        self.numbers: dict[int, None] = {}
+        # The first of a plain dict is found past all that were taken out before it.
+        self._numbers: OrderedDict[int, None] = OrderedDict()
 
     def is_new(self, number: int) -> bool:
         """Whether it was not met yet; from now on it was."""
-        if number in self.numbers:
+        if number in self._numbers:
             return False
-        if len(self.numbers) >= self._numbers_max:
-            del self.numbers[next(iter(self.numbers))]
-        self.numbers[number] = None
+        if len(self._numbers) >= self._numbers_max:
+            self._numbers.popitem(last=False)
+        self._numbers[number] = None
         return True
+
+    def dump(self) -> list[int]:
+        """All of them, oldest first; ``load`` is its inverse."""
+        return list(self._numbers)
+
+    def load(self, numbers: Iterable[int]) -> None:
+        """Remember these and no others."""
+        self._numbers = OrderedDict.fromkeys(numbers)
 
 
 class RecordReader:
@@ -148,6 +158,7 @@ def served_rows(record: Record, segments: Sequence[str], assign_by: str = "") ->
         if not name:
             continue
         values = (row.inputs.get(segment) for segment in segments)
+        given = row.inputs.get(assign_by)
         found.append(
             ServedRow(
                 key=text_code(name),
@@ -157,7 +168,7 @@ def served_rows(record: Record, segments: Sequence[str], assign_by: str = "") ->
                 version=record.version,
                 assigned=row.channel if row.channel in ("champion", "challenger") else "",
                 is_answer=record.answered,
-                unit=text_code(str(row.inputs.get(assign_by, name))) >> 32,
+                unit=text_code(name if given is None else text_of(given)) >> 32,
                 segments=tuple(None if value is None else text_of(value) for value in values),
                 predicted=row.label,
                 classes=classes,
