@@ -52,8 +52,9 @@ def card(
     try:
         output.mkdir(parents=True, exist_ok=True)
         if bins:
-            (output / plot).write_text(calibration_svg(bins))
-        (output / f"{name}.md").write_text(render_card(manifest, pipeline, served, plot))
+            (output / plot).write_text(calibration_svg(bins), encoding="utf-8")
+        text = render_card(manifest, pipeline, served, plot)
+        (output / f"{name}.md").write_text(text, encoding="utf-8")
     except OSError as error:
         raise CommandError(f"cannot write to {output}: {error.strerror}") from error
     typer.echo(f"{output / name}.md")

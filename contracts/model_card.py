@@ -190,7 +190,9 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str
     yield "| " + " | ".join(header) + " |"
     yield "|" + " --- |" * len(header)
     for row in rows:
-        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+        # A value of a segment is whatever callers send: a line break would end the table.
+        cells = (" ".join(cell.splitlines()).replace("|", "\\|") for cell in row)
+        yield "| " + " | ".join(cells) + " |"
 
 
 def _code(text: str) -> str:

@@ -13,7 +13,7 @@ import os
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from contracts.calibration_plot import calibration_svg
 from contracts.durable_files import exclusive, replace_file, sync_folder, write_synced
@@ -190,9 +190,9 @@ class ModelRepository(ModelDecisions):
         pipeline, served = (self._evaluation(manifest.model, side) for side in _SIDES)
         bins = calibration_of(manifest, pipeline, served)
         if bins:
-            (folder / _PLOT).write_text(calibration_svg(bins))
+            (folder / _PLOT).write_text(calibration_svg(bins), encoding="utf-8")
         card = render_card(manifest, pipeline, served, _PLOT if bins else "")
-        (folder / "card.md").write_text(card)
+        (folder / "card.md").write_text(card, encoding="utf-8")
 
     def _evaluation(self, model: str, side: Side) -> dict[str, Any] | None:
         try:
@@ -229,15 +229,14 @@ class ModelRepository(ModelDecisions):
             later = [v for v in self.versions(model) if (learned_number(v) or 0) > version]
             gone = [v for v in later if self._maker(model, v) == actor]
             kept = [v for v in self.versions(model) if v not in gone]
-            new = old = self._old(model)
-            if old.champion in gone:
-                line = [v for v in champion_line(self.audit(model)) if v in kept]
-                new = new.pointing("champion", next(reversed(line or kept), None))
-            if old.challenger in gone:
-                new = new.pointing("challenger", None)
-            if old.shadow in gone:
-                new = new.pointing("shadow", None)
-            self._change(model, new, "set", reason, actor, at_us)
+            line = [v for v in champion_line(self.audit(model)) if v in kept]
+            stays: dict[Channel, str | None] = {"champion": next(reversed(line or kept), None)}
+            # One by one: an entry of the audit file tells of one channel.
+            for channel in get_args(Channel):
+                old = self._old(model)
+                if old.version(channel) in gone:
+                    new = old.pointing(channel, stays.get(channel))
+                    self._change(model, new, "set", reason, actor, at_us)
             for each in gone:
                 # A death meanwhile leaves all of a version or nothing that is taken for one.
                 doomed = self._folder(model) / f"{_TEMPORARY}{each}-{os.getpid()}"

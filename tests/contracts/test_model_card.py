@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +20,7 @@ from contracts.signature import Signer, Verifier
 from tests.contracts.test_model_repository import manifest
 from tests.contracts.test_signature import key_pair
 
+ROOT = Path(__file__).parents[2]
 FIGURES = {
     "outcomes": 400,
     "auc": 0.8125,
@@ -79,6 +83,28 @@ def test_a_version_has_its_card_from_the_start(tmp_path: Path) -> None:
     repository.publish(manifest("2"), b"model")
     assert "version 2" in (tmp_path / "fraud" / "2" / "card.md").read_text()
     assert not (tmp_path / "fraud" / "2" / "calibration.svg").exists()
+
+
+def test_a_value_of_two_lines_ends_no_table() -> None:
+    """Values of segments are what callers send: each is one cell of one row."""
+    values = {"a\nb | c": {"outcomes": 3, "auc": 0.5}}
+    report = {"versions": {"1": {"all": {}, "segments": {"shop": values}}}}
+    assert "| `a b \\| c` | 3 | 0.5 |" in render_card(manifest(), report, None)
+
+
+def test_a_card_is_written_whatever_the_locale(tmp_path: Path) -> None:
+    """Where text is not UTF-8 by default a version is published all the same."""
+    code = (
+        "from dataclasses import replace; from pathlib import Path; "
+        "from contracts.model_repository import ModelRepository; "
+        "from tests.contracts.test_model_repository import manifest; "
+        "given = replace(manifest(), intended_use='F\\u00fcr Pr\\u00fcfer'); "
+        f"ModelRepository(Path({str(tmp_path)!r})).publish(given, b'model')"
+    )
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, check=True, env={**os.environ, **locale}, cwd=ROOT, timeout=60)
+    assert "Für Prüfer" in (tmp_path / "fraud" / "1" / "card.md").read_text(encoding="utf-8")
 
 
 def test_dots_stay_in_the_square() -> None:

@@ -102,6 +102,21 @@ def test_a_challenger_that_is_withdrawn_leaves_its_channel(repository: ModelRepo
     assert repository.channels(MODEL) == Channels("1", None, None, {}, "s")
 
 
+def test_each_channel_that_changes_with_a_withdrawal_is_told(repository: ModelRepository) -> None:
+    """The audit file has an entry for the champion, for the challenger, and for the shadow."""
+    repository.promote(MODEL, "3", "new", "ann", 5)
+    repository.set_challenger(MODEL, "2", 0.5, "s", "try", "ann", 6)
+    repository.set_channel(MODEL, "shadow", "2", "watch", "ann", 7)
+    repository.withdraw_after(MODEL, 1, "resumed", "test", 8)
+    assert repository.channels(MODEL) == Channels("1", None, None, {}, "s")
+    told = [(e.channel, e.version, e.previous, e.share) for e in repository.audit(MODEL)[-3:]]
+    assert told == [
+        ("champion", "1", "3", None),
+        ("challenger", None, "2", 0.0),
+        ("shadow", None, "2", None),
+    ]
+
+
 def test_a_decision_is_made_if_all_is_as_expected(repository: ModelRepository) -> None:
     """Else it is not, and leaves no trace; the shadow does not count and stays."""
     expected = repository.channels(MODEL)
