@@ -125,7 +125,28 @@ class ModelRepository(ModelDecisions):
             CorruptVersionError: this number is taken by a version that cannot be read.
             ManifestError: the manifest is malformed or does not fit ``onnx``.
         """
-        text = manifest.to_json()
+        text = manifest.to_json().encode()
+        return self._add(manifest, text, onnx, self._signer.sign(text) if self._signer else None)
+
+    def take_in(self, manifest: Manifest, onnx: bytes, signature: bytes | None) -> bool:
+        """Add a version that was published elsewhere, with the signature that it has there.
+
+        One without any is signed by us, if we sign; but where signatures are checked, its own must
+        hold. Raises as ``publish``, and CorruptVersionError if it does not.
+        """
+        text = manifest.to_json().encode()
+        try:
+            if self._verifier is not None:
+                self._verifier.check(text, signature)
+        except SignatureError as error:
+            raise CorruptVersionError(
+                f"model {manifest.model!r} version {manifest.version}: {error}"
+            ) from error
+        if signature is None and self._signer is not None:
+            signature = self._signer.sign(text)
+        return self._add(manifest, text, onnx, signature)
+
+    def _add(self, manifest: Manifest, text: bytes, onnx: bytes, signature: bytes | None) -> bool:
         if manifest.sha256 != sha256_hex(onnx):
             raise ManifestError("manifest field 'sha256' is not that of the model's bytes")
         if manifest.fingerprint != manifest.schema.fingerprint:
@@ -142,9 +163,9 @@ class ModelRepository(ModelDecisions):
             temporary = folder / f"{_TEMPORARY}{manifest.version}-{os.getpid()}"
             temporary.mkdir()
             write_synced(temporary / "model.onnx", onnx)
-            write_synced(temporary / "manifest.json", text.encode())
-            if self._signer is not None:
-                write_synced(temporary / _SIGNATURE, self._signer.sign(text.encode()))
+            write_synced(temporary / "manifest.json", text)
+            if signature is not None:
+                write_synced(temporary / _SIGNATURE, signature)
             self._write_card(temporary, manifest)
             sync_folder(temporary)
             temporary.rename(folder / manifest.version)

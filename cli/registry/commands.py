@@ -45,7 +45,7 @@ def mirror(
     uri: UriOption = "",
     prefix: PrefixOption = "",
     newest: Annotated[
-        int, typer.Option(min=1, max=1000, help="Newest versions of each model to mirror.")
+        int, typer.Option(min=1, max=1000, help="Newest versions of each model and kind to mirror.")
     ] = 20,
     watch: Annotated[
         float, typer.Option(min=0, help="Go on, with so many seconds in between; 0 is once.")

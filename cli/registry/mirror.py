@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import onnx
 
 from contracts.evaluation_file import Side, evaluation_file, read_evaluation
-from contracts.manifest import Manifest, version_order
+from contracts.manifest import Manifest, learned_number, version_order
 from contracts.model_channels import Channel
 from contracts.model_repository import ModelRepository
 
@@ -58,7 +58,7 @@ class Mirror:
         self._prefix = prefix
 
     def mirror(self, model: str, newest: int) -> Mirrored:
-        """Bring one model up to date: its ``newest`` versions, and those in channels.
+        """Bring one model up to date: its ``newest`` versions of each kind, and those in channels.
 
         Raises:
             ModelRepositoryError: the model or a version of it cannot be read.
@@ -69,7 +69,8 @@ class Mirror:
         channels = self._repository.channels(model)
         serving = {channel: channels.version(channel) for channel in get_args(Channel)}
         known = self._known(name)
-        wanted = {*self._repository.versions(model)[-newest:], *filter(None, serving.values())}
+        versions = newest_of(self._repository.versions(model), newest)
+        wanted = {*versions, *filter(None, serving.values())}
         entries: dict[str | None, ModelVersion] = {}
         for number in sorted(wanted, key=version_order):
             manifest, model_bytes = self._repository.load(model, number)
@@ -183,6 +184,13 @@ class Mirror:
         else:
             self._client.set_registered_model_alias(name, channel, wanted)
         return 1
+
+
+def newest_of(versions: Sequence[str], count: int) -> list[str]:
+    """The newest that the dataflow learned, and as many of batch training, each oldest first."""
+    batch = [version for version in versions if learned_number(version) is None]
+    learned = [version for version in versions if learned_number(version) is not None]
+    return [*batch[-count:], *learned[-count:]]
 
 
 def params(manifest: Manifest) -> dict[str, str]:

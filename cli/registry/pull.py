@@ -52,6 +52,7 @@ def pull(client: MlflowClient, entry: ModelVersion, repository: ModelRepository)
     Raises:
         RegistryError: it was not mirrored by us, or its files do not fit together.
         VersionConflictError: the repository has another version of that number.
+        CorruptVersionError: it is signed by none of the keys that the repository asks for.
     """
     if not entry.run_id:
         raise RegistryError(
@@ -63,12 +64,14 @@ def pull(client: MlflowClient, entry: ModelVersion, repository: ModelRepository)
             files = Path(client.download_artifacts(entry.run_id, FOLDER, folder))
             manifest = Manifest.from_json((files / "manifest.json").read_bytes())
             model = (files / "model.onnx").read_bytes()
+            signed = files / "manifest.sig"
+            signature = signed.read_bytes() if signed.exists() else None
         except (OSError, ManifestError) as error:
             raise RegistryError(
                 f"version {entry.version} of {entry.name!r} cannot be pulled: {error}"
             ) from error
         try:
-            repository.publish(manifest, model)
+            repository.take_in(manifest, model, signature)
         except ManifestError as error:
             raise RegistryError(
                 f"version {entry.version} of {entry.name!r} was changed in MLflow: {error}"

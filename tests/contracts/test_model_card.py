@@ -133,3 +133,20 @@ def test_only_signed_versions_are_loaded(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace('"examples": 12', '"examples": 13'))
     with pytest.raises(CorruptVersionError, match="none of the keys"):
         careful.load("fraud", "1")
+
+
+def test_a_version_from_elsewhere_keeps_its_signature(tmp_path: Path) -> None:
+    """Who checks takes nothing in that is not signed; nobody's signature becomes ours."""
+    private, public = key_pair(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    ours = Signer.from_file(key_pair(other)[0])
+    verifier = Verifier.from_file(public)
+    careful = ModelRepository(tmp_path / "models", ours, verifier)
+    text = manifest().to_json().encode()
+    for signature in (None, ours.sign(text)):
+        with pytest.raises(CorruptVersionError, match="version 1"):
+            careful.take_in(manifest(), b"model", signature)
+    assert careful.models() == []
+    assert careful.take_in(manifest(), b"model", Signer.from_file(private).sign(text))
+    assert careful.load("fraud", "1") == (manifest(), b"model")

@@ -18,12 +18,15 @@ from typer.testing import CliRunner
 
 from cli.failures import CommandError
 from cli.main import app
+from cli.registry.mirror import newest_of
 from contracts.evaluation_file import evaluation_file, write_evaluation
 from contracts.manifest import Manifest, sha256_hex
 from contracts.model_repository import ModelRepository, VersionConflictError
+from contracts.signature import Signer, Verifier
 from dataflows.learning.parity import score_onnx
 from dataflows.river_onnx import to_onnx
 from tests.contracts.test_model_repository import SCHEMA, manifest
+from tests.contracts.test_signature import key_pair
 
 ROOT = Path(__file__).parents[2]
 PYTHON = ROOT / "build" / "clients-venv" / "bin" / "python"
@@ -116,7 +119,8 @@ def test_versions_go_there_and_come_back(
     import mlflow
     from mlflow import MlflowClient
 
-    repository = ModelRepository(root)
+    private, public = key_pair(tmp_path)
+    repository = ModelRepository(root, Signer.from_file(private))
     models = {number: trained(rows) for number, rows in (("1", 5), ("2", 50), ("b1", 500))}
     for number, model in models.items():
         repository.publish(version(number, model), model)
@@ -149,12 +153,20 @@ def test_versions_go_there_and_come_back(
     )
     assert "challenger" not in client.get_registered_model("first-fraud").aliases
     monkeypatch.setenv("HEADWATER_MODEL_REPOSITORY", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("HEADWATER_VERIFY_KEYS_FILE", str(public))
     run("pull", "fraud", "b1", *options)
     run("pull", "fraud", "@champion", "--promote", *options)
-    elsewhere = ModelRepository(tmp_path / "elsewhere")
+    elsewhere = ModelRepository(tmp_path / "elsewhere", verifier=Verifier.from_file(public))
     assert elsewhere.versions("fraud") == ["b1", "1"]
     assert elsewhere.load("fraud", "b1") == repository.load("fraud", "b1")
     assert elsewhere.channels("fraud").champion == "1"
+
+
+def test_versions_of_either_kind_are_mirrored() -> None:
+    """What was trained from a batch is not older than all that the dataflow learned."""
+    versions = ["b1", "b2", "b3", *map(str, range(1, 31))]
+    assert newest_of(versions, 2) == ["b2", "b3", "29", "30"]
+    assert newest_of(versions, 40) == versions
 
 
 def test_what_is_not_there_or_not_ours_is_refused(
