@@ -188,17 +188,19 @@ class Evaluator:
             now = self.decisions.channels(name)
             if now is None:
                 continue
-            channels = (now.champion, now.challenger, now.shadow)
-            served.keep([version for version in channels if version is not None])
+            # One version may be in two channels.
+            serving = {now.champion, now.challenger, now.shadow}
+            versions = sorted(version for version in serving if version is not None)
+            served.keep(versions)
             file = evaluation_file(self._repository.root, name, "served")
             report = served.report()
             write_evaluation(file, name, report)
-            for version in channels:
+            for version in versions:
                 found = report["versions"].get(version, {"all": {}})["all"]
                 figures += [
                     (name, version, metric, value)
                     for metric, value in found.items()
-                    if version is not None and isinstance(value, int | float)
+                    if isinstance(value, int | float)
                 ]
         self.figures = figures
 

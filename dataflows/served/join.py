@@ -261,22 +261,24 @@ class ServedJoin:
         }
 
     def load(self, data: dict[str, Any]) -> None:
-        """Take in what ``dump`` gave; the join must be new.
+        """Take in what ``dump`` gave; the join must be new. The oldest go if it holds fewer now.
 
         Raises:
             ValueError: the model has other segments now.
         """
         if data["rows"]["segments"].shape[1:] != (self._segments,):
             raise ValueError("the model's segments have changed")
-        self._rows.load(data["rows"])
-        self._labels.load(data["labels"])
+        dropped_rows = self._rows.load(data["rows"])
+        dropped_labels = self._labels.load(data["labels"])
         slots = self._rows.where(np.ones(len(self._rows.column("key")), np.bool_)).tolist()
         self._probabilities = {
             slot: given
-            for slot, given in zip(slots, data["probabilities"], strict=True)
+            for slot, given in zip(slots, data["probabilities"][dropped_rows:], strict=True)
             if given is not None
         }
         self._versions, self._values, self._classes = (Names(list(t)) for t in data["names"])
         self._clock_us = data["clock_us"]
         known = {each.name for each in fields(JoinCounts)}
         self.counts = JoinCounts(**{n: v for n, v in data["counts"].items() if n in known})
+        self.counts.dropped_rows += dropped_rows
+        self.counts.dropped_labels += dropped_labels

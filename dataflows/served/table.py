@@ -94,10 +94,13 @@ class KeyedTable:
         """All rows in the order in which they came; ``load`` is its inverse."""
         return self._data[self.where(np.ones(len(self._data), np.bool_))].copy()
 
-    def load(self, rows: NDArray[Any]) -> None:
-        """Put what ``dump`` gave into an empty table."""
+    def load(self, rows: NDArray[Any]) -> int:
+        """Put what ``dump`` gave into an empty table; how many of the oldest had no room in it."""
+        dropped = max(len(rows) - self._rows_max, 0)
+        rows = rows[dropped:]
         names = [name for name in self._type.names or () if name not in ("key", "number", "next")]
         self.add(rows["key"], {name: rows[name] for name in names})
+        return dropped
 
     def _make_room(self, count: int) -> int:
         if count > self._rows_max:

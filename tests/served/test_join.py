@@ -121,6 +121,25 @@ def test_what_waits_is_bounded() -> None:
     assert joined.pairs == [249]
 
 
+def test_what_was_saved_may_be_more_than_there_is_room_for_now() -> None:
+    """Who lowers the bound keeps the newest rows and labels, with their probabilities."""
+    many = ServedJoin(TIMEOUT_US, 0, has_classes=True, on_timeout=None, rows_max=10)
+    rows = [
+        ServedRow(
+            key, key, 0, 0.7, "1", "", is_answer=True, predicted="red",
+            classes=("blue", "red"), probabilities=(key / 10, 1 - key / 10),
+        )
+        for key in range(10)
+    ]  # fmt: skip
+    many.add(rows, list(range(20, 27)), [1] * 7, ["red"] * 7, 0)
+    few = ServedJoin(TIMEOUT_US, 0, has_classes=True, on_timeout=None, rows_max=4)
+    few.load(many.dump())
+    assert (few.waiting, few.counts.dropped_rows, few.counts.dropped_labels) == (4, 6, 3)
+    joined = few.add([], list(range(10)), [1] * 10, ["blue"] * 10, 0)
+    assert joined.pairs == [6, 7, 8, 9]
+    assert joined.truth_probabilities.tolist() == [0.6, 0.7, 0.8, 0.9]
+
+
 def test_with_many_classes_the_truth_has_its_probability() -> None:
     """A class that the version did not know had no probability."""
     join = ServedJoin(TIMEOUT_US, 1, has_classes=True, on_timeout=None)

@@ -12,14 +12,15 @@ from contracts.file_log import ensure_topic
 from dataflows.served.evaluator import Evaluator
 from dataflows.served.metrics import evaluator_endpoint
 from dataflows.served.state import EvaluatorError
-from tests.served.world import BEGIN_US, SECOND_US, World, label, plan_of, record
+from tests.served.world import BEGIN_US, MODEL, SECOND_US, World, label, plan_of, record
 from tests.services.server import free_ports
 
 
 def test_counts_and_figures_are_shown(tmp_path: Path) -> None:
-    """Records, rows, labels, decisions, the rollout's step, and figures of what serves."""
+    """Records, rows, labels, decisions, the rollout's step, and figures of what serves, once."""
     world = World(tmp_path)
     world.publish("1", "2")
+    world.repository.set_channel(MODEL, "shadow", "1", "in two channels", "test", 2)
     ensure_topic(tmp_path / "log", "outcomes")
     world.write("predictions", [record(f"o{i}", "1", 0.25) for i in range(5)] + [b"?"])
     known = [label(f"o{i}", 1.0, BEGIN_US + SECOND_US) for i in range(3)]
@@ -42,4 +43,4 @@ def test_counts_and_figures_are_shown(tmp_path: Path) -> None:
         'headwater_evaluator_rollout_step{model="fraud"} 1.0',
         'headwater_served_metric{metric="outcomes",model="fraud",version="1"} 3.0',
     ):
-        assert line in shown
+        assert shown.count(line) == 1
