@@ -24,6 +24,10 @@ class Online(Protocol):
     def run(self, rows: Floats, scores: Floats, steps: Slots, truths: Truths) -> None:
         """Run the steps in order.
 
+        A row at which the estimator's arithmetic fails (Python's ``1e200 ** 2`` raises, where a
+        processor says inf) has the score NaN, and what fails at learning is passed over: a single
+        record must not end the flow for good.
+
         Args:
             rows: shape ``[slots, d]``, finite.
             scores: shape ``[slots]``; the score is written where a step asks for it.
@@ -52,10 +56,14 @@ class RiverOnline:
         for step in steps.tolist():
             slot = step if step >= 0 else ~step
             x = dict(zip(self._names, rows[slot].tolist(), strict=True))
-            if step >= 0:
-                scores[slot] = predict(x).get(True, 0.0)
-            else:
-                learn(x, next(truth))
+            try:
+                if step >= 0:
+                    scores[slot] = np.nan
+                    scores[slot] = predict(x).get(True, 0.0)
+                else:
+                    learn(x, next(truth))
+            except ArithmeticError:
+                continue  # see ``Online.run``
 
     def settle(self) -> None:
         """See ``Online``; it is always there."""

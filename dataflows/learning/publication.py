@@ -42,11 +42,11 @@ def make_version(
     classes = progress.classes if spec.task == "multiclass" else None
     try:
         onnx_bytes = to_onnx(estimator, names, classes)
-    except UnsupportedEstimatorError as error:
+        result = parity(estimator, onnx_bytes, names, held_out, classes)
+    except (UnsupportedEstimatorError, ArithmeticError) as error:
         # It could be exported when it was made; what it has grown into cannot.
         reason = f"model {spec.name} version {progress.version}: {error}"
         return RefusedVersion(progress.version, progress.boundary_us, reason)
-    result = parity(estimator, onnx_bytes, names, held_out, classes)
     if not result.holds:
         reason = (
             f"model {spec.name} version {progress.version}: ONNX differs from River by "

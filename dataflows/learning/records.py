@@ -106,7 +106,7 @@ class Scored:
 
     A score is P(True), the number predicted, the largest of the classes' probabilities (0 before
     the first class was seen), or how unusual the row is. It is NaN where River itself gives NaN
-    (MinMaxScaler before it has seen a row).
+    (MinMaxScaler before it has seen a row), and where its arithmetic fails.
     """
 
     keys: list[str]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from dataflows.learning.compiled_online import online
 from dataflows.learning.online import Floats, Online, Slots, Truths
 from dataflows.learning.records import LearnerSpec
@@ -25,10 +27,14 @@ class RegressionOnline:
         for step in steps.tolist():
             slot = step if step >= 0 else ~step
             x = dict(zip(self._names, rows[slot].tolist(), strict=True))
-            if step >= 0:
-                scores[slot] = predict(x)
-            else:
-                learn(x, next(truth))
+            try:
+                if step >= 0:
+                    scores[slot] = np.nan
+                    scores[slot] = predict(x)
+                else:
+                    learn(x, next(truth))
+            except ArithmeticError:
+                continue  # see ``Online.run``
 
     def settle(self) -> None:
         """See ``Online``; it is always there."""
@@ -47,10 +53,14 @@ class AnomalyOnline:
         for step in steps.tolist():
             slot = step if step >= 0 else ~step
             x = dict(zip(self._names, rows[slot].tolist(), strict=True))
-            if step >= 0:
-                scores[slot] = score(x)
-            else:
-                learn(x)
+            try:
+                if step >= 0:
+                    scores[slot] = np.nan
+                    scores[slot] = score(x)
+                else:
+                    learn(x)
+            except ArithmeticError:
+                continue  # see ``Online.run``
 
     def settle(self) -> None:
         """See ``Online``; it is always there."""
@@ -77,11 +87,15 @@ class MulticlassOnline:
         for step in steps.tolist():
             slot = step if step >= 0 else ~step
             x = dict(zip(self._names, rows[slot].tolist(), strict=True))
-            if step < 0:
-                learn(x, self._classes[int(next(truth))])
-                continue
-            found = predict(x)
-            probabilities[slot] = 0.0
+            if step >= 0:
+                probabilities[slot], scores[slot] = 0.0, np.nan
+            try:
+                if step < 0:
+                    learn(x, self._classes[int(next(truth))])
+                    continue
+                found = predict(x)
+            except ArithmeticError:
+                continue  # see ``Online.run``
             for label, probability in found.items():
                 probabilities[slot, places[label]] = probability
             scores[slot] = max(found.values(), default=0.0)

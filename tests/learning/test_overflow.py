@@ -1,0 +1,42 @@
+"""Numbers that River cannot square."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from river import facto, tree
+
+from contracts.model_spec import Task
+from dataflows.learning.learner import Learner
+from dataflows.learning.records import Labels
+from tests.learning.rows import Row, predictions, spec
+
+HUGE_AT = (20, 40)
+MAKERS: list[tuple[Task, Callable[[], Any]]] = [
+    ("binary", lambda: tree.HoeffdingTreeClassifier(grace_period=20)),
+    ("multiclass", lambda: tree.HoeffdingTreeClassifier(grace_period=20)),
+    ("regression", lambda: tree.HoeffdingTreeRegressor(grace_period=20)),
+    ("regression", lambda: facto.FMRegressor(seed=1)),
+]
+
+
+@pytest.mark.parametrize(("task", "make"), MAKERS)
+def test_a_huge_number_does_not_end_the_flow(task: Task, make: Callable[[], Any]) -> None:
+    """Such a row has no score or a wild one, teaches nothing or little, and all others go on."""
+    rows = [
+        Row(at, 0, (float(at % 3), 1e200 if at in HUGE_AT else 1.0, 2.0), at % 3 == 0)
+        for at in range(60)
+    ]
+    keys, times_us = [str(at) for at in range(60)], np.arange(60, dtype=np.int64)
+    truths = np.array([float(row.truth) for row in rows])
+    texts: list[str | None] = ["yes" if row.truth else "no" for row in rows]
+    learner = Learner(replace(spec(every_us=15), make_learner=make, task=task))
+    labels = Labels(keys, times_us, truths, texts if task == "multiclass" else None)
+    learned = learner.advance(predictions(rows), labels, 1_000)
+    assert len(learned.outcomes.keys) == 60
+    assert np.isfinite(learned.predictions.scores[: HUGE_AT[0]]).all()
+    assert [version.version for version in learned.versions][:1] == [1]
