@@ -68,7 +68,7 @@ class RegressionBoard:
 
 
 class MulticlassBoard:
-    """Log loss and accuracy since the beginning."""
+    """Log loss and accuracy since the beginning; a score that is not finite counts for nobody."""
 
     def __init__(self) -> None:
         self.outcomes = 0
@@ -77,12 +77,13 @@ class MulticlassBoard:
 
     def take(self, outcomes: Outcomes) -> None:
         """See ``Board``."""
-        self.outcomes += len(outcomes.keys)
+        known = np.isfinite(outcomes.scores) & np.isfinite(outcomes.truth_probabilities)
+        self.outcomes += int(known.sum())
         for place, column in enumerate((outcomes.truth_probabilities, outcomes.baseline_rates)):
-            bounded = np.clip(column, _PROBABILITY_MIN, 1.0 - _PROBABILITY_MIN)
+            bounded = np.clip(column[known], _PROBABILITY_MIN, 1.0 - _PROBABILITY_MIN)
             self._losses[place] = _sum(self._losses[place], -np.log(bounded))
-        self._hits[0] += int((outcomes.predicted == outcomes.labels).sum())
-        self._hits[1] += int((outcomes.baseline_lasts == 1.0).sum())
+        self._hits[0] += int((outcomes.predicted == outcomes.labels)[known].sum())
+        self._hits[1] += int((outcomes.baseline_lasts == 1.0)[known].sum())
 
     def report(self) -> dict[str, float | None]:
         """``outcomes``, ``log_loss`` and ``accuracy``.

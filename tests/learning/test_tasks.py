@@ -16,7 +16,8 @@ from river import anomaly, linear_model, metrics, naive_bayes, preprocessing, st
 from contracts.model_spec import Task
 from dataflows.learning.label_codes import CLASSES_MAX
 from dataflows.learning.learner import Learner
-from dataflows.learning.records import Labels, Learned, LearnerSpec, Predictions
+from dataflows.learning.records import Labels, Learned, LearnerSpec, Outcomes, Predictions
+from dataflows.learning.scoreboards import board_for
 from tests.learning.rows import END_US, SCHEMA, predictions, river_clock, spec, vector
 
 CLASSES = ("a", "b", "c")
@@ -279,3 +280,31 @@ def test_a_number_that_is_none_is_ignored() -> None:
     learned = learner.advance(Predictions(keys, times, vectors), Labels(keys, times, values), 3)
     assert learned.counts.ignored_labels == 2
     assert learned.outcomes.labels.tolist() == [2.0]
+
+
+def test_probabilities_that_are_no_numbers_count_for_nobody() -> None:
+    """One such row does not spoil a multi-class model's figures for ever."""
+    board = board_for("multiclass")
+    numbers = np.zeros(3, np.int64)
+    outcomes = Outcomes(
+        keys=["a", "b", "c"],
+        prediction_times_us=numbers,
+        label_times_us=numbers,
+        labels=np.array([0.0, 1.0, 1.0]),
+        scores=np.array([0.5, math.nan, 0.5]),
+        baseline_rates=np.array([0.5, 0.5, 0.25]),
+        baseline_lasts=np.array([1.0, 1.0, 0.0]),
+        versions=numbers,
+        predicted=np.array([0, 1, 0]),
+        truth_probabilities=np.array([0.5, math.nan, 0.25]),
+    )
+    board.take(outcomes)
+    assert board.report() == pytest.approx(
+        {
+            "outcomes": 2,
+            "log_loss": math.log(8) / 2,
+            "accuracy": 0.5,
+            "baseline_rate_log_loss": math.log(8) / 2,
+            "baseline_last_accuracy": 0.5,
+        }
+    )
