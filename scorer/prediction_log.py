@@ -380,5 +380,11 @@ def _in_pieces(record: PredictionRecord) -> Iterator[bytes]:
     if len(data) <= RECORD_BYTES_MAX or len(rows) == 1:
         yield data
         return
+    if not all(row.key for row in rows):
+        # A record of one row would seem to be that of a request of one.
+        rows = [
+            row if row.key else msgspec.structs.replace(row, key=f"{record.request_id}#{number}")
+            for number, row in enumerate(rows)
+        ]
     for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
         yield from _in_pieces(msgspec.structs.replace(record, rows=half))

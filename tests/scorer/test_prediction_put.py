@@ -6,12 +6,14 @@ import asyncio
 import time
 from collections.abc import Iterable
 
+import msgspec
 import numpy as np
 import pytest
 
+from contracts.prediction_record import PredictionRecord
 from scorer import prediction_log
 from scorer.metrics import ScorerMetrics
-from scorer.prediction_log import PredictionLog, ScoredRequest
+from scorer.prediction_log import PredictionLog, ScoredRequest, records_of
 from scorer.vector import Vectors
 from tests.scorer.shop import manifest_for
 
@@ -88,3 +90,15 @@ def test_requests_without_an_id_get_different_ones() -> None:
     keys = {key for key, _ in log.records}
     assert len(keys) == 50
     assert all(len(key) == 32 for key in keys)
+
+
+def test_no_row_seems_to_be_alone_that_was_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut into records of one row, a request's rows have no key by which a label finds them."""
+    whole = records_of(scored("r", 2, 2))
+    monkeypatch.setattr(prediction_log, "RECORD_BYTES_MAX", 10)
+    cut = records_of(scored("r", 2, 2))
+    keys = [
+        [row.key for row in msgspec.json.decode(data, type=PredictionRecord).rows]
+        for _, data in (*whole, *cut)
+    ]
+    assert keys == [["", ""], ["r#0"], ["r#1"]]
