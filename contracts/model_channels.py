@@ -124,11 +124,14 @@ class AuditEntry:
 
 
 def parse_audit(data: bytes) -> list[AuditEntry]:
-    """Entries of an audit file, oldest first; a line torn by a crash is left out."""
+    """Entries of an audit file, oldest first; what is none (torn by a crash) is left out."""
     entries = []
     for line in data.splitlines():
         try:
-            entries.append(AuditEntry(**json.loads(line)))
+            entry = AuditEntry(**json.loads(line))
+            if any(v and not VERSION.fullmatch(v) for v in (entry.version, entry.previous)):
+                continue
+            entries.append(entry)
         except (ValueError, TypeError, RecursionError):
             continue
     return entries

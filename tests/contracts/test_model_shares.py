@@ -201,3 +201,13 @@ def test_weights_that_are_no_object(repository: ModelRepository, weights: object
     (repository.root / MODEL / "channels.json").write_text(text)
     with pytest.raises(CorruptChannelsError, match="weights"):
         repository.channels(MODEL)
+
+
+@pytest.mark.parametrize("version", ["latest", 7, ["1"]])
+def test_an_entry_of_no_version_is_none(repository: ModelRepository, version: object) -> None:
+    """What somebody put into the audit file by hand does not stop whoever reads it."""
+    before = repository.audit(MODEL)
+    line = asdict(before[-1]) | {"version": version}
+    with (repository.root / MODEL / "audit.ndjson").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    assert repository.audit(MODEL) == before
