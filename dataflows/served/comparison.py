@@ -70,7 +70,7 @@ class Comparison:
 
     @property
     def labels(self) -> int:
-        """Labelled scores of the challenger."""
+        """Labelled scores of the challenger, of rows that were assigned to it or the champion."""
         return int(self._sums["labels"])
 
     @property
@@ -101,11 +101,15 @@ class Comparison:
         return figures
 
     def add(self, rows: list[JudgedRow]) -> None:
-        """Rows in the order in which they became known; others' versions are passed over."""
+        """Rows in the order in which they became known; others' versions are passed over.
+
+        So are rows for which a caller named the version: there is nothing to hold them against, and
+        a step must not be over because of them.
+        """
         paired: list[float] = []
         assigned: list[float] = []
         for row in rows:
-            if row.version not in (self.champion, self.challenger):
+            if row.version not in (self.champion, self.challenger) or not row.assigned:
                 continue
             is_challenger = row.version == self.challenger
             self._sums["labels"] += is_challenger
@@ -113,7 +117,7 @@ class Comparison:
             if loss is None:
                 continue
             self._pair(row.pair, loss, is_challenger=is_challenger, into=paired)
-            if row.is_answer and row.assigned:
+            if row.is_answer:
                 self._take_own(row, loss, is_challenger=is_challenger, into=assigned)
         self._paired.add(np.array(paired))
         self._assigned.add(np.array(assigned))

@@ -131,6 +131,16 @@ def test_a_bad_challenger_goes_and_stays_away(trial: Trial, *, is_paired: bool) 
     assert trial.action() is None
 
 
+def test_rows_that_callers_asked_the_challenger_for_end_no_step(trial: Trial) -> None:
+    """Nothing is compared on them, so no version is promoted for having been tried out."""
+    trial.look()
+    trial.policy.add([JudgedRow("2", -number, "", True, 5.0, number) for number in range(1, 501)])
+    assert trial.action() is None
+    comparison = trial.policy.comparison
+    assert comparison is not None
+    assert comparison.labels == 0
+
+
 def test_who_is_always_harder_to_tell_is_no_reason(trial: Trial) -> None:
     """Where rows have one score, each entity of the challenger's counts once."""
     trial.look()
