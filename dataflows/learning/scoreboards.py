@@ -56,7 +56,8 @@ class RegressionBoard:
         """``outcomes``, and ``mae``, ``rmse`` and ``r2`` of the model and the baselines.
 
         The baselines, with ``baseline_rate_`` (mean so far) or ``baseline_last_`` (last label)
-        before the name, have no ``r2``.
+        before the name, have no ``r2``. None for what is beyond all doubles: squares of errors
+        above 1e154 are.
         """
         total = self.outcomes
         report: dict[str, float | None] = {"outcomes": total}
@@ -64,7 +65,10 @@ class RegressionBoard:
             report[f"{name}mae"] = absolute / total if total else None
             report[f"{name}rmse"] = math.sqrt(squared / total) if total else None
         report["r2"] = 1.0 - self._squared[0] / self._spread if self._spread > 0.0 else None
-        return report
+        return {
+            name: value if value is None or math.isfinite(value) else None
+            for name, value in report.items()
+        }
 
 
 class MulticlassBoard:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -86,7 +87,7 @@ def _manifest(
         trained_from_us=trained.trained_from_us,
         trained_until_us=trained.trained_until_us,
         examples=trained.rows["fit"],
-        metrics=trained.metrics,
+        metrics={name: each for name, each in trained.metrics.items() if math.isfinite(each)},
         parity={"rows": trained.parity.rows, "max_abs_diff": trained.parity.max_abs_diff},
         git_commit=publication.git_commit,
         parent=parent,
@@ -125,12 +126,14 @@ def lineage(trained: Trained) -> dict[str, str]:
 
 
 def _rounded(value: Any) -> Any:
-    """Numbers for people: six digits after the point."""
+    """Numbers for people: six digits after the point; None for what JSON cannot say."""
     if isinstance(value, Mapping):
         return {name: _rounded(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [_rounded(one) for one in value]
-    return round(value, 6) if isinstance(value, float) else value
+    if not isinstance(value, float):
+        return value
+    return round(value, 6) if math.isfinite(value) else None
 
 
 def _json(value: Any) -> str:

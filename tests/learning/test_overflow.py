@@ -1,4 +1,4 @@
-"""Numbers that River cannot square."""
+"""Numbers that cannot be squared."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from river import facto, tree
+from river import facto, linear_model, tree
 
 from contracts.model_spec import Task
 from dataflows.learning.learner import Learner
@@ -40,3 +40,18 @@ def test_a_huge_number_does_not_end_the_flow(task: Task, make: Callable[[], Any]
     assert len(learned.outcomes.keys) == 60
     assert np.isfinite(learned.predictions.scores[: HUGE_AT[0]]).all()
     assert [version.version for version in learned.versions][:1] == [1]
+
+
+@pytest.mark.parametrize("huge", [1e160, -1e308])
+def test_a_huge_label_leaves_out_what_no_double_holds(huge: float) -> None:
+    """The version comes, with those figures that are numbers: a manifest takes no others."""
+    rows = [Row(at, 0, (float(at % 3), 1.0, 2.0), False) for at in range(60)]
+    truths = np.arange(60.0)
+    truths[10], truths[20] = huge, -huge
+    made = replace(spec(every_us=15), make_learner=linear_model.LinearRegression, task="regression")
+    labels = Labels([str(at) for at in range(60)], np.arange(60, dtype=np.int64), truths)
+    learned = Learner(made).advance(predictions(rows), labels, 1_000)
+    metrics = learned.versions[-1].metrics
+    assert metrics["outcomes"] == 60
+    assert metrics["rmse"] is None
+    assert all(value is None or np.isfinite(value) for value in metrics.values())

@@ -264,3 +264,15 @@ def test_out_of_files(tmp_path: Path) -> None:
     from_files = train(plan_of(), read, learner("sklearn-linear"), ONCE, lambda: 0.0)
     from_memory = train(plan_of(), examples, learner("sklearn-linear"), ONCE, lambda: 0.0)
     assert from_files.onnx == from_memory.onnx
+
+
+def test_figures_that_are_no_numbers_are_left_out(trained: Trained, tmp_path: Path) -> None:
+    """Labels whose squares no double holds keep nobody from publishing."""
+    wild = replace(
+        trained,
+        metrics={"rmse": float("inf"), "mae": 1e200, "r2": float("nan")},
+        importance={"f0": float("nan")},
+    )
+    manifest = publish(ModelRepository(tmp_path), plan_of(), wild, BY_HAND)
+    assert manifest.metrics == {"mae": 1e200}
+    assert json.loads(manifest.lineage["importance"]) == {"f0": None}
