@@ -136,7 +136,7 @@ def test_the_report_and_the_metrics(first: tuple[bytes, Path]) -> None:
     assert registry.get_sample_value(names.DRIFT_ALERT, labels) == 1.0
 
 
-@pytest.mark.parametrize("given", [{"batch_bytes": 700}, {"workers": 2, "epoch_seconds": 0.0}])
+@pytest.mark.parametrize("given", [{"batch_bytes": 2_500}, {"workers": 2, "epoch_seconds": 0.0}])
 def test_however_the_log_is_read(
     first: tuple[bytes, Path], repository: Repository, log: Path, tmp_path: Path,
     given: dict[str, Any],
