@@ -52,17 +52,23 @@ def evaluation(
     folder = require_repository(repo, unless_set="HEADWATER_MODEL_REPOSITORY")
     repository = ModelRepository(ClientSettings.for_repo(folder).model_repository)
     if model not in repository.models():
-        raise ModelNotFoundError(f"no model {model!r} in {repository.root}")
+        raise ModelNotFoundError(
+            f"no model {model!r} in {repository.root}; `headwater models list` names them"
+        )
     file = evaluation_file(repository.root, model, "served" if served else "pipeline")
     report = read_evaluation(file)
     if report is None:
         writer = "headwater evaluate" if served else "headwater run"
-        raise CommandError(f"model {model!r} has no evaluation yet; `{writer}` writes it")
+        raise CommandError(
+            f"model {model!r} has no evaluation yet; `{writer}` writes it, of models with a label"
+        )
     if as_json:
         typer.echo(json.dumps(report, indent=2))
         return
-    names = (*_COLUMNS[report["task"]], *_BASELINES[report["task"]])
-    rows = _by_value(report, segment, version) if segment else _by_version(report)
+    rows = list(_by_value(report, segment, version) if segment else _by_version(report))
+    # Of what was served nobody knows what the baselines would have said.
+    baselines = (name for name in _BASELINES[report["task"]] if _known(name, rows) or not served)
+    names = (*_COLUMNS[report["task"]], *baselines)
     header = (segment or "version", "labels", *(name.replace("_", " ") for name in names))
     print_table(header, [(name, *_cells(figures, names)) for name, figures in rows])
 
@@ -94,6 +100,10 @@ def _by_value(
     values = found["segments"][segment]
     yield from sorted(values.items(), key=lambda item: (-item[1]["outcomes"], item[0]))
     yield "all", found["all"]
+
+
+def _known(name: str, rows: list[tuple[str, Mapping[str, Any]]]) -> bool:
+    return any(figures.get(name) is not None for _, figures in rows)
 
 
 def _cells(figures: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, ...]:

@@ -17,11 +17,12 @@ from cli.tables import print_table
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from contracts.feature_schema import VectorField
     from contracts.manifest import Manifest
     from contracts.model_repository import ModelRepository
 
 # What the list shows of the metrics; `models show` has all of them.
-_HEADLINES = ("auc", "log_loss", "accuracy")
+_HEADLINES = ("auc", "log_loss", "accuracy", "mae", "rmse", "r2")
 _TEXT_MAX = 160  # --json and the model card have all of it
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -65,7 +66,7 @@ def show(
         typer.echo(manifest.to_json(), nl=False)
         return
     print_table(("field", "value"), _facts(manifest))
-    fields = [(f.name, f.kind, f.dtype, _shown(f.default)) for f in manifest.schema.fields]
+    fields = [(f.name, f.kind, f.dtype, _default(f)) for f in manifest.schema.fields]
     print_table(("vector", "kind", "type", "default"), fields)
 
 
@@ -134,6 +135,10 @@ def _headlines(metrics: Mapping[str, float]) -> str:
 
 def _figure(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4f}"
+
+
+def _default(one: VectorField) -> str:
+    return f"code {one.default:.0f}" if one.dtype == "string" else str(one.default)
 
 
 def _short(text: str) -> str:

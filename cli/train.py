@@ -111,12 +111,13 @@ def train(
     from dataflows.training.publish import Publication, publish
     from dataflows.training.search import Budget
     from dataflows.training.split import Shares
-    from dataflows.training.train import Wishes
+    from dataflows.training.train import Wishes, check_trainable
     from dataflows.training.train import train as train_on
 
     folder = require_repository(repo)
     settings = DataflowSettings.for_repo(folder)
     plan = _plan(model, read_plan(plan_path(folder)).plan.models)
+    check_trainable(plan)
     chosen = learner_named(learner.value)
     columns = tuple(filter(None, segments.split(","))) or plan.segments
     period = Period(_micros(from_time), _micros(until_time))
@@ -145,6 +146,9 @@ def train(
     went = channel.value if channel is not ChannelName.NONE else "in no channel"
     if channel is ChannelName.NONE and plan.rollout is not None:
         went += " yet: `headwater evaluate` makes it the challenger"
+    elif channel is ChannelName.CHALLENGER and not repository.channels(model).challenger_share:
+        command = f"headwater models challenger {model} {manifest.version} --share 0.1"
+        went += f" and has no share of the requests yet: `{command}` gives it one"
     typer.echo(f"{model}: version {manifest.version} is {went}")
 
 

@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from contracts.calibration_plot import Bin
-from contracts.manifest import Manifest
+from contracts.feature_schema import VectorField
+from contracts.manifest import Manifest, learned_number
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SEGMENT_VALUES_MAX = 20
@@ -30,6 +31,7 @@ _HEADLINES = {
 }
 # Facts of the lineage that have a section of their own.
 _TABLES = ("calibration", "segments", "importance")
+_BEFORE = "of late, with the versions just before this one"
 Figures = Mapping[str, Any]
 
 
@@ -61,13 +63,17 @@ def render_card(
 def calibration_of(
     manifest: Manifest, pipeline: Figures | None, served: Figures | None
 ) -> list[Bin]:
-    """Mean scores beside what came true: as served, else of the dataflow, else of training."""
-    for report in (served, pipeline):
-        figures = _slice(report, manifest.version).get("all", {})
+    """Mean scores beside what came true: as served, else of the dataflow, else of training.
+
+    A new version of the dataflow has no labels of its own: there those of the versions just before.
+    """
+    slices = (_slice(served, manifest.version), _slice(pipeline, manifest.version))
+    for found in (*slices, _before(manifest, pipeline)):
+        figures = found.get("all", {})
         if figures.get("calibration"):
             return [Bin.of(each) for each in figures["calibration"]]
-    found = _parsed(manifest.lineage.get("calibration"))
-    return [Bin(*each) for each in found] if isinstance(found, list) else []
+    batch = _parsed(manifest.lineage.get("calibration"))
+    return [Bin(*each) for each in batch] if isinstance(batch, list) else []
 
 
 _NO_USE = (
@@ -115,6 +121,7 @@ def _segments(manifest: Manifest, pipeline: Figures | None, served: Figures | No
     sources = {
         "what was served": _slice(served, manifest.version).get("segments"),
         "the dataflow's own predictions": _slice(pipeline, manifest.version).get("segments"),
+        f"the dataflow's own predictions {_BEFORE}": _before(manifest, pipeline).get("segments"),
         "the examples held out": _parsed(manifest.lineage.get("segments")),
     }
     what, found = next(
@@ -146,6 +153,8 @@ def _calibration(
         return []
     rows = [(_figure(b.score), _figure(b.share), _figure(b.outcomes)) for b in bins]
     head = [f"![Mean score against what came true]({plot})", ""] if plot else []
+    if _before(manifest, pipeline) and not _slice(served, manifest.version):
+        head += [f"Of the dataflow's own predictions {_BEFORE}.", ""]
     return [*head, *_table(("mean score", "share that came true", "rows"), rows)]
 
 
@@ -153,7 +162,7 @@ def _vector(manifest: Manifest) -> list[str]:
     importance = _parsed(manifest.lineage.get("importance"))
     weights = importance if isinstance(importance, dict) else {}
     rows = [
-        (f"`{one.name}`", one.kind, one.dtype, _figure(one.default), _figure(weights.get(one.name)))
+        (f"`{one.name}`", one.kind, one.dtype, _default(one), _figure(weights.get(one.name)))
         for one in manifest.schema.fields
     ]
     header = ("field", "kind", "type", "default", "importance")
@@ -186,6 +195,15 @@ def _slice(report: Figures | None, version: str) -> Figures:
     return found if isinstance(found, dict) else {}
 
 
+def _before(manifest: Manifest, pipeline: Figures | None) -> Figures:
+    """The newest labels of all versions, for one of the dataflow that is newer than all of them."""
+    judged = [learned_number(version) or 0 for version in (pipeline or {}).get("versions", {})]
+    if (learned_number(manifest.version) or 0) <= max(judged, default=0):
+        return {}
+    found = (pipeline or {}).get("recent", {})
+    return found if isinstance(found, dict) else {}
+
+
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:
     yield "| " + " | ".join(header) + " |"
     yield "|" + " --- |" * len(header)
@@ -197,6 +215,10 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str
 
 def _code(text: str) -> str:
     return f"`{text}`" if text and "`" not in text else text
+
+
+def _default(one: VectorField) -> str:
+    return f"code {one.default:.0f}" if one.dtype == "string" else _figure(one.default)
 
 
 def _count(figures: Figures) -> float:

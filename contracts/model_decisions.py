@@ -251,7 +251,9 @@ class ModelDecisions:
     def _folder(self, model: str) -> Path:
         folder = self.root / model
         if not MODEL_NAME.fullmatch(model) or not folder.is_dir():
-            raise ModelNotFoundError(f"no model {model!r} in {self.root}")
+            raise ModelNotFoundError(
+                f"no model {model!r} in {self.root}; `headwater models list` names them"
+            )
         return folder
 
     def _version_folder(self, model: str, version: str) -> Path:

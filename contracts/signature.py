@@ -50,8 +50,8 @@ class Signer:
             key = load_pem_private_key(data, password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise SignatureError(
-                f"{file} holds no private key ({_first_line(error)}); make one with "
-                f"`openssl genpkey -algorithm ed25519 -out {file}`"
+                f"{file} holds no private key ({_first_line(error)}); make one, in a new file, "
+                "with `openssl genpkey -algorithm ed25519 -out FILE`"
             ) from error
         if not isinstance(key, Ed25519PrivateKey):
             raise SignatureError(f"{file} holds a key of another kind; use an Ed25519 key")

@@ -24,6 +24,12 @@ _INSTALL = "MLflow's client is not installed; install headwater[mlflow]"
 # MLflow's client waits two minutes and tries seven times unless it is told otherwise.
 _TIMEOUT_SECONDS = "20"
 _RETRIES = "2"
+# It also tells where each run may be seen, and counts files.
+_QUIET = {
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
 
 UriOption = Annotated[
     str,
@@ -125,6 +131,8 @@ def _client(uri: str) -> MlflowClient:
         raise CommandError("no MLflow named; give --uri, or set MLFLOW_TRACKING_URI")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", _TIMEOUT_SECONDS)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", _RETRIES)
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
     try:
         from mlflow import MlflowClient
     except ImportError as error:

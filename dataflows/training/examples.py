@@ -24,7 +24,8 @@ Times = NDArray[np.int64]
 ROWS_MAX = 20_000_000
 _TIME = "event_timestamp"
 _LABEL_TIME = "label_timestamp"
-_SAID = ("baseline_rate", "baseline_last", "score")
+_SAID = ("baseline_rate", "baseline_last", "score", "truth_score")
+_PREDICTED = "predicted"
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Examples:
         labels: float64 ``[n]``: 1.0 or 0.0, a number, or the place in ``classes``.
         classes: of a multi-class model, in the order in which they were first seen.
         said: column -> float64 ``[n]``: what the dataflow's baselines and its own model of that
-            time said.
+            time said; ``right`` is 1.0 where the class it named came true.
         segments: input -> n texts.
     """
 
@@ -136,7 +137,8 @@ def _read(
         )
     said = [name for name in _SAID if name in known.schema.names]
     tags = tuple(name for name in segments if segment_column(name) in known.schema.names)
-    columns = [key, _TIME, _LABEL_TIME, "label", *said, *map(segment_column, tags)]
+    named = [_PREDICTED] if _PREDICTED in known.schema.names else []
+    columns = [key, _TIME, _LABEL_TIME, "label", *said, *named, *map(segment_column, tags)]
     outcomes = known.to_table(columns=columns, filter=wanted)
     predictions = made.to_table(columns=[key, _TIME, *vector], filter=wanted)
     joined = _joined(predictions, outcomes, key)
@@ -195,6 +197,10 @@ def _examples(
         _numbers(joined[column_name(name)], default)
         for name, default in zip(plan.schema.names, plan.schema.defaults, strict=True)
     ]
+    spoken = {name: _numbers(joined[name], 0.0) for name in said}
+    if _PREDICTED in joined.column_names:
+        right = _texts(joined[_PREDICTED]) == _texts(joined["label"])
+        spoken["right"] = right.astype(np.float64)
     examples = Examples(
         keys=_texts(joined[plan.spine_key]),
         times_us=_times(joined, _TIME),
@@ -202,7 +208,7 @@ def _examples(
         features=np.column_stack(columns),
         labels=labels,
         classes=classes,
-        said={name: _numbers(joined[name], 0.0) for name in said},
+        said=spoken,
         segments={name: _texts(joined[segment_column(name)]) for name in segments},
     )
     return examples if kept.all() else examples.at(kept)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from contracts.evaluation_file import MISSING_VALUE
 from contracts.plan import ModelPlan
 from dataflows.learning.parity import Parity
 from dataflows.training.categories import Encoding
@@ -100,11 +101,7 @@ def train(
     Raises:
         TrainingError: there is too little to learn from, or the model cannot be exported exactly.
     """
-    if plan.task == "anomaly":
-        raise TrainingError(
-            f"model {plan.name!r} is an anomaly detector, which learns without labels in the "
-            "dataflow; there is nothing to train it on"
-        )
+    check_trainable(plan)
     parts = split(examples, wishes.shares)
     fit = examples.at(parts.fit)
     _check_labels(plan, examples.at(parts.train))
@@ -142,6 +139,15 @@ def train(
         learner=learner.text,
         wishes=wishes,
     )
+
+
+def check_trainable(plan: ModelPlan) -> None:
+    """Raise TrainingError for a model that only learns in the dataflow."""
+    if plan.task == "anomaly":
+        raise TrainingError(
+            f"model {plan.name!r} is an anomaly detector, which learns without labels in the "
+            "dataflow; there is nothing to train it on"
+        )
 
 
 class _Desk:
@@ -188,11 +194,15 @@ def _metrics(plan: ModelPlan, test: Examples, predicted: Floats) -> dict[str, fl
     """Of the model, and of what the dataflow said of the same rows."""
     found = measure(plan.task, test.labels, predicted)
     if plan.task == "multiclass":
-        # These baselines are already about the class that came true.
+        # These are already about the class that came true.
         if "baseline_rate" in test.said:
             found["baseline_rate_log_loss"] = log_loss(test.said["baseline_rate"])
         if "baseline_last" in test.said:
             found["baseline_last_accuracy"] = float(test.said["baseline_last"].mean())
+        if "truth_score" in test.said:
+            found["online_log_loss"] = log_loss(test.said["truth_score"])
+        if "right" in test.said:
+            found["online_accuracy"] = float(test.said["right"].mean())
         return found
     for column, prefix in (
         ("baseline_rate", "baseline_rate_"),
@@ -211,7 +221,7 @@ def _segments(
     """Metrics of the most frequent values of each column, the most frequent first."""
     report: dict[str, dict[str, dict[str, float]]] = {}
     for name, texts in test.segments.items():
-        shown = np.array(["" if text is None else text for text in texts], dtype=str)
+        shown = np.array([MISSING_VALUE if text is None else text for text in texts], dtype=str)
         values, counts = np.unique(shown, return_counts=True)
         order = np.argsort(-counts, kind="stable")[:VALUES_MAX]
         report[name] = {}

@@ -84,6 +84,19 @@ def test_what_was_served_has_a_file_of_its_own(
     assert [line.split("\t")[0] for line in out.splitlines()] == ["version", "b1", "recent", "all"]
 
 
+def test_baselines_that_nobody_knows_are_no_columns(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was served has no baselines, so --served shows no empty columns of them."""
+    report = json.loads(evaluation_file(models, "binary", "pipeline").read_bytes())
+    text = json.dumps(report)
+    for name in ("baseline_rate_log_loss", "baseline_last_accuracy"):
+        text = text.replace(f'"{name}"', '"was"')
+    evaluation_file(models, "binary", "served").write_text(text)
+    assert "baseline" not in run(capsys, "binary", "--served")[1]
+    assert "baseline" in run(capsys, "binary")[1]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

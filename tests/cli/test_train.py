@@ -41,7 +41,7 @@ def test_a_version_comes_out(rides_with_examples: Rides) -> None:
     """The command publishes a challenger that the scorer loads, and prints what it is worth."""
     result = rides_with_examples.headwater("train", "late_ride", *QUICKLY)
     assert result.returncode == 0, result.stderr
-    assert "late_ride: version b1 is challenger" in result.stdout
+    assert "late_ride: version b1 is challenger and has no share of the requests" in result.stdout
     facts = dict(line.split("\t") for line in result.stdout.splitlines() if "\t" in line)
     repository = _repository(rides_with_examples)
     manifest, onnx = repository.load("late_ride", "b1")
@@ -112,6 +112,20 @@ def test_what_cannot_be_done(
     assert said in error
     assert len(error.splitlines()) == 1
     assert "b1" not in _repository(ran).versions("late_ride")
+
+
+def test_a_detector_is_not_trained(
+    rides_with_examples: Rides, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An anomaly model is refused as one, and not for the labels that it cannot have."""
+    file = plan_path(rides_with_examples.folder)
+    applied = read_plan(file)
+    (model,) = applied.plan.models
+    detector = replace(model, task="anomaly")
+    write_plan(file, replace(applied.plan, models=(detector,)), applied.services)
+    monkeypatch.setenv("HEADWATER_EXAMPLES_DIR", str(rides_with_examples.folder / "nowhere"))
+    assert _here(rides_with_examples, "late_ride") == 1
+    assert "is an anomaly detector" in capsys.readouterr().err
 
 
 def test_without_the_extra(ran: Rides) -> None:

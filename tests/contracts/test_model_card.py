@@ -107,6 +107,28 @@ def test_a_card_is_written_whatever_the_locale(tmp_path: Path) -> None:
     assert "Für Prüfer" in (tmp_path / "fraud" / "1" / "card.md").read_text(encoding="utf-8")
 
 
+def test_a_new_version_has_the_figures_of_those_before_it() -> None:
+    """Segments and calibration of late, said to be of others; older and batch versions get none."""
+    recent = {"recent": REPORT["versions"]["1"], **REPORT}
+    card = render_card(manifest("2"), recent, None)
+    assert "By `country`, of the dataflow's own predictions of late, with the versions just" in card
+    assert "| `DE` | 10 | 0.5 |" in card
+    assert "Of the dataflow's own predictions of late, with the versions just before this" in card
+    assert "| 0.05 | 0.1 | 300 |" in card
+    assert "How good it was since" not in card
+    newer = {"recent": recent["recent"], "versions": {"3": FIGURES}}
+    for version, report in (("2", newer), ("b1", recent)):
+        assert "of late" not in render_card(replace(manifest(), version=version), report, None)
+
+
+def test_the_default_of_a_text_is_a_code() -> None:
+    """It is no amount: no separators, and a word that says what it is."""
+    one = manifest()
+    fields = (replace(one.schema.fields[0], dtype="string", default=7384503285560648.0),)
+    card = render_card(replace(one, schema=replace(one.schema, fields=fields)), None, None)
+    assert "| code 7384503285560648 |" in card
+
+
 def test_dots_stay_in_the_square() -> None:
     """Extreme bins are drawn on its edge."""
     plot = ET.fromstring(calibration_svg([Bin(0.0, 1.0, 1), Bin(1.0, 0.0, 10**9)]))

@@ -33,6 +33,15 @@ def test_a_label_finds_its_vector(tmp_path: Path) -> None:
     assert found.segments["city"].tolist() == ["Graz", "Graz"]
 
 
+def test_what_was_said_of_classes(tmp_path: Path) -> None:
+    """Whether the class that was named came true, and how probable the true one was held."""
+    write_examples(tmp_path, ["a", "b"], [10, 20], np.ones((2, 3)))
+    write_outcomes(tmp_path, ["a", "b"], [10, 20], [40, 50], ["early", "late"], "multiclass")
+    found = read_examples(plan_of("multiclass"), tmp_path, ALL)
+    assert found.said["right"].tolist() == [1.0, 0.0]
+    assert found.said["truth_score"].tolist() == [0.1, 0.1]
+
+
 def test_defaults_stand_where_the_scorer_puts_them(tmp_path: Path) -> None:
     """A missing value, or one that is no finite number, becomes the field's default."""
     write_examples(tmp_path, ["a"], [10], np.array([[NAN, float("inf"), 7.0]]))

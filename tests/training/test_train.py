@@ -70,6 +70,17 @@ def test_figures_are_those_of_the_test_rows(trained: Trained) -> None:
     assert next(iter(trained.importance)) in ("view:f0", "view:f2")
 
 
+def test_rows_without_a_segment() -> None:
+    """They are told as the evaluation tells them, not as an empty name."""
+    examples = examples_of()
+    cities = examples.segments["city"].copy()
+    cities[cities == "Graz"] = None
+    nowhere = replace(examples, segments={"city": cities})
+    trained = train(plan_of(), nowhere, LightGbm(), ONCE, lambda: 0.0)
+    assert "(missing)" in trained.segments["city"]
+    assert "" not in trained.segments["city"]
+
+
 @pytest.mark.parametrize("task", ["regression", "multiclass"])
 def test_other_tasks(task: Task) -> None:
     """Numbers and classes are learned far better than by always saying the same."""
@@ -82,6 +93,17 @@ def test_other_tasks(task: Task) -> None:
         assert found["log_loss"] < 0.9 < np.log(3)
         assert found["baseline_rate_log_loss"] == pytest.approx(np.log(2))
         assert 0.25 < found["baseline_last_accuracy"] < 0.45
+
+
+def test_classes_stand_beside_the_dataflows_own() -> None:
+    """What the dataflow said of the rows of the test is told for many classes too."""
+    examples = examples_of("multiclass")
+    spoken = {"truth_score": np.full(len(examples), 0.5), "right": np.ones(len(examples))}
+    trained = train(
+        plan_of("multiclass"), replace(examples, said=spoken), LightGbm(), ONCE, lambda: 0.0
+    )
+    assert trained.metrics["online_log_loss"] == pytest.approx(np.log(2))
+    assert trained.metrics["online_accuracy"] == 1.0
 
 
 def test_metrics_of_numbers_and_classes() -> None:
