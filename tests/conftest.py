@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import NoReturn
@@ -16,7 +18,7 @@ from contracts.plan import Aggregate, View
 from contracts.processes import PROCESSES
 from contracts.settings import PREFIX
 from dataflows.windows.view_state import warm_up
-from tests.integration.commands import Commands
+from tests.integration.commands import ROOT, Commands
 from tests.order import LONGEST
 from tests.services.kafka import KafkaBroker
 from tests.services.outside import OutsideKafka, OutsideRedis
@@ -25,6 +27,7 @@ from tests.services.redis import KEEP_NOTHING, RedisServer
 
 # Below the time that pytest-timeout gives a test with all that it waits for.
 JARS_SECONDS_MAX = 90.0
+KERNELS_SECONDS_MAX = 300.0
 
 # Imported before any test imports Feast, which sets a variable that makes Prometheus add up what
 # all registries of a process count.
@@ -45,15 +48,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
-    """Compile the window kernel once before several processes would all begin to.
+    """Compile all kernels once before several processes would all begin to.
 
     They are there by now and import what they test; none begins before this is over.
     """
     if session.config.getoption("numprocesses", None) and not hasattr(
         session.config, "workerinput"
     ):
+        others = subprocess.Popen([sys.executable, "-m", "tests.kernels"], cwd=ROOT)
         exact = Aggregate("n", "int64", "x", "count", window_us=2, hop_us=1)
         warm_up([View("all", "", ("k",), ("string",), (exact,), 0, "", exact_tiles_max=4)])
+        assert others.wait(KERNELS_SECONDS_MAX) == 0
 
 
 @pytest.fixture(autouse=True)

@@ -27,5 +27,6 @@ LONGEST = (
     "tests/definitions/test_transforms.py",
     "tests/definitions/test_transform_code.py",
     "tests/sources/test_formats.py",
-    "tests/learning/test_compiled_online.py",
+    "tests/registry/test_mlflow.py",
+    "tests/river_onnx/test_forests.py",
 )

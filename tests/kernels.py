@@ -1,0 +1,40 @@
+"""Compiles all kernels of a run but those of windows: ``python -m tests.kernels``.
+
+Numba keeps what it has compiled on the disk. In a new clone several processes of tests would
+otherwise begin at the same time to compile the same, a third of a minute each.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dataflows.drift.monitor import DriftMonitor
+from dataflows.evaluation.board import EvaluationBoard
+from dataflows.learning.learner import Learner
+from dataflows.sources import kafka_batches
+from tests.drift import streams
+from tests.evaluation import rows as evaluated
+from tests.learning import rows as learned
+
+ROWS = 2_000
+
+
+def main() -> None:
+    """Compile them."""
+    rows = [learned.late_row(number) for number in range(60)]
+    learner = Learner(learned.spec())
+    learned.advance(learner, learned.predictions(rows), learned.labels_of(rows), 70)
+    Learner.loads(learner.spec, learner.dumps()).finish(learned.END_US)
+    generator = np.random.default_rng(1)
+    monitor = DriftMonitor(streams.spec(streams.small_plan()))
+    streams.follow(monitor, 0, streams.make_rows(generator, ROWS), generator.random(ROWS))
+    monitor.add_outcomes(streams.times_us(0, ROWS), np.zeros(ROWS))
+    for task in evaluated.TASKS:
+        board = EvaluationBoard(task, ["carrier"], evaluated.SECOND_US)
+        board.add(evaluated.make(task, ROWS), np.arange(ROWS) // 150, [["a"] * ROWS])
+        board.report()
+    kafka_batches.warm_up()
+
+
+if __name__ == "__main__":
+    main()
