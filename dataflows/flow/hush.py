@@ -13,6 +13,8 @@ from contextlib import suppress
 from typing import IO
 
 _STDERR = 2
+_SAID_BYTES_MAX = 64 * 1024
+_PANIC = (b"panicked at", b"stack backtrace", b"Traceback (most recent call last)")
 
 
 def speak_apart() -> None:
@@ -32,7 +34,9 @@ def speak_apart() -> None:
 
 
 class Hush:
-    """What is written to descriptor 2 while a flow runs is kept back, and said if it ends well.
+    """What is written to descriptor 2 while a flow runs is kept back, and said at its end.
+
+    But for what Rust says of a panic: whoever catches the error says that in a line.
 
     Where Python speaks there too, only from ``begin`` on: from an error in the flow's own code to
     where Bytewax hands it on.
@@ -50,7 +54,7 @@ class Hush:
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        """Standard error is as it was; after an error nothing of what was kept back is said."""
+        """Standard error is as it was, and what was kept back is said, if it was no panic."""
         stderr, said = self._stderr, self._said
         self._stderr = self._said = None
         if stderr is None or said is None:
@@ -58,9 +62,10 @@ class Hush:
         os.dup2(stderr, _STDERR)
         os.close(stderr)
         with said, suppress(OSError):
-            if error is None:
-                said.seek(0)
-                os.write(_STDERR, said.read())
+            said.seek(max(0, said.seek(0, os.SEEK_END) - _SAID_BYTES_MAX))
+            text = said.read()
+            if error is None or not any(mark in text for mark in _PANIC):
+                os.write(_STDERR, text)
 
     def begin(self, error: BaseException) -> None:
         """Let nothing through; the first error counts, others follow from it."""

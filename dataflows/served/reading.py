@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -37,11 +38,23 @@ class _Partition:
     newest_us: int
     until: int | None
     is_at_end: bool  # as the last read left it
+    silent_since: float | None = None  # by the monotonic clock; None while there is more
 
     def read(self, bytes_max: int) -> Chunk | None:
         chunk = self.reader.read(bytes_max, self.until)
         self.is_at_end = chunk is None and self.reader.is_at_end(self.until)
+        if not self.is_at_end:
+            self.silent_since = None
+        elif self.silent_since is None:
+            self.silent_since = time.monotonic()
         return chunk
+
+    def is_idle(self, idle_seconds: float) -> bool:
+        """Whether nothing is to be expected of it: over, or at its end for so long."""
+        if self.until is not None:
+            return self.is_at_end
+        since = self.silent_since
+        return since is not None and time.monotonic() - since >= idle_seconds
 
 
 class EvaluatorLog:
@@ -70,6 +83,7 @@ class EvaluatorLog:
         topic = settings.prediction_topic
         self._log = _open(settings, plan, topic)
         self._ahead = ahead
+        self._idle_seconds = settings.idle_timeout_seconds
         self.is_behind = False
         registry = None
         if settings.schema_registry_url:
@@ -122,10 +136,11 @@ class EvaluatorLog:
     def clock_us(self, topic: str) -> int:
         """Event time before which all labels of a topic are known, but for late ones.
 
-        A partition that was read to its end holds nobody back.
+        As in the dataflow, a partition that was read to its end and is silent for a while holds
+        nobody back.
         """
         own = [p for p in self._partitions if p.place.topic == topic and p.stream is not None]
-        behind = [p for p in own if not p.is_at_end]
+        behind = [p for p in own if not p.is_idle(self._idle_seconds)]
         clocks = [p.stream.clock().watermark_us for p in behind or own if p.stream is not None]
         return (min if behind else max)(clocks, default=NOT_YET)
 

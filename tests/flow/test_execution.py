@@ -77,7 +77,7 @@ def test_hushed_from_an_error_on() -> None:
             with Hush() as hush:
                 os.write(2, b"before ")
                 hush.begin(ValueError())
-                os.write(2, b"between ")
+                os.write(2, b"panicked at between ")
                 hush.begin(ValueError())
                 raise ValueError
         except ValueError:
@@ -98,7 +98,7 @@ def test_apart_python_is_heard_and_nothing_else_until_the_end() -> None:
             sys.stderr.write("2 Python\\n")
         try:
             with Hush():
-                os.write(2, b"3 Rust\\n")
+                os.write(2, b"thread panicked at 3\\n")
                 sys.stderr.write("4 Python\\n")
                 raise ValueError
         except ValueError:
