@@ -22,6 +22,7 @@ from dataflows.served.rollout import Situation, next_challenger
 from dataflows.training.learners import NAMES
 from scorer.model import LoadedModel
 from tests.cli.rides import SECONDS_MAX, Rides
+from tests.integration.commands import Commands
 
 QUICKLY = ("--trials", "2", "--learner", "sklearn-linear")
 
@@ -37,9 +38,9 @@ def _repository(rides: Rides) -> ModelRepository:
     return ModelRepository(rides.folder / "data" / "models")
 
 
-def test_a_version_comes_out(rides_with_examples: Rides) -> None:
+def test_a_version_comes_out(rides_with_examples: Rides, commands: Commands) -> None:
     """The command publishes a challenger that the scorer loads, and prints what it is worth."""
-    result = rides_with_examples.headwater("train", "late_ride", *QUICKLY)
+    result = rides_with_examples.forked(commands, "train", "late_ride", *QUICKLY)
     assert result.returncode == 0, result.stderr
     assert "late_ride: version b1 is challenger and has no share of the requests" in result.stdout
     facts = dict(line.split("\t") for line in result.stdout.splitlines() if "\t" in line)
@@ -53,7 +54,7 @@ def test_a_version_comes_out(rides_with_examples: Rides) -> None:
     assert manifest.parity["max_abs_diff"] <= 1e-9
     scores = LoadedModel(manifest, onnx).run(np.random.default_rng(0).normal(size=(50, 4)))
     assert len(np.unique(scores)) > 10
-    shown = rides_with_examples.headwater("models", "show", "late_ride", "b1", "--json")
+    shown = rides_with_examples.forked(commands, "models", "show", "late_ride", "b1", "--json")
     assert Manifest.from_json(shown.stdout).lineage["kind"] == "batch"
 
 
