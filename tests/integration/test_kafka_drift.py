@@ -16,7 +16,8 @@ from kafka import KafkaConsumer, TopicPartition
 from contracts.drift_record import DRIFT_TOPIC, DriftAlert
 from contracts.log import LogError
 from contracts.settings import DataflowSettings
-from dataflows.flow.drift_log import KafkaAlerts, open_alert_log
+from dataflows.flow.drift_kafka import KafkaAlerts
+from dataflows.flow.drift_log import open_alert_log
 from dataflows.flow.run_context import Places, RunContext
 from tests.flow.processes import free_addresses
 from tests.services.kafka import KafkaBroker
