@@ -18,6 +18,8 @@ from dataflows.served.sequential import BettingTest
 HALVES_MAX = 20_000
 # Of whom it is known that the challenger has answered them.
 _UNITS_MAX = 50_000
+# So many rows are more than come while scorers load the version.
+SILENT_ROWS = 2_000
 # Before so many errors of the champion are known there is no unit to count in.
 _UNIT_ROWS = 20
 
@@ -84,6 +86,14 @@ class Comparison:
         is_unpaired = self._sums["pairs"] * 2 < self._sums["labels"]
         return is_unpaired and self._assigned.has_found(self._false_alarm)
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether the champion answers for a challenger of which there is not one score.
+
+        So it is when no scorer can load the version.
+        """
+        return self.labels == 0 and self._sums["stood_in"] >= SILENT_ROWS
+
     def figures(self) -> dict[str, float]:
         """What is known now, for the audit file: finite numbers only."""
         sums = self._sums
@@ -113,6 +123,7 @@ class Comparison:
                 continue
             is_challenger = row.version == self.challenger
             self._sums["labels"] += is_challenger
+            self._sums["stood_in"] += row.is_answer and not is_challenger and _is_others(row)
             loss = self._in_units(row.loss, is_challenger=is_challenger)
             if loss is None:
                 continue
@@ -199,8 +210,12 @@ class Comparison:
         one._halves = OrderedDict(data["halves"])
         one._units = OrderedDict.fromkeys(data["units"])
         one._unit, one._recent = data["unit"], data["recent"]
-        one._recent_mean, one._sums = data["recent_mean"], data["sums"]
+        one._recent_mean, one._sums = data["recent_mean"], dict.fromkeys(_SUMS, 0.0) | data["sums"]
         return one
+
+
+def _is_others(row: JudgedRow) -> bool:
+    return row.assigned == "challenger"
 
 
 _SUMS = (
@@ -212,4 +227,5 @@ _SUMS = (
     "own_challenger",
     "loss_champion",
     "loss_challenger",
+    "stood_in",
 )

@@ -16,7 +16,7 @@ from contracts.manifest import learned_number, version_order
 from contracts.model_channels import AuditEntry, Channels, Decision, is_same_rollout
 from contracts.model_spec import Task
 from contracts.plan import RolloutPlan
-from dataflows.served.comparison import Comparison, JudgedRow
+from dataflows.served.comparison import SILENT_ROWS, Comparison, JudgedRow
 
 ACTOR = "evaluator"
 _NEVER_US = -(2**62)
@@ -95,7 +95,13 @@ class RolloutPolicy:
         if not is_same_rollout(now.channels, underway.channels):
             return self.give_way(now, at_us)
         if underway.comparison.is_worse:
-            return self._roll_back(underway, clock_us, at_us)
+            return self._roll_back(underway, clock_us, at_us, _worse(underway))
+        if underway.comparison.is_silent:
+            silent = (
+                f"version {underway.comparison.challenger} answered nobody: the champion stood in "
+                f"for it {SILENT_ROWS} times and more; the scorer's log says why"
+            )
+            return self._roll_back(underway, clock_us, at_us, silent)
         if underway.comparison.labels - underway.labels < self._plan.labels_per_step:
             return None
         return self._go_on(underway, at_us)
@@ -160,15 +166,8 @@ class RolloutPolicy:
         comparison = Comparison(self._plan, self._task, champion, challenger)
         self._underway = _Underway(step, 0, now.channels, comparison)
 
-    def _roll_back(self, underway: _Underway, clock_us: int, at_us: int) -> Decision:
-        old, comparison, figures = underway.channels, underway.comparison, _figures(underway)
-        worse = figures.get("challenger_loss", 0.0) - figures.get("champion_loss", 0.0)
-        reason = (
-            f"version {comparison.challenger} is worse than {comparison.champion}: mean loss "
-            f"{worse:+.4f} after {comparison.labels} labelled scores, evidence "
-            f"{figures['evidence_highest']:,.0f} to 1 where {figures['evidence_needed']:,.0f} is "
-            "enough"
-        )
+    def _roll_back(self, underway: _Underway, clock_us: int, at_us: int, reason: str) -> Decision:
+        old, figures = underway.channels, _figures(underway)
         self._underway = None
         self._rest_until_us = clock_us + self._plan.rest_us
         new = old.pointing("challenger", None)
@@ -245,6 +244,17 @@ def next_challenger(now: Situation, passed_over: Collection[str]) -> str | None:
             left.append(version)
     batch = [version for version in left if _is_batch(version)]
     return max(batch or left, key=version_order, default=None)
+
+
+def _worse(underway: _Underway) -> str:
+    comparison, figures = underway.comparison, _figures(underway)
+    worse = figures.get("challenger_loss", 0.0) - figures.get("champion_loss", 0.0)
+    return (
+        f"version {comparison.challenger} is worse than {comparison.champion}: mean loss "
+        f"{worse:+.4f} after {comparison.labels} labelled scores, evidence "
+        f"{figures['evidence_highest']:.3g} to 1 where {figures['evidence_needed']:.3g} is "
+        "enough"
+    )
 
 
 def _figures(underway: _Underway) -> dict[str, float]:

@@ -11,7 +11,7 @@ import pytest
 
 from contracts.model_channels import AuditEntry, Channels, Decision
 from contracts.plan import RolloutPlan
-from dataflows.served.comparison import JudgedRow
+from dataflows.served.comparison import SILENT_ROWS, JudgedRow
 from dataflows.served.rollout import RolloutPolicy, Situation, next_challenger
 from tests.served.world import HOUR_US, MODEL, ROLLOUT, World
 
@@ -54,6 +54,11 @@ class Trial:
         """Look once; the action."""
         found = self.look()
         return None if found is None else found.action
+
+    def next_pair(self) -> int:
+        """The number of a row that was not there yet."""
+        self._pair += 1
+        return self._pair
 
     def add(self, count: int, worse: float, *, is_paired: bool = True) -> None:
         """Rows of champion and challenger, the challenger's loss larger by so much."""
@@ -139,6 +144,28 @@ def test_rows_that_callers_asked_the_challenger_for_end_no_step(trial: Trial) ->
     comparison = trial.policy.comparison
     assert comparison is not None
     assert comparison.labels == 0
+
+
+def test_a_challenger_that_answers_nobody_goes(trial: Trial) -> None:
+    """Where the champion stands in for it all the time, the rollout ends and says why."""
+    trial.look()
+    for _ in range(SILENT_ROWS - 1):
+        trial.policy.add([JudgedRow("1", trial.next_pair(), "challenger", True, 0.3)])
+    assert trial.action() is None
+    trial.policy.add([JudgedRow("1", trial.next_pair(), "challenger", True, 0.3)])
+    decision = trial.look()
+    assert isinstance(decision, Decision)
+    assert (decision.action, trial.channels.challenger) == ("rollback", None)
+    assert "answered nobody" in decision.reason
+
+
+def test_one_score_is_no_silence(trial: Trial) -> None:
+    """A challenger of which there is a score is judged by it."""
+    trial.look()
+    trial.policy.add([JudgedRow("2", trial.next_pair(), "challenger", True, 0.3)])
+    for _ in range(SILENT_ROWS):
+        trial.policy.add([JudgedRow("1", trial.next_pair(), "challenger", True, 0.3)])
+    assert trial.action() is None
 
 
 def test_who_is_always_harder_to_tell_is_no_reason(trial: Trial) -> None:
