@@ -20,8 +20,8 @@ from dataflows.flow.hush import Hush
 from dataflows.flow.recovery import open_recovery
 from dataflows.flow.run_context import RunContext
 
-# In the text of the RuntimeError that comes of a panic in a thread of Bytewax's.
-_RECOVERY_PANIC = "panicked at src/recovery.rs"
+# In the text of what comes of a panic in a thread of Bytewax's, or in ours.
+_RECOVERY_PANICS = ("panicked at src/recovery.rs", "SqliteFailure", "database or disk is full")
 _SWITCH_SECONDS = 0.001
 
 
@@ -70,7 +70,7 @@ def explained(state: Path) -> Iterator[None]:
         yield
     except BaseException as error:
         root = _root(error)
-        if type(root).__name__ == "PanicException" or _RECOVERY_PANIC in str(root):
+        if not _is_ours(root) and any(map(_is_of_recovery, _chain(error))):
             # Bytewax's own recovery store could not be written or read; it only says so in Rust.
             raise EngineError(
                 f"state folder {state}: {' '.join(str(root).split())[:300]}; is the disk full? "
@@ -107,8 +107,22 @@ def _recovery(state: Path) -> Path:
 
 def _root(error: BaseException) -> BaseException:
     """The error that made the flow stop, out of Bytewax's wrapping: our own if there is one."""
+    chain = _chain(error)
+    return next(filter(_is_ours, chain), chain[-1])
+
+
+def _chain(error: BaseException) -> list[BaseException]:
     chain = [error]
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)
-    ours = (e for e in chain if type(e).__module__.split(".")[0] in ("dataflows", "contracts"))
-    return next(ours, chain[-1])
+    return chain
+
+
+def _is_ours(error: BaseException) -> bool:
+    return type(error).__module__.split(".")[0] in ("dataflows", "contracts")
+
+
+def _is_of_recovery(error: BaseException) -> bool:
+    if type(error).__name__ == "PanicException":
+        return True
+    return any(mark in str(error) for mark in _RECOVERY_PANICS)

@@ -43,9 +43,12 @@ class RegressionBoard:
         labels = outcomes.labels[known]
         columns = (outcomes.scores, outcomes.baseline_rates, outcomes.baseline_lasts)
         for place, column in enumerate(columns):
-            errors = column[known] - labels
+            # What no double holds is infinite, and not reported.
+            with np.errstate(over="ignore"):
+                errors = column[known] - labels
+                squares = errors * errors
             self._absolute[place] = _sum(self._absolute[place], np.abs(errors))
-            self._squared[place] = _sum(self._squared[place], errors * errors)
+            self._squared[place] = _sum(self._squared[place], squares)
         for label in labels.tolist():
             self.outcomes += 1
             before = label - self._mean

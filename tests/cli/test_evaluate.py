@@ -45,6 +45,8 @@ def test_served_rows_find_their_labels(ran: Rides, commands: Commands, tmp_path:
     shutil.copytree(ran.folder, copy.folder)
     model = read_plan(plan_path(ran.folder)).plan.model("late_ride")
     log = copy.folder / "data" / "log" / "predictions"
+    # Another test may have scored with these files.
+    shutil.rmtree(log, ignore_errors=True)
     log.mkdir()
     records = [_prediction(model.schema, number) for number in range(RIDES)]
     (log / "0.ndjson").write_bytes(b"".join(records))

@@ -146,7 +146,7 @@ class Command:
         lines = [line for line in self.output.splitlines() if not _PROGRESS.match(line)]
         assert len(lines) == 1, self.output[-3000:]
         assert lines[0].startswith("headwater: ")
-        assert "defect" not in lines[0]
+        assert "defect" not in lines[0], lines[0]
         return lines[0]
 
     def signal(self, number: signal.Signals) -> None:
