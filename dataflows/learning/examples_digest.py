@@ -48,7 +48,9 @@ class Digested:
 
     def run(self, rows: Floats, scores: Floats, steps: Slots, truths: Truths) -> None:
         """See ``Online``."""
-        self._online.run(rows, scores, steps, truths)
+        # Numbers that no double holds are found in the scores, and no news.
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._online.run(rows, scores, steps, truths)
         learned = steps[steps < 0]
         if len(learned):
             self._digest.add(rows[~learned], truths)
