@@ -21,7 +21,7 @@ pytestmark = pytest.mark.services
 DISK_BYTES = 32 * 1024 * 1024
 TRIES = 100
 # What is left when the disk fills up: nothing at all, some pages, less than an epoch may need.
-ROOM_KIB = (0, 4, 12, 64, 240)
+ROOM_KIB = (0, 4, 12, 24, 48, 64, 240)
 
 
 @contextmanager
@@ -87,6 +87,7 @@ def test_a_disk_that_fills_up(
     state = made.settings.state_dir
     expected = run_on_files(made, records)
     size = len(records) // (2 * len(ROOM_KIB))
+    said = set()
     with _small_disk(state, without_service):
         for step, kib in enumerate(ROOM_KIB):
             before, behind = 2 * step * size, 2 * (step + 1) * size
@@ -99,8 +100,10 @@ def test_a_disk_that_fills_up(
             line = command.refuse()
             assert str(state) in line or "cannot write table" in line
             assert "make room" in line.lower()
+            said.add(line.split("panicked", 1)[0])
             filler.unlink()
         made.produce(records[behind:])
         made.run_to_end()
         assert made.digests() == expected.digests
         assert made.dead_letters() == expected.letters
+    assert len(said) > 1, said

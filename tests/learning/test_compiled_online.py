@@ -111,7 +111,7 @@ def contents(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", COMPILED)
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=150)
 @given(parts=st.lists(STEPS, min_size=1, max_size=4))
 def test_it_is_river_to_the_last_bit(name: str, parts: list[Steps]) -> None:
     """Scores, and after each settling all that the estimator holds, are what River makes itself."""
@@ -124,7 +124,7 @@ def test_it_is_river_to_the_last_bit(name: str, parts: list[Steps]) -> None:
 
 
 @pytest.mark.parametrize("name", COMPILED)
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=40)
 @given(first=STEPS, second=STEPS, third=STEPS)
 def test_river_and_it_can_take_turns(name: str, first: Steps, second: Steps, third: Steps) -> None:
     """River goes on from a settled estimator, and the compiled one from River's or a saved one."""

@@ -109,7 +109,7 @@ def in_pieces(learner: Learner, rows: list[Row], size: int) -> list[Learned]:
     return [*learned, learner.finish(END_US)]
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=40)
 @given(rows=rows_with(st.integers(-90, 90).map(float)), size=st.sampled_from([1, 7, 100]))
 def test_regression_is_rivers_whatever_the_cuts(rows: list[Row], size: int) -> None:
     """Every score equals a River regressor's, bit for bit, and metrics are those of River."""
@@ -140,7 +140,7 @@ def test_regression_is_rivers_whatever_the_cuts(rows: list[Row], size: int) -> N
             assert version.metrics[name] == pytest.approx(wanted, rel=1e-9, abs=1e-9)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=40)
 @given(rows=rows_with(st.sampled_from(CLASSES)), size=st.sampled_from([1, 7, 100]))
 def test_classes_are_rivers_whatever_the_cuts(rows: list[Row], size: int) -> None:
     """Largest probability, predicted class and that of the truth equal River's, bit for bit."""
@@ -177,7 +177,7 @@ def test_classes_are_rivers_whatever_the_cuts(rows: list[Row], size: int) -> Non
     assert version.metrics["log_loss"] == pytest.approx(loss / len(wanted), rel=1e-9)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=40)
 @given(rows=rows_with(st.booleans().map(float)), size=st.sampled_from([1, 7, 100]))
 def test_a_detector_learns_without_labels(rows: list[Row], size: int) -> None:
     """Scores are those of a detector that sees each row once, labels only tell how good it was."""
@@ -198,7 +198,7 @@ def test_a_detector_learns_without_labels(rows: list[Row], size: int) -> None:
     assert versions[0] == versions[1]
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=40)
 @given(
     rows=rows_with(st.integers(1, 90).map(float)),
     size=st.sampled_from([1, 7, 100]),
@@ -230,7 +230,7 @@ def test_silence_is_learned_at_the_deadline(rows: list[Row], size: int, timeout_
     assert sum(one.counts.given_labels for one in learned) == late
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=25)
 @given(rows=rows_with(st.integers(1, 90).map(float)), timeout_us=st.integers(1, 20))
 def test_cuts_do_not_move_what_silence_teaches(rows: list[Row], timeout_us: int) -> None:
     """The same versions, byte for byte, in calls of one, seven or a hundred microseconds."""

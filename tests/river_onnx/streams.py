@@ -42,7 +42,7 @@ class Subject:
     make: Callable[[], Any]
     unit: bool = False
     gaps: bool = True
-    rows: int = 420
+    rows: int = 600
 
     @property
     def classes(self) -> tuple[str, ...] | None:

@@ -51,7 +51,7 @@ def check(subject: Subject, estimator: Any, matrix: Doubles) -> None:
 
 
 @EVERY
-@settings(deadline=None, max_examples=2)
+@settings(deadline=None, max_examples=3)
 @given(seed=st.integers(0, 10_000), examples=st.integers(2, 150))
 def test_equals_river(name: str, seed: int, examples: int) -> None:
     """Unseen categories, constant columns, zeros of both signs, missing values where imputed."""
