@@ -308,3 +308,25 @@ def test_probabilities_that_are_no_numbers_count_for_nobody() -> None:
             "baseline_last_accuracy": 0.5,
         }
     )
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "until_us"),
+    [
+        ("anomaly", {"has_labels": False}, 3),
+        ("anomaly", {}, 3),
+        ("regression", {"on_timeout": "0.5"}, 8),
+        ("multiclass", {"on_timeout": "none"}, 8),
+    ],
+)
+def test_what_is_learned_without_a_label_is_published(
+    task: Task, changes: dict[str, Any], until_us: int
+) -> None:
+    """A row, or a deadline that has passed, makes a version at the next boundary, and says when."""
+    limits = {"label_timeout_us": 5, "publish_every_us": 10, **changes}
+    learner = Learner(spec_of(task, **limits))
+    rows = Predictions(["a"], np.array([3]), np.ones((1, len(SCHEMA.fields))))
+    nothing = Labels([], np.empty(0, np.int64), np.empty(0), [] if task == "multiclass" else None)
+    (version,) = learner.advance(rows, nothing, 50).versions
+    assert (version.boundary_us, version.examples) == (10, 1)
+    assert (version.trained_from_us, version.trained_until_us) == (3, until_us)
