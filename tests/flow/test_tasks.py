@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,12 @@ import pytest
 from contracts.category import category_code
 from contracts.evaluation_file import evaluation_file, read_evaluation
 from contracts.model_repository import ModelRepository
+from contracts.scorer_settings import ScorerSettings
 from dataflows.definitions.repository import Repository, load_repository
 from dataflows.flow.engine import run_flow
 from dataflows.learning.parity import score_onnx
+from scorer.client import AsyncScorerClient, Scored, ScoreOptions
+from scorer.server import running
 from tests.flow import shop
 
 MODELS = """
@@ -169,6 +174,50 @@ def test_texts_are_codes(repository: Repository, out: Path, records: list[shop.R
     vector[1, manifest.schema.names.index("user")] = next(iter(known))
     nobody, somebody = score_onnx(onnx, vector)
     assert nobody != somebody
+
+
+def test_every_task_is_served(
+    repository: Repository, out: Path, records: list[shop.Record], tmp_path: Path
+) -> None:
+    """What a run left is scored over gRPC: a model of each task, with texts out of the store."""
+    folder = tmp_path / "served"
+    (folder / "data").mkdir(parents=True)
+    shutil.copy(repository.directory / "feature_store.yaml", folder)
+    shutil.copy(out / "online.db", folder / "data" / "online.db")
+    settings = ScorerSettings.for_repo(
+        folder,
+        scorer_address="127.0.0.1:0",
+        model_repository=out / "models",
+        default_deadline_seconds=30.0,
+    )
+    rows: dict[str, dict[str, float | str]] = {
+        "days": {"user": "u5", "shop": 2, "amount": 7.5},
+        "who": {"shop": 2, "amount": 7.5},
+        "odd": {"amount": 7.5},
+        "hasty": {"amount": 7.5},
+    }
+
+    async def ask() -> dict[str, Scored]:
+        async with running(settings, folder) as address, AsyncScorerClient(address) as client:
+            wanted = ScoreOptions(include_features=True)
+            return {name: await client.score(name, [row], wanted) for name, row in rows.items()}
+
+    answers = asyncio.run(ask())
+    for name, answer in answers.items():
+        manifest, onnx = newest(out, name)
+        assert answer.version == manifest.version
+        (vector,) = answer.features
+        assert answer.scores == score_onnx(onnx, np.array([vector])).tolist()
+        assert vector[manifest.schema.names.index("amount")] == 7.5
+    orders = [r.fields for r in records if r.topic == "orders" and r.fields]
+    users = [(f["event_us"], f["user"]) for f in orders if f["shop"] == 2 and f["user"]]
+    names = newest(out, "days")[0].schema.names
+    stored = answers["days"].features[0][names.index("words:last_user")]
+    assert stored == category_code(max(users)[1])
+    who = answers["who"]
+    assert who.classes == list(newest(out, "who")[0].classes)
+    assert sum(who.probabilities[0]) == pytest.approx(1.0)
+    assert who.labels == [who.classes[int(np.argmax(who.probabilities[0]))]]
 
 
 def _moment(row: dict[str, Any]) -> Any:
