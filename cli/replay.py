@@ -21,7 +21,7 @@ def replay(repo: RepoOption = None) -> None:
     from contracts.settings import DataflowSettings
     from dataflows.flow.engine import default_places
     from dataflows.flow.hush import speak_apart
-    from dataflows.replay import fresh_places, replay_all
+    from dataflows.replay.replay import fresh_places, replay_all
 
     speak_apart()
     folder = require_repository(repo)

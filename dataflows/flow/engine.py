@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contracts.online_store import OnlineStoreConfigError, parse_online_store
+from contracts.plan import Plan
 from contracts.settings import DataflowSettings
 from dataflows.definitions.repository import Repository
 from dataflows.flow.build import build_flow
 from dataflows.flow.errors import EngineError
 from dataflows.flow.execution import execute, explained, prepare_recovery
+from dataflows.flow.fence import check_fence, looking_for_fence
 from dataflows.flow.identity import check_identity, identity_parts
 from dataflows.flow.progress import begin_progress, join_progress
 from dataflows.flow.room import check_start
@@ -23,11 +25,14 @@ from dataflows.flow.run_context import Places, RunContext, Tally
 from dataflows.flow.session import Seat, Session, seat_of
 from dataflows.flow.state_lock import exclusive_state, shared_state
 from dataflows.flow.store_check import check_store, online_filler
+from dataflows.flow.target import LogEnd, TargetOf, log_end, never
 from dataflows.flow.together import run_together
 from dataflows.git_commit import git_commit
 from dataflows.sources.plan_log import PlanLog, open_log
 from dataflows.stores.swap import finish_swap
 from dataflows.windows.view_state import warm_up
+
+OpenLog = Callable[[DataflowSettings, Plan], PlanLog]
 
 
 @dataclass(frozen=True)
@@ -75,22 +80,40 @@ def run_flow(
     if seat is not None:
         return _run_seat(repository, settings, places, seat, until_end=until_end)
     with exclusive_state(places.state):
+        check_fence(places.state)
         finish_swap(swap_journal(places.state), online_filler(repository, settings, places))
-        return run_locked(repository, settings, places, until_end=until_end)
+        return run_locked(repository, settings, places, log_end if until_end else never)
 
 
 def run_locked(
-    repository: Repository, settings: DataflowSettings, places: Places, *, until_end: bool
+    repository: Repository,
+    settings: DataflowSettings,
+    places: Places,
+    target_of: TargetOf,
+    open_plan_log: OpenLog = open_log,
 ) -> Summary:
-    """As ``run_flow`` in one process, for a caller that holds ``exclusive_state`` already."""
+    """As ``run_flow`` in one process, for a caller that holds ``exclusive_state`` already.
+
+    Args:
+        repository: what to run.
+        settings: of this run.
+        places: where everything lies.
+        target_of: where it ends, once the log is known.
+        open_plan_log: opens the log.
+    """
     with _asking_for_room(places.state):
         context = RunContext(settings, places, None, threading.Event())
         _make_folder(places.state)
         tell = begin_progress(context)
-        with closing(_open_log(repository, context, tell)) as log:
-            _prepare(repository, log, context, tell, until_end=until_end)
+        with closing(_open_log(repository, context, tell, open_plan_log)) as log:
+            context.target = target_of(log)
+            _prepare(repository, log, context, tell)
             flow = build_flow(repository, log, context)
-            with _stop_on_signals(context.stop), explained(places.state):
+            with (
+                looking_for_fence(places.state, context.stop),
+                _stop_on_signals(context.stop),
+                explained(places.state),
+            ):
                 execute(flow, context)
             return _summary(log, context)
 
@@ -112,24 +135,31 @@ def _run_seat(
         context = RunContext(settings, places, None, threading.Event())
         context.processes, context.process = len(seat.addresses), seat.number
         tell = _say_nothing
+        check_fence(places.state)
         if seat.number == 0:
             finish_swap(swap_journal(places.state), online_filler(repository, settings, places))
             _make_folder(places.state)
             tell = begin_progress(context)
-        with closing(_open_log(repository, context, tell)) as log:
+        with closing(_open_log(repository, context, tell, open_log)) as log:
             _compile(repository, context, tell)
             terms = _terms(repository, log, settings, until_end=until_end)
             if seat.number == 0:
                 session.gather(terms, lambda who: _tell_waiting(context, who, tell))
-                _prepare(repository, log, context, tell, until_end=until_end)
-                session.open(context.until_end)
+                ends = log.ends() if until_end else None
+                _prepare(repository, log, context, tell)
+                session.open(ends)
             else:
-                context.until_end = session.join(terms)
+                ends = session.join(terms)
                 check_identity(repository, settings, log, places.state)
                 context.git_commit = git_commit(repository.directory)
+            context.target = None if ends is None else LogEnd(ends)
             join_progress(context)
             flow = build_flow(repository, log, context)
-            with _stop_on_signals(context.stop), explained(places.state):
+            with (
+                looking_for_fence(places.state, context.stop),
+                _stop_on_signals(context.stop),
+                explained(places.state),
+            ):
                 run_together(
                     lambda: execute(flow, context, seat.addresses),
                     flow,
@@ -154,15 +184,12 @@ def _prepare(
     log: PlanLog,
     context: RunContext,
     tell: Callable[[], None],
-    *,
-    until_end: bool,
 ) -> None:
-    """Make sure that state, stores and log belong together, and where to stop."""
+    """Make sure that state, stores and log belong together."""
     state = context.places.state
     check_identity(repository, context.settings, log, state)
     check_store(context, repository.store.project, tell)
     context.git_commit = git_commit(repository.directory)
-    context.until_end = log.ends() if until_end else None
     prepare_recovery(state)
 
 
@@ -219,13 +246,15 @@ def _make_folder(state: Path) -> None:
     check_start(state)
 
 
-def _open_log(repository: Repository, context: RunContext, tell: Callable[[], None]) -> PlanLog:
+def _open_log(
+    repository: Repository, context: RunContext, tell: Callable[[], None], open_plan_log: OpenLog
+) -> PlanLog:
     """The log; where brokers have to be asked, that is told as long as they do not answer."""
     servers = context.settings.log.bootstrap_servers
     if servers:
         context.waiting["log"] = f"Kafka at {','.join(servers)} to answer"
         tell()
-    log = open_log(context.settings, repository.plan)
+    log = open_plan_log(context.settings, repository.plan)
     context.waiting.pop("log", None)
     tell()
     return log

@@ -95,12 +95,13 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
         self._reader = reader
         self._alignment = alignment
         self._context = context
-        until_end = context.until_end
-        self._until = None if until_end is None else until_end[stream.number]
+        self._target = context.target
+        self._until = None if self._target is None else self._target.offsets[stream.number]
         self._bytes_left = context.settings.epoch_bytes_max
         self._silent_since: float | None = None
         self._withheld_since: float | None = None
         self._is_idle = False
+        self._is_there = False
         self._look_at = 0.0
         self._snapshot_offset: int | None = None
         self._waits_for = teller(context, f"partition {name}")
@@ -115,7 +116,7 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
             # Bytewax asks for the next batch when the epoch before is durable, not earlier.
             self._reader.committed(self._snapshot_offset)
             self._snapshot_offset = None
-        if self._context.stop.is_set() or (self._until is not None and self._is_idle):
+        if self._context.stop.is_set() or self._is_over():
             self._alignment.leave(self._stream.number)
             self._context.backlog.discard(self._stream.number)
             self._waits_for("")
@@ -124,7 +125,8 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
         if now < self._look_at or self._bytes_left <= 0:
             return []
         if self._is_idle:
-            return self._look(now)
+            # What comes after the target is for others.
+            return self._look(now) if self._target is None else []
         if not self._alignment.may_read(self._stream.newest_us):
             # Others are not to wait for what is not read now.
             self._context.backlog.discard(self._stream.number)
@@ -166,6 +168,11 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
         """Let go of the partition."""
         self._reader.close()
 
+    def _is_over(self) -> bool:
+        """Whether this is where the run ends."""
+        target = self._target
+        return target is not None and self._is_there and target.is_over(is_idle=self._is_idle)
+
     def _look(self, now: float) -> Iterable[SourceBatch]:
         """Whether the silence is over; what there is will be read by a later call."""
         if not self._reader.has_news():
@@ -199,6 +206,9 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
             # Nothing has come, but nobody has said that there is nothing.
             self._silent_since = None
             return []
+        if self._target is not None:
+            self._target.arrived(self._stream.number)
+            self._is_there = True
         if self._until is None and self._reader.has_withheld():
             # Somebody is writing: what it is will be told when the transaction ends.
             self._silent_since = None

@@ -129,7 +129,7 @@ class ModelLogic(StatefulBatchLogic[ModelInput | ShardOutput, Step, Handle]):
             head, *parts = self._files.read()
             self._step = ModelStep.load(plan, model, spec, partitions, {**head, "parts": parts})
             self._parts = dict(zip(self._step.part_names, handle[1:], strict=True))
-        self._finishes = context.until_end is not None
+        self._finishes = context.target is not None and context.target.is_end
         self._name = spec.name
         self._has_functions = bool(spec.schema.on_demand)
         settings = context.settings

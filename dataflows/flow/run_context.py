@@ -11,6 +11,7 @@ from pathlib import Path
 
 from contracts.online_store import RedisConfig, SqliteConfig
 from contracts.settings import DataflowSettings
+from dataflows.flow.target import Target
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class RunContext:
     """One run of the flow in this process.
 
     Attributes:
-        until_end: partition number -> offset to stop at; None to follow the log for ever.
+        target: where to stop; None to follow the log for ever.
         stop: set to end gracefully at the next batch.
         monotonic: seconds that only go forward; for the idle rule and rates.
         failures: what went wrong where nothing may be raised (while Bytewax closes a sink).
@@ -91,7 +92,7 @@ class RunContext:
 
     settings: DataflowSettings
     places: Places
-    until_end: dict[int, int] | None
+    target: Target | None
     stop: threading.Event
     monotonic: Callable[[], float] = time.monotonic
     wall_us: Callable[[], int] = lambda: time.time_ns() // 1000

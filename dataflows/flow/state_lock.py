@@ -22,7 +22,7 @@ _KEPT: list[ExitStack] = []
 def exclusive_state(state: Path) -> Iterator[None]:
     """Hold the state folder for this process alone; raise EngineError if another one has it."""
     with _opened(state, _whole(state)) as lock:
-        if not _taken(lock, fcntl.LOCK_EX):
+        if not taken(lock, fcntl.LOCK_EX):
             raise EngineError(f"another dataflow is running on {state}; {_ADVICE}")
         yield
 
@@ -39,10 +39,10 @@ def shared_state(state: Path, process: int) -> Iterator[Callable[[], None]]:
     """
     with ExitStack() as locks:
         whole = locks.enter_context(_opened(state, _whole(state)))
-        if not _taken(whole, fcntl.LOCK_SH):
+        if not taken(whole, fcntl.LOCK_SH):
             raise EngineError(f"a dataflow of a single process is running on {state}; {_ADVICE}")
         seat = locks.enter_context(_opened(state, _seat(state, process)))
-        if not _taken(seat, fcntl.LOCK_EX):
+        if not taken(seat, fcntl.LOCK_EX):
             raise EngineError(
                 f"another process {process} is running on {state}; set HEADWATER_PROCESS to "
                 "another number, or stop it first"
@@ -57,18 +57,18 @@ def processes_folder(state: Path) -> Path:
 
 def is_held(state: Path) -> bool:
     """Whether any process runs on the state folder."""
-    return _is_locked(_whole(state)) or bool(held_seats(state))
+    return is_locked(_whole(state)) or bool(held_seats(state))
 
 
 def held_seats(state: Path) -> list[int]:
     """Numbers of the processes that share the state folder now."""
     paths = processes_folder(state).glob("*.lock")
-    return sorted(int(path.stem) for path in paths if path.stem.isdecimal() and _is_locked(path))
+    return sorted(int(path.stem) for path in paths if path.stem.isdecimal() and is_locked(path))
 
 
 def is_seat_held(state: Path, process: int) -> bool:
     """Whether the process of this number runs."""
-    return _is_locked(_seat(state, process))
+    return is_locked(_seat(state, process))
 
 
 def _whole(state: Path) -> Path:
@@ -88,7 +88,7 @@ def _opened(state: Path, path: Path) -> IO[str]:
         raise EngineError(f"state folder {state}: {error.strerror}") from error
 
 
-def _taken(lock: IO[str], kind: int) -> bool:
+def taken(lock: IO[str], kind: int) -> bool:
     """Whether we have it; one who holds it for no longer than an instant is waited for."""
     give_up_at = time.monotonic() + _INSTANT_SECONDS
     while True:
@@ -102,7 +102,7 @@ def _taken(lock: IO[str], kind: int) -> bool:
             return True
 
 
-def _is_locked(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Whether a process holds a lock for itself."""
     try:
         lock = path.open("r")

@@ -18,13 +18,13 @@ from contracts.evaluation_file import evaluation_file, read_evaluation, write_ev
 from contracts.model_repository import ModelRepository
 from contracts.online_store import SqliteConfig
 from contracts.settings import DataflowSettings
-from dataflows import replay
 from dataflows.definitions.repository import Repository, load_repository
 from dataflows.flow import engine
 from dataflows.flow.engine import Summary, default_places, run_flow
 from dataflows.flow.metrics import current_progress
 from dataflows.flow.run_context import Places
-from dataflows.replay import ReplayInterruptedError, fresh_places, replay_all
+from dataflows.replay import replay
+from dataflows.replay.replay import ReplayInterruptedError, fresh_places, replay_all
 from tests.flow import shop
 
 PATIENCE_SECONDS = 30.0
@@ -120,8 +120,8 @@ def test_a_stopped_replay_changes_nothing(live: Live, monkeypatch: pytest.Monkey
     before, digest = live.contents(), live.digest()
     run_locked = engine.run_locked
 
-    def stopped(*given: Any, until_end: bool) -> Summary:
-        return replace(run_locked(*given, until_end=until_end), was_stopped=True)
+    def stopped(*given: Any) -> Summary:
+        return replace(run_locked(*given), was_stopped=True)
 
     monkeypatch.setattr(replay, "run_locked", stopped)
     with pytest.raises(ReplayInterruptedError, match="everything is as it was"):

@@ -21,7 +21,7 @@ from typing import Any
 import feast  # noqa: F401
 import river  # noqa: F401
 
-import dataflows.replay
+import dataflows.replay.replay
 import dataflows.sources.kafka_dead_letters
 import dataflows.sources.kafka_log
 import dataflows.stores.redis_copy

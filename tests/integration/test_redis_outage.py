@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from dataflows.flow.engine import swap_journal
-from dataflows.replay import fresh_places
+from dataflows.replay.replay import fresh_places
 from tests.flow import shop
 from tests.integration.commands import Command, wait_for
 from tests.integration.conftest import NewShop

@@ -25,6 +25,7 @@ from dataflows.flow.engine import (
 from dataflows.flow.run_context import Places
 from dataflows.flow.state_lock import exclusive_state
 from dataflows.flow.store_check import online_filler
+from dataflows.flow.target import log_end
 from dataflows.stores.digest import digest_models, digest_parquet, digest_redis, digest_sqlite
 from dataflows.stores.online_writer import OnlineStoreError
 from dataflows.stores.swap import Swap, finish_swap, remove_store, run_swap
@@ -79,7 +80,7 @@ def replay_all(repository: Repository, settings: DataflowSettings) -> Replayed:
         before = _digest_if_readable(repository, live)
         fresh = fresh_places(live)
         _clear(fresh)
-        summary = run_locked(repository, settings, fresh, until_end=True)
+        summary = run_locked(repository, settings, fresh, log_end)
         if summary.was_stopped:
             _clear(fresh)
             raise ReplayInterruptedError(
