@@ -1,0 +1,1 @@
+"""What lies in a stopped state folder: where it stands, and how two become one."""
