@@ -253,6 +253,7 @@ class DataflowSettings(Settings):
         state_dir: recovery and window state.
         model_repository: root folder of the model repository.
         examples_dir: joined vectors with their labels, as Parquet.
+        datasets_dir: data sets that `headwater dataset build` makes.
         metrics_address: where Prometheus may scrape; empty for nowhere.
         idle_timeout_seconds: a partition read to its end and silent for this long (wall clock)
             no longer holds the watermark back.
@@ -283,6 +284,7 @@ class DataflowSettings(Settings):
     state_dir: Folder = Path("state")
     model_repository: Folder = Path("models")
     examples_dir: Folder = Path("examples")
+    datasets_dir: Folder = Path("datasets")
     metrics_address: AddressOrNone = ""
     idle_timeout_seconds: float = seconds(1.0, at_most=86_400)
     epoch_seconds: float = seconds(1.0, at_most=3_600)
