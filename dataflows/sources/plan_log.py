@@ -43,6 +43,10 @@ class PlanLog(Protocol):
     partitions: list[LogPartition]
     topic_ids: dict[str, str]
 
+    def begins(self) -> dict[int, int]:
+        """Partition number -> the offset of the oldest record that is kept."""
+        ...
+
     def ends(self) -> dict[int, int]:
         """Partition number -> the offset that the next record will have."""
         ...
@@ -79,6 +83,10 @@ class FilePlanLog:
             for partition, path in partition_files(folder, topic.name).items():
                 self._paths[topic.name, partition] = path
         self.partitions = _numbered(list(self._paths))
+
+    def begins(self) -> dict[int, int]:
+        """As ``PlanLog``: nothing is ever removed from a file."""
+        return {p.number: 0 for p in self.partitions}
 
     def ends(self) -> dict[int, int]:
         """As ``PlanLog``."""
@@ -120,6 +128,10 @@ class KafkaPlanLog:
         group = settings.kafka_group or f"headwater-{plan.project}"
         self._log: KafkaLog = KafkaLog(settings, group)
         self._readers: list[PartitionReader] = []
+
+    def begins(self) -> dict[int, int]:
+        """As ``PlanLog``: as they were when the log was opened."""
+        return {p.number: self._bounds[p.topic, p.partition][0] for p in self.partitions}
 
     def ends(self) -> dict[int, int]:
         """As ``PlanLog``: as they were when the log was opened."""
