@@ -13,7 +13,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -52,6 +52,7 @@ class Repository:
         transforms: view name -> the function that is run on the view's rows before all else, in
             the way that ``View.transform`` says; for views that have one.
         notes: what is not refused, but people should know; a line each.
+        services: feature service -> its (view, feature) pairs, in order.
     """
 
     directory: Path
@@ -60,6 +61,7 @@ class Repository:
     models: dict[str, Model]
     transforms: dict[str, TransformFunction]
     notes: tuple[str, ...]
+    services: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,17 @@ def load_repository(directory: Path) -> Repository:
     objects = list(vars(module).values())
     models = {model.name: model for model in _of_type(objects, Model)}
     compiled = compile_plan(directory, store.project, objects)
-    return Repository(directory, store, compiled.plan, models, compiled.transforms, compiled.notes)
+    services = {
+        service.name: tuple(
+            (projection.name_to_use(), one.name)
+            for projection in service.feature_view_projections
+            for one in projection.features
+        )
+        for service in _of_type(objects, FeatureService)
+    }
+    return Repository(
+        directory, store, compiled.plan, models, compiled.transforms, compiled.notes, services
+    )
 
 
 def compile_plan(directory: Path, project: str, objects: Iterable[Any]) -> Compiled:

@@ -19,6 +19,7 @@ from dataflows.sources.plan_log import PlanLog
 # Of what lies in the state folder; to be raised whenever older state cannot be read any more.
 FORMAT = 3
 _FILE = "identity.json"
+DEFINITIONS = "definitions"
 _TOPICS = "topics"
 _GENERATION = "generation"
 
@@ -88,6 +89,16 @@ def identity_parts(
     repository: Repository, settings: DataflowSettings, log: PlanLog
 ) -> dict[str, str]:
     """What state is made with, by name, each as a digest."""
+    parts = {
+        DEFINITIONS: definitions_of(repository),
+        "partitions": repr([log.kind, *(partition.name for partition in log.partitions)]),
+        "HEADWATER_SHARDS": repr(settings.shards),
+    }
+    return {name: _digest(text) for name, text in parts.items()}
+
+
+def definitions_of(repository: Repository) -> str:
+    """What of the definitions state is made with, as text."""
     plan = repository.plan
     # Folders may move; what they hold stays the same.
     views = tuple(
@@ -100,9 +111,8 @@ def identity_parts(
     made = [plan.project, plan.topics, views, models, learners, code]
     # The schema of a model says what its vector is; what is on demand of it stands apart.
     made += [model.schema.fingerprint for model in plan.models if model.schema.on_demand]
-    parts = {
-        "definitions": repr(tuple(made)),
-        "partitions": repr([log.kind, *(partition.name for partition in log.partitions)]),
-        "HEADWATER_SHARDS": repr(settings.shards),
-    }
-    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in parts.items()}
+    return repr(tuple(made))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
