@@ -12,7 +12,9 @@ the arrays in it as they lie in memory. One that was put in the place of another
 
 from __future__ import annotations
 
+import os
 import pickle
+import shutil
 import struct
 from collections import deque
 from collections.abc import Sequence
@@ -101,7 +103,7 @@ class StateFiles:
 
         The base and the changes, or the head and the parts.
         """
-        return [self._read(self._path(number)) for number in self._handle]
+        return read_state(self._folder, self._handle)
 
     def _named(self, handle: Handle) -> Handle:
         """Take this for the handle, and remove what only older ones than the last few name."""
@@ -138,33 +140,73 @@ class StateFiles:
         self._files.add(number)
         return _HEAD.size + len(lengths) + sum(len(buffer) for buffer in buffers)
 
-    def _read(self, path: Path) -> Any:
-        try:
-            with path.open("rb") as file:
-                # Arrays that are read must be writable, so not ``bytes``.
-                content = bytearray(path.stat().st_size)
-                complete = file.readinto(content) == len(content)
-        except OSError as error:
-            raise self._failure(error) from error
-        if not complete or not _is_whole(content, _crc_of_place(path)):
-            raise StateError(f"{path} is damaged; rebuild the state with `headwater replay`")
-        (count,) = _COUNT.unpack_from(content, _HEAD.size)
-        lengths_at = _HEAD.size + _COUNT.size
-        at = lengths_at + 8 * count
-        view, buffers = memoryview(content), []
-        for length in struct.unpack_from(f"<{count}Q", content, lengths_at):
-            buffers.append(view[at : at + length])
-            at += length
-        return pickle.loads(buffers[0], buffers=buffers[1:])
-
     def _path(self, number: int) -> Path:
-        return self._folder / f"{number:010d}.state"
+        return _path(self._folder, number)
 
     def _failure(self, error: OSError) -> StateError:
-        return StateError(
-            f"state in {self._folder}: {error.strerror}; make room or mend the folder and start "
-            "again (nothing is lost), or rebuild it with `headwater replay`"
-        )
+        return _failure(self._folder, error)
+
+
+def read_state(folder: Path, handle: Handle) -> list[Any]:
+    """What a handle names, in order, out of a folder that stays as it is; raise StateError."""
+    return [_read(_path(folder, number)) for number in handle]
+
+
+def link_state(folder: Path, handle: Handle, into: Path) -> None:
+    """Give what a handle names a second name in a new folder: files are never changed.
+
+    The two last parts of its path must be the same, see ``StateFiles``.
+
+    Raises:
+        StateError: a file is missing, or the folder cannot be made.
+    """
+    try:
+        into.mkdir(parents=True)
+        for number in handle:
+            link_or_copy(_path(folder, number), _path(into, number))
+    except OSError as error:
+        raise _failure(folder, error) from error
+
+
+def link_or_copy(file: Path, new: Path) -> None:
+    """A second name for a file that is never changed, or a copy where there are no such names."""
+    try:
+        os.link(file, new)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(file, new)
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"{number:010d}.state"
+
+
+def _failure(folder: Path, error: OSError) -> StateError:
+    return StateError(
+        f"state in {folder}: {error.strerror}; make room or mend the folder and start "
+        "again (nothing is lost), or rebuild it with `headwater replay`"
+    )
+
+
+def _read(path: Path) -> Any:
+    try:
+        with path.open("rb") as file:
+            # Arrays that are read must be writable, so not ``bytes``.
+            content = bytearray(path.stat().st_size)
+            complete = file.readinto(content) == len(content)
+    except OSError as error:
+        raise _failure(path.parent, error) from error
+    if not complete or not _is_whole(content, _crc_of_place(path)):
+        raise StateError(f"{path} is damaged; rebuild the state with `headwater replay`")
+    (count,) = _COUNT.unpack_from(content, _HEAD.size)
+    lengths_at = _HEAD.size + _COUNT.size
+    at = lengths_at + 8 * count
+    view, buffers = memoryview(content), []
+    for length in struct.unpack_from(f"<{count}Q", content, lengths_at):
+        buffers.append(view[at : at + length])
+        at += length
+    return pickle.loads(buffers[0], buffers=buffers[1:])
 
 
 def _write_all(file: Any, part: Any) -> None:
