@@ -279,6 +279,8 @@ class DataflowSettings(Settings):
         kafka_fetch_bytes: most that one fetch takes from a partition.
         schema_registry_url: where schemas of framed records are looked up; empty for nowhere,
             then every framed record is taken to have the schema of its definition.
+        archive_url: folder or fsspec URL with files of what Kafka no longer keeps, which a replay
+            reads first; empty for none.
     """
 
     state_dir: Folder = Path("state")
@@ -303,6 +305,8 @@ class DataflowSettings(Settings):
     kafka_group: str = ""
     kafka_fetch_bytes: int = count(2 * 1024 * 1024, at_most=256 * 1024 * 1024)
     schema_registry_url: HttpUrlOrNone = ""
+    # It may name a user and a password.
+    archive_url: str = Field("", repr=False, description="a folder or an fsspec URL, or empty")
 
     @property
     def process_addresses(self) -> tuple[str, ...]:

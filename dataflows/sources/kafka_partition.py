@@ -7,9 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
-
 from contracts.log import Chunk, LogError
+from dataflows.sources.chunks import cut_chunk, joined_chunks, room_for
 
 _BYTES_BESIDE_RECORD = 24  # start, offset and time
 
@@ -153,27 +152,21 @@ class KafkaPartition:
         size = 0
         while self._chunks:
             chunk, first = self._chunks[0], self._first
-            begin, count = int(chunk.starts[first]), len(chunk.starts)
-            last = count
-            if len(chunk.records) - begin > bytes_max - size:
-                if taken:
-                    break
-                last = int(np.searchsorted(chunk.starts, begin + bytes_max, side="right")) - 1
-                last = max(last, first + 1)
-            if until is not None:
-                last = min(last, int(np.searchsorted(chunk.offsets, until)))
+            if taken and len(chunk.records) - int(chunk.starts[first]) > bytes_max - size:
+                break
+            last = room_for(chunk, first, bytes_max, until)
             if last <= first:
                 break
-            taken.append(_cut(chunk, first, last))
+            taken.append(cut_chunk(chunk, first, last))
             size += len(taken[-1].records)
-            if last < count:
+            if last < len(chunk.starts):
                 self._first = last
                 break
             self._chunks.popleft()
             self._first = 0
         if not taken:
             return None
-        joined = _joined(taken)
+        joined = joined_chunks(taken)
         self.buffered_bytes -= _bytes_of(joined)
         self.offset = joined.next_offset
         return joined
@@ -181,34 +174,3 @@ class KafkaPartition:
 
 def _bytes_of(chunk: Chunk) -> int:
     return len(chunk.records) + _BYTES_BESIDE_RECORD * len(chunk.starts)
-
-
-def _cut(chunk: Chunk, first: int, last: int) -> Chunk:
-    """The records ``first`` to ``last - 1``."""
-    count = len(chunk.starts)
-    if (first, last) == (0, count):
-        return chunk
-    begin = int(chunk.starts[first])
-    end = int(chunk.starts[last]) if last < count else len(chunk.records)
-    return Chunk(
-        records=chunk.records[begin:end],
-        starts=chunk.starts[first:last] - begin,
-        offsets=chunk.offsets[first:last],
-        next_offset=int(chunk.offsets[last - 1]) + 1 if last < count else chunk.next_offset,
-        times_ms=None if chunk.times_ms is None else chunk.times_ms[first:last],
-    )
-
-
-def _joined(chunks: list[Chunk]) -> Chunk:
-    if len(chunks) == 1:
-        return chunks[0]
-    begins = np.cumsum([0] + [len(chunk.records) for chunk in chunks[:-1]])
-    return Chunk(
-        records=b"".join(chunk.records for chunk in chunks),
-        starts=np.concatenate([c.starts + b for c, b in zip(chunks, begins, strict=True)]),
-        offsets=np.concatenate([chunk.offsets for chunk in chunks]),
-        next_offset=chunks[-1].next_offset,
-        times_ms=np.concatenate(
-            [np.empty(0, np.int64) if c.times_ms is None else c.times_ms for c in chunks]
-        ),
-    )
