@@ -84,8 +84,8 @@ def open_online_writer(
     Args:
         online: which.
         project: Feast project.
-        mark: what a server must bear whenever we connect to it, lest it has lost what it held;
-            None to take it as it is. A file cannot be lost unnoticed and needs none.
+        mark: what the store must bear at every commit, so that nobody writes to a store which has
+            lost what it held or which another one has taken over; None to take it as it is.
 
     Raises:
         OnlineStoreError: the store cannot be opened.
@@ -93,7 +93,7 @@ def open_online_writer(
     if isinstance(online, SqliteConfig):
         from dataflows.stores.sqlite_writer import SqliteOnlineWriter
 
-        return SqliteOnlineWriter(online.path, project)
+        return SqliteOnlineWriter(online.path, project, mark=mark)
     from dataflows.stores.redis_writer import RedisOnlineWriter
 
     return RedisOnlineWriter(online, project, ANSWER_SECONDS_MAX, mark)

@@ -1,11 +1,11 @@
-"""The mark that tells which state folder a Redis store was filled from."""
+"""The mark of a generation in Redis; ``store_mark`` says what it is for."""
 
 from __future__ import annotations
 
 from contextlib import closing
 
 from contracts.online_store import RedisConfig
-from dataflows.stores.online_writer import ANSWER_SECONDS_MAX, OnlineStoreError
+from dataflows.stores.online_writer import ANSWER_SECONDS_MAX
 from dataflows.stores.redis_client import open_client, store_errors
 
 
@@ -37,14 +37,3 @@ def mark_key(project: str) -> str:
 def mark_in(answer: object) -> str | None:
     """The mark out of Redis' answer to GET; None if there is none."""
     return answer.decode() if isinstance(answer, bytes) else None
-
-
-def check_answer(config: RedisConfig, mark: str, answer: object) -> None:
-    """Raise OnlineStoreError, which is final, if the answer to GET is not the mark."""
-    found = mark_in(answer)
-    if found != mark:
-        happened = "has lost what it held" if found is None else "is filled by another dataflow"
-        raise OnlineStoreError(
-            f"Redis at {config.label} {happened} since this dataflow began; rebuild it with "
-            "`headwater replay`"
-        )

@@ -14,7 +14,6 @@ so a Feast process whose ``TZ`` is not UTC shows (and writes) times shifted by i
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,9 +24,17 @@ import numpy.typing as npt
 from contracts.feast_columns import distinct_strings, encode_column
 from contracts.plan import Aggregate, View
 from dataflows.stores.online_writer import OnlineStoreError
+from dataflows.stores.sqlite_file import (
+    BUSY_SECONDS,
+    file_error,
+    file_errors,
+    open_to_write,
+    quoted,
+    table_of,
+)
+from dataflows.stores.sqlite_mark import mark_in
+from dataflows.stores.store_mark import check_mark
 
-_BUSY_SECONDS = 5.0
-_RETRY_SECONDS = 0.01
 # Types whose values Feast looks up by their text.
 _SHOWN = ("string", "bool")
 
@@ -38,13 +45,21 @@ class SqliteOnlineWriter:
     Nothing is visible to readers before ``commit``; a crash before it leaves the file as it was.
     """
 
-    def __init__(self, path: Path, project: str, busy_seconds: float = _BUSY_SECONDS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        project: str,
+        busy_seconds: float = BUSY_SECONDS,
+        mark: str | None = None,
+    ) -> None:
         """Open or create the file.
 
         Args:
             path: the file that ``feature_store.yaml`` names as the path of the online store.
             project: Feast project; the first part of every table's name.
             busy_seconds: how long to wait for another process that holds the file.
+            mark: what the store must bear, as ``sqlite_mark`` leaves it, in every transaction that
+                writes; nobody can change it while that is open. None: no look.
 
         Raises:
             OnlineStoreError: the file cannot be opened or is locked.
@@ -52,36 +67,11 @@ class SqliteOnlineWriter:
         self._path = path
         self._project = project
         self._busy_seconds = busy_seconds
+        self._mark = mark
         self._upserts: dict[View, str] = {}
         self._open = False
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(
-                path, timeout=busy_seconds, isolation_level=None, check_same_thread=False
-            )
-        except (OSError, sqlite3.Error) as error:
-            raise self._failure(error) from error
-        try:
-            # Readers go on while we write, and a commit costs no wait for the disk; a power cut
-            # can lose the last commits, which the dataflow then writes again.
-            self._switch_to_wal()
-            self._connection.execute("PRAGMA synchronous=NORMAL")
-        except sqlite3.Error as error:
-            self._connection.close()
-            raise self._failure(error) from error
-
-    def _switch_to_wal(self) -> None:
-        # SQLite does not wait here as it does elsewhere when another connection is switching too.
-        deadline = time.monotonic() + self._busy_seconds
-        while True:
-            try:
-                self._connection.execute("PRAGMA journal_mode=WAL")
-            except sqlite3.OperationalError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(_RETRY_SECONDS)
-            else:
-                return
+        with file_errors(path, busy_seconds):
+            self._connection = open_to_write(path, busy_seconds)
 
     def ensure_table(self, view: View) -> None:
         """Make the view's table if it is missing, and our column in it. Commits at once.
@@ -93,7 +83,7 @@ class SqliteOnlineWriter:
         if self._open:
             raise RuntimeError("ensure_table inside a transaction: commit first")
         table = self._table(view)
-        index = _quoted(f"{self._project}_{view.name}_ek")
+        index = quoted(f"{table_of(self._project, view.name)}_ek")
         try:
             self._connection.execute(
                 f"CREATE TABLE IF NOT EXISTS {table} (entity_key BLOB, feature_name TEXT,"
@@ -132,7 +122,8 @@ class SqliteOnlineWriter:
             The number of rows given, n.
 
         Raises:
-            OnlineStoreError: the file is locked, full or broken. Everything staged is undone.
+            OnlineStoreError: the file is locked, full or broken, or bears another mark: then
+                another writer has taken it over. Everything staged is undone.
             ValueError: shapes do not match, or a value does not fit the feature's type.
         """
         count = len(keys)
@@ -156,14 +147,26 @@ class SqliteOnlineWriter:
         # table takes half the time.
         rows = sorted(zip(*columns, strict=True))
         try:
-            if not self._open:
-                self._connection.execute("BEGIN IMMEDIATE")
-                self._open = True
+            self._begin()
             self._connection.executemany(self._upserts[view], rows)
         except sqlite3.Error as error:
             self.rollback()
             raise self._failure(error) from error
         return count
+
+    def _begin(self) -> None:
+        """Keep other writers out until the end of the transaction, and see that this is ours."""
+        if self._open:
+            return
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._open = True
+        if self._mark is not None:
+            found = mark_in(self._connection, self._project)
+            try:
+                check_mark(f"the online store {self._path}", self._mark, found)
+            except OnlineStoreError:
+                self.rollback()
+                raise
 
     def commit(self) -> None:
         """Make everything staged visible, all of it at once.
@@ -193,22 +196,10 @@ class SqliteOnlineWriter:
         self._connection.close()
 
     def _table(self, view: View) -> str:
-        return _quoted(f"{self._project}_{view.name}")
+        return quoted(table_of(self._project, view.name))
 
     def _failure(self, error: Exception) -> OnlineStoreError:
-        if "locked" in str(error) or "busy" in str(error):
-            return OnlineStoreError(
-                f"online store {self._path} was locked for {self._busy_seconds:g} s: another"
-                " process writes to it; stop it (one dataflow per online store) and start again"
-            )
-        return OnlineStoreError(
-            f"cannot write the online store {self._path}: {error}; check the disk and the rights"
-            " of the file, or delete it and rebuild it with `headwater replay`"
-        )
-
-
-def _quoted(identifier: str) -> str:
-    return '"' + identifier.replace('"', '""') + '"'
+        return file_error(self._path, error, self._busy_seconds)
 
 
 def _statement_order(view: View) -> list[int]:

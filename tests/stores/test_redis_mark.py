@@ -75,7 +75,7 @@ def test_a_redis_that_comes_back_empty_is_not_filled(new_redis_server: NewRedis)
     assert not isinstance(caught.value, OnlineStoreGoneError)
     assert server.address in str(caught.value)
     write_mark(config, PROJECT, "other")
-    with pytest.raises(OnlineStoreError, match="is filled by another dataflow"):
+    with pytest.raises(OnlineStoreError, match="was taken over since this dataflow began"):
         writer.commit()
     with client_of(config) as client:
         assert client.dbsize() == 1
