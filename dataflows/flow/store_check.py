@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from contracts.online_store import SqliteConfig
+from contracts.online_store import RedisConfig, SqliteConfig
 from contracts.settings import DataflowSettings
 from dataflows.definitions.repository import Repository
 from dataflows.flow.errors import EngineError
@@ -17,6 +17,7 @@ from dataflows.flow.patience import patiently
 from dataflows.flow.progress import ProgressFile, begin_progress, read_progress
 from dataflows.flow.run_context import Places, RunContext
 from dataflows.stores.online_writer import OnlineStoreError
+from dataflows.stores.store_mark import claim_mark, is_filling, read_mark, where_is
 from dataflows.watermark import NOT_YET
 
 _WHO = "online store"
@@ -25,49 +26,60 @@ _WHO = "online store"
 def check_store(context: RunContext, project: str, tell: Callable[[], None]) -> None:
     """Raise EngineError if the store was wiped or replaced since the state was made.
 
-    A SQLite file that is gone is seen as such. Redis keeps a mark of the generation: one that is
-    not there, or is another's, means that values are missing which the state will not write again.
-    A state that is new leaves its mark, unless there is one of another. A Redis that is gone is
-    waited for, and ``tell`` is called to say so.
+    A store keeps a mark of the generation: one that is not there, or is another's, means that
+    values are missing which the state will not write again. A state that is new leaves its mark,
+    unless there is one of another. A SQLite file that is gone is seen as such; one without a mark
+    was filled before files had marks, and is taken over by the state that knows it. A Redis that is
+    gone is waited for, and ``tell`` is called to say so.
 
     Raises:
         EngineError: with what to do.
-        OnlineStoreError: the store does not answer.
+        OnlineStoreError: the store does not answer, or cannot be written.
     """
     places = context.places
+    online, mine = places.online, generation(places.state)
     has_state = (places.state / "shards").exists()
-    if isinstance(places.online, SqliteConfig):
-        if has_state and not places.online.path.exists():
+    if isinstance(online, SqliteConfig) and not online.path.exists():
+        if has_state:
             raise EngineError(
-                f"the online store {places.online.path} is gone, but the state says what it held; "
+                f"the online store {online.path} is gone, but the state says what it held; "
                 "rebuild it with `headwater replay`"
             )
-        if not has_state:
-            # Some worker may write state before another one opens the store. Who is killed in
-            # between must not leave what looks like a store that was lost.
-            with suppress(OSError):  # whoever opens the store says what is wrong
-                places.online.path.parent.mkdir(parents=True, exist_ok=True)
-                places.online.path.touch()
-        return
-    from dataflows.stores.redis_mark import claim_mark, read_mark
-
-    online, mine = places.online, generation(places.state)
-    if not has_state:
+        _make_file(online.path)
+    if not has_state or isinstance(online, SqliteConfig):
         found = patiently(lambda: claim_mark(online, project, mine), context, _WHO, tell)
-        if found != mine:
+        if found != mine and not has_state:
             raise EngineError(
-                f"Redis at {online.label} was filled from another state folder than "
+                f"{_named(online)} was filled from another state folder than "
                 f"{places.state}: set HEADWATER_STATE_DIR to that one, or rebuild with "
                 "`headwater replay`"
             )
+        known: str | None = found
+    else:
+        known = patiently(lambda: read_mark(online, project), context, _WHO, tell)
+    if known == mine:
         return
-    known = patiently(lambda: read_mark(online, project), context, _WHO, tell)
-    if known != mine:
-        what = "was wiped" if known is None else "was filled from another state folder"
-        raise EngineError(
-            f"the online store at {online.label} {what}, but the state in {places.state} says what "
-            "it held; rebuild it with `headwater replay`"
-        )
+    what = "was wiped" if known is None else "was filled from another state folder"
+    if known is not None and is_filling(known):
+        what = "is half way through a replay that did not end"
+    where = online.path if isinstance(online, SqliteConfig) else f"at {online.label}"
+    raise EngineError(
+        f"the online store {where} {what}, but the state in {places.state} says what "
+        "it held; rebuild it with `headwater replay`"
+    )
+
+
+def _make_file(path: Path) -> None:
+    # Some worker may write state before another one opens the store. Who is killed in between must
+    # not leave what looks like a store that was lost.
+    with suppress(OSError):  # whoever opens the store says what is wrong
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def _named(online: SqliteConfig | RedisConfig) -> str:
+    name = where_is(online)
+    return name[0].upper() + name[1:]
 
 
 def online_filler(
