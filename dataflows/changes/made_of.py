@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -87,15 +86,17 @@ def anywhere(plan: Plan, directory: Path) -> Plan:
 
 
 def note_state(state: Path, noted: StateMadeOf) -> None:
-    """Say in the state folder what it is made of; the file is left alone if it says so already."""
+    """Say in the state folder what it is made of.
+
+    Where its log began is what was said first, and what says so already is left alone.
+    """
     path = state / _FILE
-    data = msgspec.json.format(msgspec.json.encode(noted), indent=1) + b"\n"
-    try:
-        if path.read_bytes() == data:
-            return
-    except OSError:
-        pass
-    replace_file(path, data)
+    before = _read(path)
+    if before is not None:
+        begins = {name: before.begins.get(name, at) for name, at in noted.begins.items()}
+        noted = replace(noted, begins=begins)
+    if before != noted:
+        replace_file(path, msgspec.json.format(msgspec.json.encode(noted), indent=1) + b"\n")
 
 
 def read_state(state: Path, definitions: str) -> StateMadeOf | None:
@@ -103,17 +104,15 @@ def read_state(state: Path, definitions: str) -> StateMadeOf | None:
 
     None for a state that does not say so: one of an older version of Headwater, or damaged.
     """
+    found = _read(state / _FILE)
+    return found if found is not None and found.definitions == definitions else None
+
+
+def _read(path: Path) -> StateMadeOf | None:
     try:
-        found = msgspec.json.decode((state / _FILE).read_bytes(), type=StateMadeOf)
+        return msgspec.json.decode(path.read_bytes(), type=StateMadeOf)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return found if found.definitions == definitions else None
-
-
-def begins_of(noted: StateMadeOf | None, now: Mapping[str, int]) -> dict[str, int]:
-    """Where the log began for this state: what was noted when it was new, else what is now."""
-    known = noted.begins if noted is not None else {}
-    return {name: known.get(name, offset) for name, offset in sorted(now.items())}
 
 
 def _decoded(made: MadeOf) -> MadeOf:

@@ -98,6 +98,13 @@ def belonging_together(
             return found_views, found_models
 
 
+def must_rebuild(changes: Changes) -> bool:
+    """Whether anything changed that state is made of."""
+    return bool(left_behind(changes, (), ())) or any(
+        change.kind == "removed" for change in (*changes.views, *changes.models)
+    )
+
+
 def left_behind(changes: Changes, views: Collection[str], models: Collection[str]) -> list[str]:
     """What changed, in words, so that a replay of these views and models alone would not do.
 

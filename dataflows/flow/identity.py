@@ -11,9 +11,13 @@ from typing import Any
 
 from contracts.durable_files import replace_file
 from contracts.settings import DataflowSettings
+from dataflows.changes.comparison import compare
+from dataflows.changes.made_of import StateMadeOf, made_of, note_state, read_state
+from dataflows.changes.parts import must_rebuild
 from dataflows.definitions.repository import Repository
 from dataflows.definitions.transform_code import code_of
 from dataflows.flow.errors import EngineError
+from dataflows.git_commit import git_commit
 from dataflows.sources.plan_log import PlanLog
 
 # Of what lies in the state folder; to be raised whenever older state cannot be read any more.
@@ -38,6 +42,7 @@ def check_identity(
             _GENERATION: secrets.token_hex(16),
         }
         replace_file(path, json.dumps(content).encode())
+        _note_definitions(repository, settings, log, state)
         return
     then = _read(path)
     if then.get("format") != FORMAT:
@@ -46,12 +51,41 @@ def check_identity(
             "from the log with `headwater replay`"
         )
     changed = [name for name in parts if parts[name] != then.get(name)]
-    if changed:
+    if changed and not (changed == [DEFINITIONS] and _fits(repository, state, then)):
         raise EngineError(
-            f"{' and '.join(changed)} changed since the state in {state} was made; rebuild "
-            "everything from the log with `headwater replay`, or undo the change"
+            f"{' and '.join(changed)} changed since the state in {state} was made; rebuild from "
+            "the log with `headwater replay` (`headwater plan` shows what of it), or undo the "
+            "change"
         )
     _check_topics(then.get(_TOPICS), log.topic_ids, state)
+    if changed:
+        replace_file(path, json.dumps({**then, **parts}).encode())
+    _note_definitions(repository, settings, log, state)
+
+
+def _fits(repository: Repository, state: Path, then: dict[str, Any]) -> bool:
+    """Whether definitions changed only in what is in no state, such as a model's rollout."""
+    noted = read_state(state, str(then.get(DEFINITIONS)))
+    return noted is not None and not must_rebuild(compare(noted.made_of, made_of(repository)))
+
+
+def _note_definitions(
+    repository: Repository, settings: DataflowSettings, log: PlanLog, state: Path
+) -> None:
+    """Say in words what the identity has as a digest, for ``headwater plan``."""
+    begins = log.begins()
+    note_state(
+        state,
+        StateMadeOf(
+            format=1,
+            definitions=_digest(definitions_of(repository)),
+            made_of=made_of(repository),
+            git_commit=git_commit(repository.directory),
+            shards=settings.shards,
+            log_kind=log.kind,
+            begins={one.name: begins[one.number] for one in log.partitions},
+        ),
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:
