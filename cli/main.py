@@ -15,6 +15,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from cli.apply import apply
+from cli.dataset.commands import dataset_app
 from cli.demo.command import demo
 from cli.drift import drift
 from cli.evaluate import evaluate
@@ -80,6 +81,7 @@ models_app.command("evaluation", epilog=EVALUATION_EXAMPLE)(evaluation)
 models_app.command("card", epilog=CARD_EXAMPLE)(card)
 models_app.command("drift", epilog="Example: headwater models drift late_arrival")(drift)
 app.add_typer(models_app, name="models")
+app.add_typer(dataset_app, name="dataset")
 app.add_typer(mlflow_app, name="mlflow")
 
 _tracebacks: ContextVar[bool] = ContextVar("tracebacks", default=False)

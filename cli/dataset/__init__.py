@@ -1,0 +1,1 @@
+"""`headwater dataset`: training data as code."""
