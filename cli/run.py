@@ -35,6 +35,7 @@ def run(
         from cli.loading import load_quietly
         from cli.run_progress import watch
         from contracts.settings import DataflowSettings
+        from dataflows.changes.rate import note_rate
         from dataflows.flow.drift_metrics import DriftCollector
         from dataflows.flow.engine import default_places, run_flow
         from dataflows.flow.evaluation_metrics import EvaluationCollector
@@ -54,6 +55,9 @@ def run(
     for reason in summary.tally.refused:
         sys.stderr.write(f"not published: {reason}\n")
     typer.echo(summary_line(summary))
+    if until_end and not settings.addresses and not summary.was_stopped:
+        events, seconds = summary.tally.events, summary.seconds
+        note_rate(places.state, events, seconds, repository.plan, settings.workers)
 
 
 def summary_line(summary: Summary) -> str:
