@@ -51,6 +51,13 @@ class WatermarkTable:
         now_us = min(busy) if busy else max(c.newest_us for c in self._clocks)
         self.watermark_us = max(self.watermark_us, now_us)
 
+    def join(self, other: WatermarkTable) -> None:
+        """Take in what another table knows of the same partitions; what is farther on counts."""
+        for mine, theirs in zip(self._clocks, other._clocks, strict=True):
+            if theirs.watermark_us > mine.watermark_us:
+                self._clocks[mine.partition] = theirs
+        self.watermark_us = max(self.watermark_us, other.watermark_us)
+
     def reopen(self) -> None:
         """After a restart: nobody is idle until it says so again."""
         self._clocks = [replace(clock, is_idle=False) for clock in self._clocks]

@@ -1,0 +1,236 @@
+"""Definitions that change, and runs of them that stop at a place in the log or go to its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from contracts.evaluation_file import evaluation_file
+from contracts.log import Chunk, PartitionReader
+from contracts.plan import Plan
+from contracts.settings import DataflowSettings
+from dataflows.definitions.repository import Repository
+from dataflows.flow.engine import run_locked
+from dataflows.flow.run_context import Places
+from dataflows.flow.state_lock import exclusive_state
+from dataflows.flow.target import log_end, never
+from dataflows.replay.selection import Selection
+from dataflows.sources.plan_log import FilePlanLog, LogPartition, PlanLog, open_log
+from dataflows.stores.digest import digest_models, digest_parquet, digest_sqlite
+from tests.flow import shop
+
+# A view that nobody reads, with strings and lists, and a second model with a view of its own.
+_MORE = """
+user_totals = view(
+    "user_totals", [user], ORDERS, {"user": String},
+    [over("sum", 20, 5, "spent"), over("first", 30, 10, "first_30m"),
+     Aggregation(column="order_id", function="last", name="last_order"),
+     Aggregation(column="order_id", function="count_distinct", name="orders_40m",
+                 time_window=timedelta(minutes=40), slide_interval=timedelta(minutes=20))],
+    {"spent": Float64, "first_30m": Float64, "last_order": String, "orders_40m": Int64})
+"""
+_MODEL = """
+shop_totals = view(
+    "shop_totals", [shop], ORDERS, {"shop": Int64}, [over("mean", 30, 10, "mean_30m")],
+    {"mean_30m": Float64})
+shop_service = FeatureService(name="late_shop", features=[shop_totals])
+late_shop = Model(
+    name="late_shop", features="late_shop", request=["amount"],
+    spine=source(ORDERS, "shop_spine"), spine_key="order_id",
+    label=Label(source=source(OUTCOMES, "shop_label"), key="order_id", value="days > 5",
+                timeout=timedelta(minutes=20)),
+    publish_every=timedelta(minutes=20), segments=["shop"],
+    learner=lambda: preprocessing.StandardScaler()
+    | linear_model.LogisticRegression(optimizer=optim.SGD(0.05)))
+"""
+_NEW_VIEW = """
+visit_sums = view(
+    "visit_sums", [user], VISITS, {"user": String},
+    [Aggregation(column="pages", function="sum", name="pages_10m",
+                 time_window=timedelta(minutes=10), slide_interval=timedelta(minutes=5))],
+    {"pages_10m": Int64})
+"""
+OLD = shop.DEFINITIONS + _MORE + _MODEL
+# What changes -> (the new definitions, views and models that have to be replayed).
+CHANGES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "a new view": (OLD + _NEW_VIEW, ("visit_sums",), ()),
+    "a changed view": (
+        OLD.replace('over("sum", 20, 5, "spent"),', 'over("sum", 40, 10, "spent"),'),
+        ("user_totals",), (),
+    ),
+    "a changed view that a model reads": (
+        OLD.replace('over("mean", 30, 10, "mean_30m")],\n    {"mean_30m": Float64})\nshop_service',
+                    'over("mean", 50, 5, "mean_30m")],\n    {"mean_30m": Float64})\nshop_service'),
+        ("shop_totals",), (),
+    ),
+    "a changed model": (OLD.replace("optim.SGD(0.01)", "optim.SGD(0.02)"), (), ("late_order",)),
+    "a new model": (OLD, (), ("late_shop",)),
+    "a model that is gone": (shop.DEFINITIONS + _MORE, (), ()),
+    "a view that is gone, and a new one": (
+        shop.DEFINITIONS + _MODEL + _NEW_VIEW, ("visit_sums",), (),
+    ),
+}  # fmt: skip
+
+
+def old_definitions(change: str) -> str:
+    """What the definitions were before the change."""
+    return shop.DEFINITIONS + _MORE if change == "a new model" else OLD
+
+
+class _StoppingReader:
+    """A reader that says when it has nothing to read, or when the silence was noticed."""
+
+    def __init__(self, reader: PartitionReader, stopper: _Stopper, name: str) -> None:
+        self._reader = reader
+        self._stopper = stopper
+        self._name = name
+
+    def read(self, bytes_max: int, until: int | None = None) -> Chunk | None:
+        """As the reader does."""
+        chunk = self._reader.read(bytes_max, until)
+        if chunk is None and not self._stopper.waits_for_silence:
+            self._stopper.is_there(self._name)
+        return chunk
+
+    def has_news(self) -> bool:
+        """As the reader does; it is asked once the partition is taken for idle."""
+        self._stopper.is_there(self._name)
+        return self._reader.has_news()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+
+class _Stopper:
+    """The log of files; once all of it was read the run is told to stop, as an operator does."""
+
+    def __init__(self, log: FilePlanLog, *, waits_for_silence: bool) -> None:
+        self._log = log
+        self.waits_for_silence = waits_for_silence
+        self._under_way = {partition.name for partition in log.partitions}
+
+    def open(self, partition: LogPartition, offset: int | None) -> PartitionReader:
+        """A reader that is looked at."""
+        reader: Any = _StoppingReader(self._log.open(partition, offset), self, partition.name)
+        found: PartitionReader = reader
+        return found
+
+    def is_there(self, name: str) -> None:
+        """This partition has come to its end."""
+        if name in self._under_way:
+            self._under_way.remove(name)
+            if not self._under_way:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+
+def run_to_cut(
+    repository: Repository, log: Path, out: Path, *, waits_for_silence: bool, **given: Any
+) -> None:
+    """Run until all of the log is read and stop at a signal; or once all partitions are idle."""
+    idle_seconds = 0.0 if waits_for_silence else 3_600.0
+
+    def opened(settings: DataflowSettings, plan: Plan) -> PlanLog:
+        folder = settings.log.folder
+        assert folder is not None
+        stopper: Any = _Stopper(FilePlanLog(folder, plan), waits_for_silence=waits_for_silence)
+        found: PlanLog = stopper
+        return found
+
+    settings = shop.settings(
+        repository.directory, log, out, idle_timeout_seconds=idle_seconds, **given
+    )
+    with exclusive_state(out / "state"):
+        run_locked(repository, settings, places(repository.plan, out), never, opened)
+
+
+def run_to_end(repository: Repository, log: Path, out: Path, **given: Any) -> None:
+    """Run until all of the log has taken effect."""
+    settings = shop.settings(repository.directory, log, out, **given)
+    with exclusive_state(out / "state"):
+        run_locked(repository, settings, places(repository.plan, out), log_end)
+
+
+def places(plan: Plan, out: Path) -> Places:
+    """Where a run of a plan writes below ``out``."""
+    return shop.places(out, [view.name for view in plan.views])
+
+
+def opened_log(repository: Repository, log: Path, out: Path, **given: Any) -> PlanLog:
+    """The log of a repository."""
+    return open_log(shop.settings(repository.directory, log, out, **given), repository.plan)
+
+
+def put_together(plan: Plan, selection: Selection, live: Path, fresh: Path, out: Path) -> None:
+    """All results but the state: those of the selection from ``fresh``, others from ``live``."""
+    for view in plan.views:
+        side = fresh if view.name in selection.views else live
+        _copy(side / "offline" / view.name, out / "offline" / view.name)
+    for model in plan.models:
+        side = fresh if model.name in selection.models else live
+        for folder in ("examples", "models"):
+            _copy(side / folder / model.name, out / folder / model.name)
+    _join_online(plan, selection, live, fresh, out)
+
+
+def _copy(folder: Path, new: Path) -> None:
+    if folder.exists():
+        shutil.copytree(folder, new)
+
+
+def _join_online(plan: Plan, selection: Selection, live: Path, fresh: Path, out: Path) -> None:
+    with closing(sqlite3.connect(out / "online.db")) as store:
+        for name, side in (("live", live), ("fresh", fresh)):
+            store.execute(f"ATTACH ? AS {name}", (str(side / "online.db"),))
+        for view in plan.views:
+            side_name = "fresh" if view.name in selection.views else "live"
+            table = f"shop_{view.name}"
+            query = f"SELECT sql FROM {side_name}.sqlite_master WHERE name = ?"
+            ((made,),) = store.execute(query, (table,)).fetchall()
+            store.execute(made)
+            store.execute(f"INSERT INTO main.{table} SELECT * FROM {side_name}.{table}")
+        store.commit()
+
+
+def digests(plan: Plan, out: Path) -> dict[str, str]:
+    """What a run of a plan left behind, by store."""
+    found = {"online": digest_sqlite(out / "online.db", "shop")}
+    for view in plan.views:
+        found[view.name] = digest_parquet(out / "offline" / view.name)
+    for model in plan.models:
+        for table in ("examples", "outcomes"):
+            found[f"{table} of {model.name}"] = digest_parquet(
+                out / "examples" / model.name / table
+            )
+        file = evaluation_file(out / "models", model.name, "pipeline")
+        found[f"evaluation of {model.name}"] = file.read_text() if file.exists() else ""
+    return {**found, "models": digest_models(out / "models")}
+
+
+def delayed(records: Iterable[shop.Record], seconds: int) -> list[shop.Record]:
+    """The same records as if they had happened and been written later."""
+    return [_later(record, seconds * shop.SECOND_US) for record in records]
+
+
+def _later(record: shop.Record, by_us: int) -> shop.Record:
+    if record.fields is None:
+        return replace(record, at_us=record.at_us + by_us)
+    event_us = record.fields["event_us"] + by_us
+    moment = datetime.fromtimestamp(event_us // shop.SECOND_US, UTC)
+    stamp = f"{moment:%Y-%m-%dT%H:%M:%S}.{event_us % shop.SECOND_US:06d}Z"
+    written = {**json.loads(record.line), "event_timestamp": stamp}
+    fields = {**record.fields, "event_us": event_us, "event_timestamp": stamp}
+    return replace(
+        record, at_us=record.at_us + by_us, line=json.dumps(written).encode(), fields=fields
+    )
