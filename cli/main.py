@@ -34,6 +34,8 @@ from cli.score import score
 from cli.serve import serve
 from cli.status import status
 from cli.train import train
+from cli.verify import EXAMPLE as VERIFY_EXAMPLE
+from cli.verify import verify
 
 _INTERRUPTED = 130
 # A flight, for the examples.
@@ -60,6 +62,7 @@ VERBS = (
     Verb("produce", produce, "headwater produce flights.arrived arrivals.ndjson"),
     Verb("features", features, f"headwater features late_arrival {_KEYS}"),
     Verb("replay", replay, "headwater replay"),
+    Verb("verify", verify, VERIFY_EXAMPLE),
     Verb("train", train, "headwater train late_arrival --trials 20"),
     Verb("demo", demo, "headwater demo --output build/demo"),
     Verb("score", score, f"headwater score late_arrival {_KEYS} {_REQUEST}"),

@@ -1,0 +1,1 @@
+"""What was served, held against a replay of the log: ``headwater verify``."""
