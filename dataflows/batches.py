@@ -183,7 +183,7 @@ class SpineRows:
     ``request`` has a column for each request field of the schema that is a number (texts of the
     vector as their codes), ``texts`` a list for each text that on-demand views are given, and
     ``segments`` one for each of the model's segments; ``reads`` is how many views will answer each
-    row.
+    row, and ``~reads`` that of a row of which no prediction is to be made (see ``blanked``).
     """
 
     keys: list[str]
@@ -193,6 +193,23 @@ class SpineRows:
     reads: Ints
     texts: tuple[list[str | None], ...] = ()
     segments: tuple[list[str | None], ...] = ()
+
+    def blanked(self, gone: npt.NDArray[np.bool_]) -> SpineRows:
+        """Without all that some rows say: their answers are waited for, and then they go."""
+        rows = np.flatnonzero(gone & (self.reads >= 0)).tolist()
+        request, reads = self.request.copy(), self.reads.copy()
+        request[rows], reads[rows] = np.nan, ~reads[rows]
+        keys, texts, segments = list(self.keys), list(self.texts), list(self.segments)
+        for row in rows:
+            keys[row] = ""
+        for columns in (texts, segments):
+            for place, column in enumerate(columns):
+                columns[place] = list(column)
+                for row in rows:
+                    columns[place][row] = None
+        return SpineRows(
+            keys, self.effective_us, self.ranks, request, reads, tuple(texts), tuple(segments)
+        )
 
 
 @dataclass(frozen=True)

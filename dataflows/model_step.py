@@ -21,7 +21,10 @@ from dataflows.batches import (
     partitions_of,
     split_ranks,
 )
+from dataflows.erasure.matching import spine_matcher
+from dataflows.erasure.tombstones import NOTHING_APPLIED, Applied, Tombstones
 from dataflows.learning.learner import Learner
+from dataflows.learning.pending import key_codes
 from dataflows.learning.pending_parts import Saved
 from dataflows.learning.records import Labels, Learned, LearnerSpec, Predictions
 from dataflows.read_buffer import ReadBuffer
@@ -78,6 +81,24 @@ class ModelStep:
         self._foreign: set[int] = set()
         self._done_us = NOT_YET
         self._offsets: dict[int, int] = {}
+        self._forgotten: Applied = NOTHING_APPLIED
+
+    def forget(self, tombstones: Tombstones) -> bool:
+        """Let go of rows of entities that were forgotten since; whether there were tombstones.
+
+        Rows that wait for their reads, and predictions that wait for their label.
+        """
+        newer = tombstones.after(self._forgotten)
+        if not newer.tombstones:
+            return False
+        matches = spine_matcher(newer, self._model.name)
+        for place, part in enumerate(self._spine):
+            gone = matches(key_codes(part.keys))
+            if gone.any():
+                self._spine[place] = part.blanked(gone)
+        self._learner.forget(matches)
+        self._forgotten = tombstones.newest
+        return True
 
     def on_batch(self, items: Sequence[ModelInput | ShardOutput]) -> Step | None:
         """Take in news of partitions and shards; run what is complete; None if nothing moved."""
@@ -132,6 +153,7 @@ class ModelStep:
             "reads": self._reads,
             "done_us": self._done_us,
             "offsets": self._offsets,
+            "forgotten": self._forgotten,
         }
 
     @classmethod
@@ -152,6 +174,7 @@ class ModelStep:
         step._reads = data["reads"]
         step._done_us = data["done_us"]
         step._offsets = dict(data["offsets"])
+        step._forgotten = data.get("forgotten", NOTHING_APPLIED)
         return step
 
     def _run_until(self, limit_us: int) -> Step | None:
@@ -198,11 +221,11 @@ class ModelStep:
             answers += found
             places, columns = self._columns[name]
             matrix[np.ix_(np.flatnonzero(found), np.array(places))] = values[:, columns]
-        return matrix, answers == spine.reads
+        return matrix, answers == np.where(spine.reads < 0, ~spine.reads, spine.reads)
 
     def _run(self, spine: SpineRows, matrix: Floats, limit_us: int) -> Step:
         due = spine.effective_us < limit_us
-        rows = np.flatnonzero(due)
+        rows = np.flatnonzero(due & (spine.reads >= 0))
         order = rows[np.lexsort((spine.ranks[rows], spine.effective_us[rows]))]
         order, vectors, unpredicted = self._derived(spine, matrix, order)
         predictions = Predictions(

@@ -27,6 +27,14 @@ from dataflows.batches import (
     SpineRows,
 )
 from dataflows.encoding import InputEncoder
+from dataflows.erasure.matching import (
+    NOT_FORGOTTEN,
+    Bools,
+    ColumnMarks,
+    ForgottenKeys,
+    KeyMarks,
+    model_keys,
+)
 from dataflows.learning.label_expression import compile_label
 from dataflows.windows.inputs import Input, KeyList, TextList
 
@@ -71,10 +79,17 @@ class KeyEncoder:
         keys: for each shard the keys that were met; a code is a place in it.
     """
 
-    def __init__(self, names: tuple[str, ...], types: tuple[ValueType, ...], shards: int) -> None:
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        types: tuple[ValueType, ...],
+        shards: int,
+        forgotten: KeyMarks | None = None,
+    ) -> None:
         self._names = names
         self._types = types
         self._shards = shards
+        self._forgotten = forgotten
         self._forget()
 
     def _forget(self) -> None:
@@ -82,10 +97,14 @@ class KeyEncoder:
         self._count = 0
         self._homes: Ints = np.full(64, _NO_CODE, np.int64)
         self._codes: Ints = np.full(64, _NO_CODE, np.int64)
+        self._marks: Ints = np.full(64, NOT_FORGOTTEN, np.int64)
         self.keys: list[KeyList] = [KeyList() for _ in range(self._shards)]
 
-    def encode(self, columns: Mapping[str, Any]) -> tuple[Ints, Ints]:
-        """(int64[n] shard of each row or -1 where a part of its key is null, int64[n] its code)."""
+    def encode(self, columns: Mapping[str, Any], ranks: Ints) -> tuple[Ints, Ints]:
+        """(int64[n] shard of each row or -1, int64[n] its code).
+
+        -1 is where a part of the key is null, and where the entity was forgotten after the record.
+        """
         parts = [columns[name] for name in self._names]
         values = parts[0] if len(parts) == 1 else list(zip(*parts, strict=True))
         if len(self._known) > KEY_CACHE_ENTRIES_MAX:
@@ -97,7 +116,10 @@ class KeyEncoder:
             for row in new.tolist():
                 self._learn(values[row])
             found[new] = self._find([values[row] for row in new.tolist()])
-        return self._homes[found], self._codes[found]
+        homes = self._homes[found]
+        if self._forgotten is not None:
+            homes[self._forgotten.dropped(self._marks[found], ranks)] = _NO_CODE
+        return homes, self._codes[found]
 
     def _find(self, values: Sequence[Any]) -> Ints:
         """The number of each value, ``_UNKNOWN`` if it was not met yet."""
@@ -124,9 +146,12 @@ class KeyEncoder:
         if number + 1 >= len(self._homes):
             self._homes = np.concatenate([self._homes, np.full(number + 1, _NO_CODE)])
             self._codes = np.concatenate([self._codes, np.full(number + 1, _NO_CODE)])
+            self._marks = np.concatenate([self._marks, np.full(number + 1, NOT_FORGOTTEN)])
         self._known[value] = number
         self._homes[number] = shard
         self._codes[number] = len(self.keys[shard].keys)
+        if self._forgotten is not None:
+            self._marks[number] = self._forgotten.mark(parts)
         self.keys[shard].keys.append(key)
         self._count += 1
 
@@ -134,7 +159,8 @@ class KeyEncoder:
 class ShardRouter:
     """Splits the batches of all topics over the shards. Not safe for threads."""
 
-    def __init__(self, plan: Plan, shards: int) -> None:
+    def __init__(self, plan: Plan, shards: int, forgotten: ForgottenKeys | None = None) -> None:
+        """``forgotten`` are entities whose old records are passed over; None for nobody's."""
         self._shards = shards
         self._names = [f"{shard:04d}" for shard in range(shards)]
         self._updates: dict[str, list[tuple[View, InputEncoder]]] = {}
@@ -142,7 +168,9 @@ class ShardRouter:
         self._encoders: dict[_EntityKind, KeyEncoder] = {}
         for view in plan.views:
             self._updates.setdefault(view.topic, []).append((view, InputEncoder(view)))
-            self._encoders[_kind(view)] = KeyEncoder(*_kind(view), shards)
+            kind = _kind(view)
+            marks = None if forgotten is None else forgotten.marks(*kind)
+            self._encoders[kind] = KeyEncoder(*kind, shards, marks)
         for model in plan.models:
             read = self._reads.setdefault(model.spine_topic, [])
             read.extend(plan.view(name) for name in model.views if plan.view(name) not in read)
@@ -157,26 +185,29 @@ class ShardRouter:
                 is_derived = view.transform != "none"
                 columns = _Columns(batch.derived[view.name]) if is_derived else plain
                 values = encoder.encode(columns.columns, count, columns.inputs)
-                split = self._split(view, columns)
+                split = self._split(view, columns, batch.ranks)
                 for shard, rows in _keyed(split, batch, values, encoder):
                     inputs[shard].updates[view.name] = rows
             nothing = np.empty((count, 0))
             for view in self._reads.get(batch.topic, ()):
                 # The spine may be another topic: what is read is told by its own columns.
-                for shard, rows in _keyed(self._split(view, plain), batch, nothing, None):
+                for shard, rows in _keyed(
+                    self._split(view, plain, batch.ranks), batch, nothing, None
+                ):
                     inputs[shard].reads[view.name] = rows
         return list(zip(self._names, inputs, strict=True))
 
-    def _split(self, view: View, columns: _Columns) -> _Split:
+    def _split(self, view: View, columns: _Columns, ranks: Ints) -> _Split:
         """Rows by shard; worked out once per kind of entity and set of columns."""
         kind = _kind(view)
         split = columns.splits.get(kind)
         if split is None:
-            split = columns.splits[kind] = self._new_split(self._encoders[kind], columns.columns)
+            encoder = self._encoders[kind]
+            split = columns.splits[kind] = self._new_split(encoder, columns.columns, ranks)
         return split
 
-    def _new_split(self, encoder: KeyEncoder, columns: Mapping[str, Any]) -> _Split:
-        shards, codes = encoder.encode(columns)
+    def _new_split(self, encoder: KeyEncoder, columns: Mapping[str, Any], ranks: Ints) -> _Split:
+        shards, codes = encoder.encode(columns, ranks)
         # So small a type is sorted by counting.
         rows = np.argsort(shards.astype(np.int16), kind="stable")
         ends = np.cumsum(np.bincount(shards + 1, minlength=self._shards + 1)).tolist()
@@ -220,7 +251,10 @@ def _keyed(
 class ModelRouter:
     """Picks what one model needs out of the batches of all topics."""
 
-    def __init__(self, plan: Plan, model: ModelPlan) -> None:
+    def __init__(
+        self, plan: Plan, model: ModelPlan, forgotten: ForgottenKeys | None = None
+    ) -> None:
+        """``forgotten`` are entities of whom no old vector is made; None for nobody."""
         self._model = model
         self._request = [
             one
@@ -231,6 +265,11 @@ class ModelRouter:
         has_expression = model.label_topic and model.task != "multiclass"
         self._label = compile_label(model.label_value) if has_expression else None
         self._join_keys = [plan.view(name).join_keys for name in model.views]
+        self._forgotten: dict[tuple[str, ...], ColumnMarks] = {}
+        for names, types in model_keys(plan, model):
+            marks = None if forgotten is None else forgotten.marks(names, types)
+            if marks is not None:
+                self._forgotten[names] = ColumnMarks(names, marks)
 
     def route(self, batch: SourceBatch) -> tuple[str, ModelInput]:
         """One item, empty but for the clock if the topic is neither spine nor label."""
@@ -249,15 +288,33 @@ class ModelRouter:
             column = batch.columns[one.name]
             request[:, i] = _codes(column) if one.dtype == "string" else _floats(column)
         reads = np.zeros(count, np.int64)
+        gone = self._gone(batch)
         for join_keys in self._join_keys:
             whole = np.ones(count, np.bool_)
             for name in join_keys:
                 whole &= np.array([value is not None for value in batch.columns[name]])
+            if join_keys in gone:
+                # Their reads go to no shard.
+                whole &= ~gone[join_keys]
             reads += whole
         keys = batch.columns[self._model.spine_key]
         texts = tuple(list(batch.columns[name]) for name in self._texts)
         segments = tuple(_as_texts(batch.columns[name]) for name in self._model.segments)
-        return SpineRows(keys, batch.effective_us, batch.ranks, request, reads, texts, segments)
+        spine = SpineRows(keys, batch.effective_us, batch.ranks, request, reads, texts, segments)
+        if gone:
+            is_gone = np.logical_or.reduce(list(gone.values()))
+            return spine.blanked(is_gone) if is_gone.any() else spine
+        return spine
+
+    def _gone(self, batch: SourceBatch) -> dict[tuple[str, ...], Bools]:
+        """Join keys -> which rows are to be passed over, as the tombstones of such entities say."""
+        if not self._forgotten:
+            return {}
+        found = {
+            names: marks.dropped(batch.columns, batch.ranks)
+            for names, marks in self._forgotten.items()
+        }
+        return {names: is_gone for names, is_gone in found.items() if is_gone.any()}
 
     def _labels(self, batch: SourceBatch) -> LabelRows:
         keys = batch.columns[self._model.label_key]

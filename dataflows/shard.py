@@ -10,6 +10,8 @@ import numpy as np
 from contracts.category import category_code
 from contracts.plan import Plan
 from dataflows.batches import KeyedRows, ShardInput, ShardOutput, ViewRows
+from dataflows.erasure.matching import EntityMatcher
+from dataflows.erasure.tombstones import NOTHING_APPLIED, Applied, Tombstones
 from dataflows.watermark import NOT_YET, WatermarkTable
 from dataflows.windows.view_state import Pending, Reads, ViewState
 
@@ -36,6 +38,22 @@ class Shard:
         self.taken = 0
         # Late rows by view that no output has told of yet.
         self._late: dict[str, int] = {}
+        self._forgotten: Applied = NOTHING_APPLIED
+
+    def forget(self, tombstones: Tombstones) -> bool:
+        """Let go of entities that were forgotten since; whether there were tombstones.
+
+        ``dump`` must come before the next ``changes`` then.
+        """
+        newer = tombstones.after(self._forgotten)
+        if not newer.tombstones:
+            return False
+        for state in self._views.values():
+            matcher = EntityMatcher(newer, state.view.join_keys, state.view.join_key_types)
+            if matcher.means_any:
+                state.forget(matcher.of_keys, matcher.of_faded)
+        self._forgotten = tombstones.newest
+        return True
 
     def on_batch(self, inputs: Sequence[ShardInput]) -> ShardOutput | None:
         """``take`` and ``run``."""
@@ -98,6 +116,7 @@ class Shard:
         shard._clocks.reopen()
         shard._done_us = newest["done_us"]
         shard._late = dict(newest["late"])
+        shard._forgotten = newest.get("forgotten", NOTHING_APPLIED)
         for name in shard._views:
             base, *changes = (part["views"][name] for part in parts)
             shard._views[name] = ViewState.load(plan.view(name), base, changes)
@@ -108,6 +127,7 @@ class Shard:
             "clocks": self._clocks,
             "done_us": self._done_us,
             "late": self._late,
+            "forgotten": self._forgotten,
             "views": views,
         }
 

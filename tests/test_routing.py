@@ -36,7 +36,8 @@ def test_keys_are_those_of_feast(batches: list[list[tuple[Any, Any]]], shards: i
         encoder = KeyEncoder(own, kinds, shards)
         for rows in batches:
             columns = {name: [row[i] for row in rows] for i, name in enumerate(names)}
-            homes, codes = (array.tolist() for array in encoder.encode(columns))
+            found = encoder.encode(columns, np.arange(len(rows)))
+            homes, codes = (array.tolist() for array in found)
             for row, shard, code in zip(rows, homes, codes, strict=True):
                 parts = tuple(row[i] for i in chosen)
                 if None in parts:
@@ -54,7 +55,7 @@ def test_the_cache_of_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = KeyEncoder(("user",), ("string",), 4)
     for begin in range(0, 100, 5):
         names = [f"u{i}" for i in range(begin, begin + 5)]
-        homes, codes = encoder.encode({"user": names})
+        homes, codes = encoder.encode({"user": names}, np.arange(len(names)))
         assert [
             encoder.keys[shard].keys[code] for shard, code in zip(homes, codes, strict=True)
         ] == [entity_key(("user",), ("string",), (name,)) for name in names]
@@ -65,7 +66,7 @@ def test_a_missing_key_stays_missing_as_keys_come() -> None:
     """However many keys were met, a row without one belongs to no shard."""
     encoder = KeyEncoder(("user",), ("string",), 4)
     for count in range(300):
-        homes, _ = encoder.encode({"user": [None, f"u{count}", None]})
+        homes, _ = encoder.encode({"user": [None, f"u{count}", None]}, np.arange(3))
         assert (homes >= 0).tolist() == [False, True, False]
 
 

@@ -25,6 +25,7 @@ from dataflows.batches import (
     split_ranks,
 )
 from dataflows.definitions.repository import Repository
+from dataflows.erasure.matching import ForgottenKeys
 from dataflows.flow.dead_letter_sink import DeadLetterSink
 from dataflows.flow.drift_step import drift_step
 from dataflows.flow.evaluation_sink import EvaluationRows, EvaluationSink, evaluation_step
@@ -56,7 +57,10 @@ def build_flow(repository: Repository, log: PlanLog, context: RunContext) -> Dat
     flow = Dataflow("headwater")
     partitions = log.partitions
     batches = op.input("log", flow, LogSource(plan, log, context, repository.transforms))
-    outputs = _shards(batches, plan, len(partitions), context)
+    forgotten = None
+    if context.tombstones is not None:
+        forgotten = ForgottenKeys(context.tombstones, log)
+    outputs = _shards(batches, plan, len(partitions), context, forgotten)
     plain = op.map("shard_outputs", outputs, lambda item: item[1])
     workers = context.workers
     keyed = op.map("to_online_store", outputs, lambda item: (str(item[1].shard % workers), item[1]))
@@ -72,7 +76,7 @@ def build_flow(repository: Repository, log: PlanLog, context: RunContext) -> Dat
     letters = [op.flat_map("dead", batches, _dead_letters)]
     evaluations: list[KeyedStream[EvaluationRows]] = []
     for model in plan.models:
-        steps = _model(batches, plain, repository, model, len(partitions), context)
+        steps = _model(batches, plain, repository, model, len(partitions), context, forgotten)
         watched.append((model, steps))
         streams.append(op.flat_map(f"model_rows_{model.name}", steps, _model_rows(model, context)))
         versions.append(
@@ -98,14 +102,16 @@ def build_flow(repository: Repository, log: PlanLog, context: RunContext) -> Dat
     return flow
 
 
-def shard_routing(plan: Plan, shards: int) -> Callable[[SourceBatch], list[tuple[str, ShardInput]]]:
+def shard_routing(
+    plan: Plan, shards: int, forgotten: ForgottenKeys | None = None
+) -> Callable[[SourceBatch], list[tuple[str, ShardInput]]]:
     """``ShardRouter.route`` for all workers: each thread that calls it has a router of its own.
 
     Bytewax hands the same function to all workers of a process, and a router remembers keys and
     texts in steps between which another thread must not come.
     """
     # What is compiled for a router is compiled now, and not when the first record has come.
-    spare = [ShardRouter(plan, shards)]
+    spare = [ShardRouter(plan, shards, forgotten)]
     own = threading.local()
 
     def route(batch: SourceBatch) -> list[tuple[str, ShardInput]]:
@@ -113,7 +119,7 @@ def shard_routing(plan: Plan, shards: int) -> Callable[[SourceBatch], list[tuple
             try:
                 own.router = spare.pop()
             except IndexError:
-                own.router = ShardRouter(plan, shards)
+                own.router = ShardRouter(plan, shards, forgotten)
         router: ShardRouter = own.router
         return router.route(batch)
 
@@ -139,9 +145,14 @@ def learner_specs(repository: Repository) -> dict[str, LearnerSpec]:
 
 
 def _shards(
-    batches: Stream[SourceBatch], plan: Plan, partitions: int, context: RunContext
+    batches: Stream[SourceBatch],
+    plan: Plan,
+    partitions: int,
+    context: RunContext,
+    forgotten: ForgottenKeys | None,
 ) -> KeyedStream[ShardOutput]:
-    routed = op.flat_map("to_shards", batches, shard_routing(plan, context.settings.shards))
+    route = shard_routing(plan, context.settings.shards, forgotten)
+    routed = op.flat_map("to_shards", batches, route)
     return op.stateful_batch(
         "shards", routed, lambda handle: ShardLogic(plan, partitions, context, handle)
     )
@@ -154,11 +165,12 @@ def _model(
     model: ModelPlan,
     partitions: int,
     context: RunContext,
+    forgotten: ForgottenKeys | None,
 ) -> Stream[Step]:
     name = model.name
     plan = repository.plan
     spec = learner_specs(repository)[name]
-    router = ModelRouter(plan, model)
+    router = ModelRouter(plan, model, forgotten)
     records: KeyedStream[ModelInput | ShardOutput] = op.map(
         f"to_model_{name}", batches, router.route
     )

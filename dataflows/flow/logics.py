@@ -40,6 +40,7 @@ class ShardLogic(StatefulBatchLogic[ShardInput, ShardOutput, ShardHandle]):
         self._context = context
         self._shard: Shard | None = None
         self._is_dirty = False
+        self._has_forgotten = False
         self._epochs = 0
         self._run_at: datetime | None = None
         if handle is not None:
@@ -47,6 +48,7 @@ class ShardLogic(StatefulBatchLogic[ShardInput, ShardOutput, ShardHandle]):
             self._open(number, files)
             self._shard = Shard.load(plan, number, partitions, self._files.read())
             self._handle = handle
+            self._forget(self._shard)
 
     def on_batch(self, values: list[ShardInput]) -> tuple[Iterable[ShardOutput], bool]:
         """Run the shard; its state is kept for ever.
@@ -57,6 +59,7 @@ class ShardLogic(StatefulBatchLogic[ShardInput, ShardOutput, ShardHandle]):
             number = values[0].shard
             self._open(number, None)
             self._shard = Shard(self._plan, number, self._partitions)
+            self._forget(self._shard)
         self._is_dirty = True
         self._shard.take(values)
         if self._context.backlog and self._shard.taken < _ROWS_TOGETHER:
@@ -88,6 +91,7 @@ class ShardLogic(StatefulBatchLogic[ShardInput, ShardOutput, ShardHandle]):
         if self._is_dirty:
             if self._is_base_due(self._shard):
                 written = self._files.write_base(self._shard.dump())
+                self._has_forgotten = False
             else:
                 written = self._files.write_changes(self._shard.changes())
             self._handle = (self._number, written)
@@ -97,12 +101,18 @@ class ShardLogic(StatefulBatchLogic[ShardInput, ShardOutput, ShardHandle]):
 
     def _is_base_due(self, shard: Shard) -> bool:
         """Whether to write everything. Shards take turns: no epoch is to wait for all of them."""
-        if not self._files.has_base:
+        if self._has_forgotten or not self._files.has_base:
             return True
         turns = self._context.settings.shards
         if self._epochs % turns != self._number % turns:
             return False
         return self._files.wants_base or shard.silent_share() > _SILENT_SHARE_MAX
+
+    def _forget(self, shard: Shard) -> None:
+        """Entities that were forgotten since the state was written."""
+        tombstones = self._context.tombstones
+        if tombstones is not None and shard.forget(tombstones):
+            self._is_dirty = self._has_forgotten = True
 
     def _open(self, number: int, handle: Handle | None) -> None:
         self._number = number
@@ -129,6 +139,8 @@ class ModelLogic(StatefulBatchLogic[ModelInput | ShardOutput, Step, Handle]):
             head, *parts = self._files.read()
             self._step = ModelStep.load(plan, model, spec, partitions, {**head, "parts": parts})
             self._parts = dict(zip(self._step.part_names, handle[1:], strict=True))
+        if context.tombstones is not None and self._step.forget(context.tombstones):
+            self._is_dirty = True
         self._finishes = context.target is not None and context.target.is_end
         self._name = spec.name
         self._has_functions = bool(spec.schema.on_demand)

@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from contracts.online_store import RedisConfig, SqliteConfig
 from contracts.settings import DataflowSettings
+from dataflows.erasure.tombstones import Tombstones, read_tombstones
 from dataflows.flow.target import Target
+from dataflows.sources.span import Span
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class RunContext:
         positions: partition name -> where this process is in it.
         waiting: who waits -> what for, without what to do about it. Each has a key of its own, sets
             it and takes it away with ``pop``; any thread may.
+        span: rows of other event times are left out; None for all.
         on_epoch: called at the end of each epoch of each partition, by any thread.
         wall_us: microseconds since 1970 UTC; for audit entries only.
     """
@@ -105,6 +109,15 @@ class RunContext:
     positions: dict[str, PartitionProgress] = field(default_factory=dict)
     waiting: dict[str, str] = field(default_factory=dict)
     on_epoch: list[Callable[[], None]] = field(default_factory=list)
+    span: Span | None = None
+
+    @cached_property
+    def tombstones(self) -> Tombstones | None:
+        """Who was forgotten; None for nobody. Raise TombstoneError.
+
+        A replay honours what the generation that it replaces does.
+        """
+        return read_tombstones(self.settings.state_dir)
 
     @property
     def workers(self) -> int:

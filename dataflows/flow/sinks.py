@@ -12,6 +12,7 @@ from bytewax.outputs import (
     StatefulSinkPartition,
 )
 
+from dataflows.erasure.tables import row_matcher
 from dataflows.flow.run_context import RunContext
 from dataflows.learning.records import NewVersion, RefusedVersion
 from dataflows.stores.day_table import DayTable, Handle, TableSpec
@@ -57,6 +58,11 @@ class TableSink(FixedPartitionedSink[TableRows, Handle]):
         """A table that goes on at ``resume_state``."""
         wal = self._context.places.state / "tables"
         table = DayTable(self._specs[for_part], wal, resume_state, self._writer)
+        tombstones = self._context.tombstones
+        if tombstones is not None:
+            newer = tombstones.after(table.forgotten)
+            if newer.tombstones:
+                table.forget(row_matcher(self._specs[for_part], newer), tombstones.newest)
         return TablePartition(table, self._producers[for_part], self._context)
 
 

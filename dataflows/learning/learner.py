@@ -11,7 +11,7 @@ good the score was.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,9 +24,9 @@ from dataflows.learning.gathering import NEWEST_MAX, Gathering, Judged
 from dataflows.learning.label_codes import CLASSES_MAX, LabelCodes
 from dataflows.learning.online import Floats, Slots
 from dataflows.learning.order import check_rows
-from dataflows.learning.pending import Pending
+from dataflows.learning.pending import Bools, Pending
 from dataflows.learning.pending_parts import Saved
-from dataflows.learning.pending_types import Events, Rules
+from dataflows.learning.pending_types import Events, Hashes, Rules
 from dataflows.learning.publication import Progress, make_version
 from dataflows.learning.records import (
     Labels,
@@ -154,6 +154,10 @@ class Learner:
             gathering = Gathering(learned.versions, learned.refused)
             self._publish(watermark_us, gathering)
         return learned
+
+    def forget(self, matches: Callable[[Hashes], Bools]) -> int:
+        """As ``Pending.forget``. What was learned already stays learned."""
+        return self._pending.forget(matches)
 
     def save(self) -> Saved:
         """The state as a head and parts, of which only those not saved before are given.

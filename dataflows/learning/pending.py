@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,8 @@ from dataflows.learning import pending_kernel as kernel
 from dataflows.learning.pending_parts import Parts, Saved
 from dataflows.learning.pending_types import Entries, Events, Hashes, Ints, Rows, Rules, Walk
 from dataflows.learning.waiting_rows import WaitingRows
+
+Bools = NDArray[np.bool_]
 
 _ENTRIES_MIN = 256
 # Events of what is given up come in pieces of so many.
@@ -143,6 +145,32 @@ class Pending:
         slots = np.empty(count, np.int64)
         return slots[: kernel.newest_waiting(self._entries(), slots)]
 
+    def forget(self, matches: Callable[[Hashes], Bools]) -> int:
+        """Let go of what waits or is remembered of some keys; how many predictions waited.
+
+        A label that comes for one of them fits nothing. Parts that hold one are written anew by the
+        next ``save``.
+
+        Args:
+            matches: which of some keys, given as ``key_codes``, are meant.
+        """
+        entries, marks = self._entries(), self._marks
+        end = int(marks[kernel.END])
+        is_meant = matches(entries.lows[:end]) & (entries.slots[:end] != kernel.FORGOTTEN)
+        gone = np.flatnonzero(is_meant)
+        if not len(gone):
+            return 0
+        slots = entries.slots[gone]
+        waited = slots[slots >= 0]
+        marks[kernel.WAITING] -= len(waited)
+        marks[kernel.REMEMBERED] -= len(slots) - len(waited)
+        self._parts.write_anew(entries, np.unique(entries.parts[gone]))
+        entries.slots[gone] = kernel.FORGOTTEN
+        self.rows.release(waited.astype(np.int64))
+        # The walks do not expect to find forgotten ones among those that are not old.
+        self._have_room(0)
+        return len(waited)
+
     @property
     def part_names(self) -> tuple[int, ...]:
         """Names of the parts that were saved or loaded, in their order."""
@@ -185,8 +213,11 @@ class Pending:
         """Have places for so many more entries; let go of those that are forgotten."""
         end = int(self._marks[kernel.END])
         held: Entries | None = getattr(self, "_held", None)
-        if held is not None and end + count <= len(held.lows):
-            return
+        if held is None or end + count > len(held.lows):
+            self._have_room(count)
+
+    def _have_room(self, count: int) -> None:
+        held: Entries | None = getattr(self, "_held", None)
         needed = self.waiting + self.remembered + count
         size = max(_ENTRIES_MIN, needed + needed // 4)
         places = [np.empty(size, np.int32) for _ in range(3)]
@@ -203,13 +234,18 @@ class Pending:
         kernel.fill_table(self._entries())
 
 
-def _hashes(keys: Sequence[str]) -> tuple[Hashes, Ints]:
-    """(uint64 ``[n]`` by MurmurHash, int64 ``[n]`` by Python, whose seed nobody knows)."""
+def key_codes(keys: Sequence[str]) -> Hashes:
+    """uint64 ``[n]``: MurmurHash of keys, the same everywhere."""
     count = len(keys)
     text = "".join(keys).encode("utf-8", "surrogatepass")
     lengths = np.fromiter(map(len, keys), np.int64, count)
     if len(text) != lengths.sum():
         encoded = [key.encode("utf-8", "surrogatepass") for key in keys]
         lengths = np.fromiter(map(len, encoded), np.int64, count)
-    lows = kernel.hash_pieces(np.frombuffer(text, np.uint8), np.cumsum(lengths))
-    return lows, np.fromiter(map(hash, keys), np.int64, count)
+    codes: Hashes = kernel.hash_pieces(np.frombuffer(text, np.uint8), np.cumsum(lengths))
+    return codes
+
+
+def _hashes(keys: Sequence[str]) -> tuple[Hashes, Ints]:
+    """(``key_codes``, int64 ``[n]`` by Python, whose seed nobody knows)."""
+    return key_codes(keys), np.fromiter(map(hash, keys), np.int64, len(keys))

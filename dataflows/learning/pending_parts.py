@@ -95,6 +95,13 @@ class Parts:
         }
         return Saved(head, tuple(self._names[held].tolist()), new)
 
+    def write_anew(self, entries: Entries, parts: Ints) -> None:
+        """Take what these parts (places; -1 for none) hold for not saved: the next save does it."""
+        chosen = parts[parts >= 0]
+        end = int(entries.marks[kernel.END])
+        entries.parts[:end][np.isin(entries.parts[:end], chosen)] = -1
+        self._sizes[chosen] = self.live[chosen] = self.waiting[chosen] = 0
+
     @classmethod
     def read(
         cls, head: dict[str, Any], parts: Sequence[dict[str, Any]], rows: WaitingRows

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from dataflows.stores.day_files import (
@@ -51,11 +53,13 @@ class Handle:
         sequence: how many snapshots the table had before this one.
         closed_before: days before this one (counted from 1970-01-01) were closed.
         logs: name of the log -> its length in bytes, for every open day.
+        forgotten: which tombstones the rows have heard of, see ``DayTable.forget``.
     """
 
     sequence: int
     closed_before: int
     logs: dict[str, int]
+    forgotten: tuple[str, int] = ("", 0)
 
 
 @dataclass
@@ -75,7 +79,11 @@ class _OpenDay:
 
 
 class DayTable:
-    """One table. All methods are called from one thread; only Parquet is written elsewhere."""
+    """One table. All methods are called from one thread; only Parquet is written elsewhere.
+
+    Attributes:
+        forgotten: which tombstones its rows have heard of.
+    """
 
     def __init__(
         self,
@@ -106,6 +114,7 @@ class DayTable:
         self._sequence = 0
         self._closed_before = -(2**31)
         self._retired: list[tuple[int, str]] = []
+        self.forgotten = ("", 0) if handle is None else handle.forgotten
         self._wal.mkdir(parents=True, exist_ok=True)
         spec.path.mkdir(parents=True, exist_ok=True)
         for temporary in spec.path.glob(".*.parquet.tmp"):
@@ -167,6 +176,28 @@ class DayTable:
                 self._write(day, opened)
                 opened.published_rows = opened.rows
 
+    def forget(
+        self,
+        are_gone: Callable[[pa.RecordBatch], npt.NDArray[np.bool_]],
+        forgotten: tuple[str, int],
+    ) -> None:
+        """Let go of rows of open days; ``snapshot`` then says ``forgotten``.
+
+        Files of closed days, and bases, are not looked at.
+        """
+        for day, opened in list(self._days.items()):
+            batches = [*opened.logged, *opened.pending]
+            kept = [batch.filter(pa.array(~are_gone(batch))) for batch in batches]
+            rows = sum(batch.num_rows for batch in kept)
+            if rows == opened.rows:
+                continue
+            if opened.log:
+                self._retired.append((self._sequence, opened.log))
+            del self._days[day]
+            if rows:
+                self._days[day] = _OpenDay(pending=kept, rows=rows)
+        self.forgotten = forgotten
+
     def snapshot(self) -> Handle:
         """Make everything appended so far durable and say where to resume.
 
@@ -188,7 +219,7 @@ class DayTable:
             opened.logged.append(batch)
             opened.pending.clear()
         logs = {opened.log: opened.length for opened in self._days.values()}
-        handle = Handle(self._sequence, self._closed_before, logs)
+        handle = Handle(self._sequence, self._closed_before, logs, self.forgotten)
         self._sequence += 1
         horizon = self._sequence - _SNAPSHOTS_KEPT
         for sequence, name in self._retired:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
@@ -127,6 +127,13 @@ class Faded:
         found = np.searchsorted(self.digests, wanted)
         found[found == len(self.digests)] = 0
         return np.flatnonzero(self.digests[found] == wanted).tolist()
+
+    def remove(self, are_meant: Callable[[Sequence[bytes]], npt.NDArray[np.bool_]]) -> None:
+        """Know those no more of whose digests this says so."""
+        if len(self.digests):
+            # What numpy takes for padding are zeros at the end of a digest.
+            whole = [digest.ljust(_DIGEST_BYTES, b"\0") for digest in self.digests.tolist()]
+            self.digests = self.digests[~are_meant(whole)]
 
     def add(self, keys: Sequence[bytes]) -> None:
         """Know these keys too."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -135,6 +135,36 @@ class ViewState:
             return rows, self._none[1]
         return rows, Reads(due.ranks[~due.is_update], self._bounded(read_values))
 
+    def forget(
+        self,
+        are_meant: Callable[[Sequence[bytes]], npt.NDArray[np.bool_]],
+        are_faded_meant: Callable[[Sequence[bytes]], npt.NDArray[np.bool_]],
+    ) -> int:
+        """Let go of some entities as if they had never been; how many.
+
+        Their reads that wait will see null. ``dump`` must come before the next ``changes``.
+
+        Args:
+            are_meant: which of some entity keys are meant.
+            are_faded_meant: the same of digests of entities that were let go before.
+        """
+        self._faded.remove(are_faded_meant)
+        gone = are_meant(self.keys)
+        count = int(gone.sum())
+        if not count:
+            return 0
+        # Whoever asked waits for an answer: it is that of an entity that has no name.
+        nobody = int(self.slots([b""])[0])
+        gone = np.append(gone, np.zeros(len(self.keys) - len(gone), np.bool_))
+        held, self._held = self._held, Holding()
+        for part in held.parts:
+            rows = part.take(~(part.is_update & gone[part.slots]))
+            self._held.add(replace(rows, slots=np.where(gone[rows.slots], nobody, rows.slots)))
+        packed = self._packed(self._keep(np.flatnonzero(~gone)))
+        self._unpack_anew(packed)
+        self._next_decay_us = self._rows.next_decay_us
+        return count
+
     def silent_share(self) -> float:
         """Which part of the entities the next ``dump`` would let go."""
         return float(self._silent()[0].mean()) if self.keys else 0.0
@@ -193,17 +223,25 @@ class ViewState:
     def _sweep(self) -> kernel_types.Packed:
         """Let go of silent entities and of texts that nothing stands for; all rows that stay."""
         kept = self._let_go()
-        packed = self._rows.pack(kept)._replace(slots=np.arange(len(kept)))
+        packed = self._packed(kept)
         is_renumbered = len(kept) < self._looked_at
         if self.texts:
             self._renumber_texts(packed)
             is_renumbered = True
         if is_renumbered:
-            self._rows.clear()
-            self._rows.ensure(len(kept))
-            self._rows.unpack(packed)
-            self._looked_at = len(kept)
+            self._unpack_anew(packed)
         return packed
+
+    def _packed(self, kept: Ints) -> kernel_types.Packed:
+        """The rows of these slots, as if they were all."""
+        return self._rows.pack(kept)._replace(slots=np.arange(len(kept)))
+
+    def _unpack_anew(self, packed: kernel_types.Packed) -> None:
+        count = len(packed.slots)
+        self._rows.clear()
+        self._rows.ensure(count)
+        self._rows.unpack(packed)
+        self._looked_at = count
 
     def _silent(self) -> tuple[kernel_types.Bools, kernel_types.Bools]:
         """As ``StateRows.silent``, without those for whom rows wait."""
@@ -219,7 +257,11 @@ class ViewState:
             return np.arange(len(self.keys))
         keys = self.keys
         self._faded.add([keys[slot] for slot in np.flatnonzero(leaves & fades).tolist()])
-        kept = np.flatnonzero(~leaves)
+        return self._keep(np.flatnonzero(~leaves))
+
+    def _keep(self, kept: Ints) -> Ints:
+        """Keep the keys of these slots, for whom alone rows may wait; the slots as they were."""
+        keys = self.keys
         new_slots = np.full(len(keys), -1, np.int64)
         new_slots[kept] = np.arange(len(kept))
         self._held.change(lambda part: replace(part, slots=new_slots[part.slots]))
