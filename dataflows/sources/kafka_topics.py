@@ -73,6 +73,11 @@ def list_topics(settings: DataflowSettings, topics: Sequence[str]) -> dict[str, 
     return _asked(settings, ask) if topics else {}
 
 
+def existing_topics(settings: DataflowSettings, topics: Sequence[str]) -> dict[str, FoundTopic]:
+    """Those of the topics that there are, by name; none is made. Raise LogError as above."""
+    return _asked(settings, lambda admin: _described(admin, topics)) if topics else {}
+
+
 def bounds(
     settings: DataflowSettings, partitions: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, int], tuple[int, int]]:
