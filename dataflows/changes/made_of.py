@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
 from contracts.durable_files import replace_file
 from contracts.plan import Plan
-from dataflows.definitions.repository import Repository
 from dataflows.definitions.transform_code import code_of
+
+if TYPE_CHECKING:
+    from dataflows.definitions.repository import Repository
 
 FORMAT: Final = 1
 _FILE = "plan.json"
