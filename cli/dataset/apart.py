@@ -20,12 +20,13 @@ from cli.failures import CommandError
 from cli.run_progress import watch
 
 if TYPE_CHECKING:
-    from dataflows.datasets.building import Builder, Made, Order
+    from dataflows.datasets.order import Builder, Made, Order
 
 COMMAND = "rows"
 _ORDER = "order.json"
 _MADE = "made.json"
 _STDERR = "stderr.txt"
+_STDIN = 0
 _SAID = "headwater: "
 _STOP_SECONDS_MAX = 30.0
 _SAID_BYTES_MAX = 64 * 1024
@@ -40,7 +41,7 @@ def builder(lock: int) -> Builder:
     """
 
     def make(order: Order) -> Made:
-        from dataflows.datasets.building import Made, state_folder
+        from dataflows.datasets.order import Made, state_folder
 
         work = Path(order.work)
         (work / _ORDER).write_bytes(msgspec.json.encode(order))
@@ -53,7 +54,8 @@ def builder(lock: int) -> Builder:
 
 def make_ordered(order_file: Path) -> None:
     """Do what a parent has ordered: the part of the child."""
-    from dataflows.datasets.building import Order, build_rows
+    from dataflows.datasets.building import build_rows
+    from dataflows.datasets.order import Order
     from dataflows.flow.hush import speak_apart
 
     _end_with_parent()
@@ -114,7 +116,8 @@ def _end_with_parent() -> None:
     """End this process when the one that has started it is gone, however that ended."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        # Not through Python's own buffer, which may not be locked when the interpreter ends.
+        os.read(_STDIN, 1)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()

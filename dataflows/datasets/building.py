@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-
-import msgspec
 
 from contracts.online_store import SqliteConfig
 from contracts.plan import ModelPlan, Plan
 from contracts.settings import DataflowSettings
 from dataflows.datasets.errors import DatasetError
-from dataflows.datasets.manifest import Bounds, Figures, LogRange
+from dataflows.datasets.order import Made, Order, state_folder
 from dataflows.datasets.range_log import RangeLog
 from dataflows.datasets.rows import figures, take_rows
 from dataflows.definitions.repository import Repository, load_repository
@@ -26,54 +23,6 @@ from dataflows.sources.plan_log import PlanLog, open_log
 
 # Of the consumer group; it commits offsets for those who watch a lag, which is not ours to change.
 _GROUP_SUFFIX = "-datasets"
-
-
-class Order(msgspec.Struct, frozen=True):
-    """What is to be made. It crosses from one process to another: definitions are modules.
-
-    Attributes:
-        definitions: folder of the Feast repository as it is to be loaded.
-        repository: folder of the Feast repository that settings belong to.
-        model: name of the model.
-        bounds: when predictions were made.
-        log: the range to read; None for all that there is now.
-        work: folder that is used meanwhile.
-        rows: folder that gets ``examples`` and ``outcomes``.
-    """
-
-    definitions: str
-    repository: str
-    model: str
-    bounds: Bounds
-    log: LogRange | None
-    work: str
-    rows: str
-
-
-class Made(msgspec.Struct, frozen=True):
-    """What came out.
-
-    Attributes:
-        definitions: digest of the model, its views, their code and the topics.
-        fingerprint: of the model's vector.
-        spine_key: column that tells predictions apart.
-        log: what was read.
-        figures: of the rows.
-    """
-
-    definitions: str
-    fingerprint: str
-    spine_key: str
-    log: LogRange
-    figures: Figures
-
-
-Builder = Callable[[Order], Made]
-
-
-def state_folder(work: Path) -> Path:
-    """Where the run keeps its state and tells its progress."""
-    return work / "state"
 
 
 def build_rows(order: Order) -> Made:

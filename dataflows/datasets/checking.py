@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataflows.datasets.building import Builder, Made
 from dataflows.datasets.catalogue import Catalogue, Workplace
 from dataflows.datasets.differences import DayDifference, changed_columns, changed_days
 from dataflows.datasets.errors import DatasetError
 from dataflows.datasets.making import make_rows, versions
 from dataflows.datasets.manifest import DatasetManifest
+from dataflows.datasets.order import Builder, Made
 from dataflows.datasets.rows import damaged_days
 
 # Beyond so many days that differ, columns are not looked at: it is all of it.

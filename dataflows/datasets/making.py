@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from dataflows.datasets.building import Builder, Made, Order
 from dataflows.datasets.catalogue import Catalogue, Workplace
 from dataflows.datasets.commit import check_out, commit_of
 from dataflows.datasets.errors import DatasetError
 from dataflows.datasets.manifest import Bounds, DatasetManifest, LogRange, Origin
+from dataflows.datasets.order import Builder, Made, Order
 
 _PACKAGES = ("headwater", "feast", "river", "numpy", "bytewax")
 
