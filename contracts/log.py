@@ -50,13 +50,12 @@ class Chunk:
 
 
 class PartitionReader(Protocol):
-    """One partition, read from an offset on. Nothing here blocks.
+    """One partition, read from an offset on. Nothing here blocks."""
 
-    Attributes:
-        offset: where the next read begins.
-    """
-
-    offset: int
+    @property
+    def offset(self) -> int:
+        """Where the next read begins."""
+        ...
 
     def read(self, bytes_max: int, until: int | None = None) -> Chunk | None:
         """About ``bytes_max`` of whole records, at least one; None if there is none just now.

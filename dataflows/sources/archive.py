@@ -1,0 +1,228 @@
+"""An archive of the log: which files there are, what they hold, and whether anything is missing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import PurePosixPath
+
+from contracts.log import Chunk, LogError
+from contracts.plan import Plan, Topic
+from contracts.settings import DataflowSettings
+from dataflows.sources.archive_lines import count_lines, line_chunks
+from dataflows.sources.archive_names import ArchiveName, parse_name
+from dataflows.sources.archive_parquet import ParquetRecords, Rows
+from dataflows.sources.archive_store import ArchiveStore, Patience, StoredFile, changed
+
+# Files that are looked at side by side: from afar most of it is waiting.
+LOOKING_THREADS = 4
+
+Place = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class ListedFile:
+    """A file of a topic that the plan has, before anybody looked into it."""
+
+    name: ArchiveName
+    stored: StoredFile
+
+
+@dataclass(frozen=True)
+class ArchivedFile:
+    """A file and the offsets that it holds.
+
+    Attributes:
+        topic: how its records are written.
+        end: the offset after its last record.
+    """
+
+    name: ArchiveName
+    stored: StoredFile
+    topic: Topic
+    end: int
+
+    @property
+    def first(self) -> int:
+        """Offset of its first record."""
+        return self.name.first
+
+    def chunks(self, store: ArchiveStore, begin: int, piece_bytes: int) -> Iterator[Chunk]:
+        """Its records from offset ``begin`` on; raise LogError."""
+        path = self.stored.path
+        reached = begin
+        with closing(store.open(self.stored)) as file:
+            if self.name.kind == "parquet":
+                records = ParquetRecords(file, path, self.topic)
+                found = records.chunks(self.first, begin, piece_bytes)
+            else:
+                found = line_chunks(
+                    file, path, self.name.compression, self.first, begin, piece_bytes
+                )
+            for chunk in found:
+                reached = chunk.next_offset
+                if reached > self.end:
+                    break
+                yield chunk
+        if reached != self.end:
+            raise changed(path)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What an archive holds of the topics of a plan; nothing is missing in between.
+
+    Attributes:
+        url: where it is.
+        shown: the same without a password.
+        files: (topic, partition) -> its files, in order, each going on where the one before ends.
+        notes: what was left out, for people.
+    """
+
+    url: str
+    shown: str
+    files: Mapping[Place, tuple[ArchivedFile, ...]]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of an archive by their names; ``notes`` as in ``Archive``."""
+
+    files: Mapping[Place, tuple[ListedFile, ...]]
+    notes: tuple[str, ...]
+
+
+def listing(store: ArchiveStore, plan: Plan) -> Listing:
+    """The files of the plan's topics, in order of offset.
+
+    Raises:
+        LogError: there are none, or some of a kind that is not read.
+    """
+    topics = {topic.name for topic in plan.topics}
+    found: dict[Place, list[ListedFile]] = {}
+    others: list[str] = []
+    unknown: Counter[str] = Counter()
+    for stored in store.files():
+        path = PurePosixPath(stored.path)
+        name = parse_name(path.name)
+        # Sinks for HDFS keep what is not whole yet there.
+        if name is None or "+tmp" in path.parts:
+            others.append(stored.path)
+        elif name.topic not in topics:
+            unknown[name.topic] += 1
+        elif name.kind == "other":
+            raise LogError(
+                f"archive: {stored.path} is of a kind that is not read: write lines of JSON "
+                "(.json, .ndjson, .jsonl, with .gz or .zst) or .parquet, or move it away"
+            )
+        else:
+            found.setdefault((name.topic, name.partition), []).append(ListedFile(name, stored))
+    if not found:
+        also = f" (but of {', '.join(sorted(unknown)[:3])})" if unknown else ""
+        raise LogError(
+            f"archive {store.shown} has no file of {', '.join(sorted(topics))}{also}; they are "
+            "named TOPIC+PARTITION+FIRSTOFFSET.json or .parquet: look at HEADWATER_ARCHIVE_URL"
+        )
+    notes = [f"{count} files of {name}, which no view reads" for name, count in unknown.items()]
+    if others:
+        notes.append(f"{len(others)} files of other names, such as {others[0]}")
+    ordered = {
+        place: tuple(sorted(files, key=lambda file: (file.name.first, file.stored.path)))
+        for place, files in sorted(found.items())
+    }
+    return Listing(ordered, tuple(notes))
+
+
+def survey(
+    settings: DataflowSettings,
+    plan: Plan,
+    patience: Patience | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> Archive:
+    """Look at every file of the plan's topics: lines are counted, of Parquet the end is read.
+
+    Args:
+        settings: name the archive.
+        plan: whose topics are looked for.
+        patience: with a store that is gone; by default that of the settings.
+        progress: called with how many files were looked at, and how many there are.
+
+    Raises:
+        LogError: a file cannot be read, offsets are missing or twice there, or nothing is there.
+    """
+    url = settings.archive_url
+    store = ArchiveStore(url, patience or Patience(settings.outage_seconds))
+    listed = listing(store, plan)
+    files = [file for of_place in listed.files.values() for file in of_place]
+    looked: dict[Place, list[ArchivedFile]] = {place: [] for place in listed.files}
+    empty = 0
+    pool = ThreadPoolExecutor(LOOKING_THREADS, thread_name_prefix="archive-survey")
+    try:
+        ends = pool.map(lambda file: _end(store, plan.topic(file.name.topic), file), files)
+        for done, (file, end) in enumerate(zip(files, ends, strict=True), 1):
+            progress(done, len(files))
+            if end == file.name.first:
+                empty += 1
+                continue
+            archived = ArchivedFile(file.name, file.stored, plan.topic(file.name.topic), end)
+            looked[file.name.topic, file.name.partition].append(archived)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    for place, of_place in looked.items():
+        _check_joints(place, of_place)
+    notes = (*listed.notes, *([f"{empty} files without records"] if empty else []))
+    whole = {place: tuple(of_place) for place, of_place in looked.items() if of_place}
+    return Archive(url, store.shown, whole, notes)
+
+
+def _end(store: ArchiveStore, topic: Topic, file: ListedFile) -> int:
+    """The offset after the last record of a file."""
+    name, path = file.name, file.stored.path
+    with closing(store.open(file.stored)) as data:
+        if name.kind == "parquet":
+            rows = ParquetRecords(data, path, topic).rows()
+        else:
+            _check_lines(topic, path)
+            rows = Rows(count_lines(data, path, name.compression), None)
+    first, last = rows.offsets or (name.first, name.first + rows.count - 1)
+    if first != name.first:
+        raise LogError(
+            f"archive: {path} begins with offset {first}, but its name says {name.first}: name it "
+            "after its first record"
+        )
+    if name.last is not None and last != name.last:
+        raise LogError(
+            f"archive: {path} ends with offset {last} by its {rows.count} records, but with "
+            f"{name.last} by its name: it was cut off or is not of this topic"
+        )
+    return last + 1
+
+
+def _check_lines(topic: Topic, path: str) -> None:
+    if topic.format != "json" or topic.framing != "none":
+        raise LogError(
+            f"archive: {path} holds lines, but {topic.name!r} is {topic.format} with framing "
+            f"{topic.framing}: write Parquet with the bytes of each record in a column 'value'"
+        )
+
+
+def _check_joints(place: Place, files: Sequence[ArchivedFile]) -> None:
+    name = f"{place[0]}/{place[1]}"
+    for before, after in pairwise(files):
+        if after.first > before.end:
+            raise LogError(
+                f"archive: {name} has no records from offset {before.end} (after "
+                f"{before.stored.path}) to {after.first - 1} (before {after.stored.path}): put "
+                "the files between them back"
+            )
+        if after.first < before.end:
+            raise LogError(
+                f"archive: {name} has records twice: {before.stored.path} goes to offset "
+                f"{before.end - 1}, but {after.stored.path} begins with {after.first}: move one "
+                "of them away"
+            )
