@@ -1,36 +1,155 @@
-"""`headwater replay`: everything anew from the log."""
+"""`headwater replay`: anew from the log, beside the running dataflow, in whole or in part."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.repository_option import RepoOption, require_repository
 
+if TYPE_CHECKING:
+    from contracts.settings import DataflowSettings
+    from dataflows.definitions.repository import Repository
+    from dataflows.replay.options import ReplayOptions, Result
+    from dataflows.replay.replay import Replayed
 
-def replay(repo: RepoOption = None) -> None:
-    """Rebuild stores, examples and models from the log in an empty place, and swap them in.
+_PART = "Put in place only this result (with the others that are named); state stays as it is."
 
-    Until the swap nobody sees anything of it, and one that is interrupted leaves everything as it
-    was. No process of the dataflow may be running; the scorer may. A replay is done by one process.
+
+def replay(
+    repo: RepoOption = None,
+    begin: Annotated[
+        str, typer.Option("--from", help="A time, TOPIC/PARTITION=OFFSET,... or `earliest`.")
+    ] = "earliest",
+    end: Annotated[
+        str, typer.Option("--to", help="A time or TOPIC/PARTITION=OFFSET,...; tables only.")
+    ] = "",
+    views: Annotated[
+        str, typer.Option(metavar="NAME,...", help="Rebuild these views, and who reads them.")
+    ] = "",
+    model: Annotated[
+        str, typer.Option(metavar="NAME,...", help="Rebuild these models, with their views.")
+    ] = "",
+    online: Annotated[bool, typer.Option("--online", help=_PART)] = False,
+    offline: Annotated[bool, typer.Option("--offline", help=_PART)] = False,
+    examples: Annotated[bool, typer.Option("--examples", help=_PART)] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Go on as the dataflow once all is in place.")
+    ] = False,
+    cores: Annotated[int, typer.Option(min=0, help="Use no more cores than this; 0 for all.")] = 0,
+    drop: Annotated[
+        bool, typer.Option("--drop", help="Remove what an interrupted replay has built.")
+    ] = False,
+) -> None:
+    """Rebuild from the log beside what is live, and put it in its place.
+
+    Without options that is everything: state, stores, examples and models. A running dataflow goes
+    on until the replay is close behind it; then it is made to end, the new values are put in place
+    in one step, and `headwater run` goes on from there (with --live the replay does). The scorer
+    serves all the while. A replay that is interrupted changes nothing; the same command goes on
+    with what it has built. It is done by one process.
     """
     from cli.loading import load_quietly
-    from cli.run import summary_line
-    from cli.run_progress import watch
+    from cli.run import run
     from contracts.settings import DataflowSettings
-    from dataflows.flow.engine import default_places
     from dataflows.flow.hush import speak_apart
-    from dataflows.replay.replay import fresh_places, replay_all
+    from dataflows.replay.options import OptionsError, ReplayOptions, parse_place
+    from dataflows.replay.selection import SelectionError
 
     speak_apart()
     folder = require_repository(repo)
     settings = DataflowSettings.for_repo(folder)
-    repository = load_quietly(folder)
-    with watch(fresh_places(default_places(repository, settings)).state):
-        replayed = replay_all(repository, settings)
-    typer.echo(summary_line(replayed.summary))
+    chosen: list[tuple[Result, bool]] = [
+        ("online", online), ("offline", offline), ("examples", examples),
+    ]  # fmt: skip
+    try:
+        options = ReplayOptions(
+            views=_names(views),
+            models=_names(model),
+            results=tuple(name for name, is_chosen in chosen if is_chosen),
+            begin=parse_place("--from", begin),
+            end=parse_place("--to", end),
+        )
+        repository = load_quietly(folder)
+        if drop:
+            _drop(repository, settings)
+            return
+        with _on_cores(cores):
+            _tell(_replayed(repository, settings, options))
+    except (OptionsError, SelectionError) as error:
+        raise typer.BadParameter(str(error)) from error
+    if live:
+        run(repo)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _drop(repository: Repository, settings: DataflowSettings) -> None:
+    from dataflows.flow.engine import default_places
+    from dataflows.flow.fence import rebuilding
+    from dataflows.replay.job import drop
+
+    live = default_places(repository, settings)
+    with rebuilding(live.state):
+        was_there = drop(live)
+    typer.echo("removed what the replay had built" if was_there else "there was nothing to remove")
+
+
+def _replayed(
+    repository: Repository, settings: DataflowSettings, options: ReplayOptions
+) -> Replayed:
+    from cli.run_progress import replay_line, watching
+    from dataflows.flow.engine import default_places
+    from dataflows.replay.places import fresh_places
+    from dataflows.replay.replay import replay as replay_log
+    from dataflows.replay.stretch import Stretch
+
+    stretch = Stretch()
+    state = fresh_places(default_places(repository, settings)).state
+    with watching(lambda: replay_line(state, stretch)):
+        return replay_log(repository, settings, options, stretch)
+
+
+def _tell(replayed: Replayed) -> None:
+    job, seconds = replayed.job, replayed.seconds
+    rate = replayed.events / seconds if seconds else 0.0
+    what = "everything"
+    if job.kind is not job.kind.WHOLE:
+        what = ", ".join((*job.selection.views, *job.selection.models)) or "what is gone"
+    results = f" ({', '.join(job.options.results)} only)" if job.options.results else ""
+    typer.echo(
+        f"replayed {what}{results}: {replayed.events:,} events in {seconds:.1f} s "
+        f"({rate:,.0f} events/s)"
+    )
+    if replayed.pause_seconds is not None:
+        typer.echo(
+            f"took over from the running dataflow; nothing was written for "
+            f"{replayed.pause_seconds:.1f} s"
+        )
+    if replayed.before is None or replayed.after is None:
+        return
     before, after = asdict(replayed.before), asdict(replayed.after)
     for part, digest in after.items():
         verdict = "as before" if digest == before[part] else "changed"
         typer.echo(f"{part:9} {verdict:10} {digest[:16]}")
+
+
+@contextmanager
+def _on_cores(count: int) -> Iterator[None]:
+    """Keep this process, and what it starts, on so many cores; 0 for all."""
+    if not count or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[-count:])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

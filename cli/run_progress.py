@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -15,18 +17,40 @@ from dataflows.flow.metrics import current_progress
 from dataflows.flow.progress import by_process, online_watermark_us
 from dataflows.watermark import NOT_YET
 
+if TYPE_CHECKING:
+    from dataflows.replay.stretch import Stretch
+
 _LIVE_SECONDS = 0.5
 _PLAIN_SECONDS = 5.0
 _STOP_SECONDS_MAX = 2.0
 
 
+@dataclass(frozen=True)
+class Said:
+    """What is told: a line, None before there is anything to tell, and how far it is (0 to 1)."""
+
+    line: str | None
+    share: float | None = None
+
+
+Look = Callable[[], Said]
+
+
 @contextmanager
 def watch(state: Path) -> Iterator[None]:
     """Tell of the run with that state folder as long as the context; a thread of its own does."""
+    # How many records lie ahead is not known, so the bar shows that it goes on, not how far.
+    with watching(lambda: Said(progress_line(state))):
+        yield
+
+
+@contextmanager
+def watching(look: Look) -> Iterator[None]:
+    """Tell what ``look`` says as long as the context; a thread of its own does."""
     console = Console(stderr=True)
     stop = threading.Event()
     tell = _tell_live if console.is_terminal else _tell_plainly
-    thread = threading.Thread(target=tell, args=(state, console, stop), daemon=True)
+    thread = threading.Thread(target=tell, args=(look, console, stop), daemon=True)
     thread.start()
     try:
         yield
@@ -53,6 +77,20 @@ def progress_line(state: Path) -> str | None:
     )
 
 
+def replay_line(state: Path, stretch: Stretch) -> Said:
+    """As ``progress_line``, with how much of the log is done and how long the rest will take."""
+    line = progress_line(state)
+    processes = by_process(current_progress(state))
+    offsets = {name: one.offset for said in processes for name, one in said.partitions.items()}
+    done = stretch.done(offsets)
+    if line is None or done is None:
+        return Said(line)
+    seconds = max((said.seconds for said in processes), default=0.0)
+    share = stretch.share_of_pass(offsets)
+    left = f", {seconds * (1 - share) / share:,.0f} s left" if 0.0 < share < 1.0 else ""
+    return Said(f"{done:.0%}{left}, {line}, pass {stretch.passes}", done)
+
+
 def _shown(time_us: int) -> str:
     """An event time to the second; times outside the calendar (begin, end of the log) in words."""
     if time_us == NOT_YET:
@@ -63,22 +101,23 @@ def _shown(time_us: int) -> str:
         return "end of the log"
 
 
-def _tell_live(state: Path, console: Console, stop: threading.Event) -> None:
-    # How many records lie ahead is not known, so the bar shows that it goes on, not how far.
+def _tell_live(look: Look, console: Console, stop: threading.Event) -> None:
     columns = (BarColumn(bar_width=20), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("starting", total=None)
         while not stop.wait(_LIVE_SECONDS):
-            line = progress_line(state)
-            if line is not None:
-                progress.update(task, description=line)
+            said = look()
+            if said.share is not None:
+                progress.update(task, total=1.0, completed=said.share)
+            if said.line is not None:
+                progress.update(task, description=said.line)
 
 
-def _tell_plainly(state: Path, console: Console, stop: threading.Event) -> None:
+def _tell_plainly(look: Look, console: Console, stop: threading.Event) -> None:
     told = ""
     while not stop.wait(_PLAIN_SECONDS):
         # At the end of a replay the folder moves away.
-        line = progress_line(state) or told or "starting"
+        line = look().line or told or "starting"
         if line != told:
             console.file.write(f"{line}\n")
             told = line

@@ -277,7 +277,8 @@ class ModelRepository(ModelDecisions):
         theirs = other.audit(model)
         folder = self._folder(model)
         with exclusive(folder / ".lock"):
-            entries = [*theirs, *self.audit(model)]
+            # Doing it again must not tell anything twice.
+            entries = [*theirs, *(entry for entry in self.audit(model) if entry not in theirs)]
             text = "".join(json.dumps(asdict(entry)) + "\n" for entry in entries)
             replace_file(folder / "audit.ndjson", text.encode())
             chosen, last = other.channels(model), {entry.channel: entry for entry in theirs}

@@ -20,16 +20,18 @@ from dataflows.flow.execution import execute, explained, prepare_recovery
 from dataflows.flow.fence import check_fence, looking_for_fence
 from dataflows.flow.identity import check_identity, identity_parts
 from dataflows.flow.progress import begin_progress, join_progress
+from dataflows.flow.refilling import online_filler
 from dataflows.flow.room import check_start
 from dataflows.flow.run_context import Places, RunContext, Tally
 from dataflows.flow.session import Seat, Session, seat_of
 from dataflows.flow.state_lock import exclusive_state, shared_state
-from dataflows.flow.store_check import check_store, online_filler
+from dataflows.flow.store_check import check_store
 from dataflows.flow.target import LogEnd, TargetOf, log_end, never
 from dataflows.flow.together import run_together
 from dataflows.git_commit import git_commit
 from dataflows.sources.plan_log import PlanLog, open_log
-from dataflows.stores.swap import finish_swap
+from dataflows.sources.span import Span
+from dataflows.stores.handover import finish_handover
 from dataflows.windows.view_state import warm_up
 
 OpenLog = Callable[[DataflowSettings, Plan], PlanLog]
@@ -81,7 +83,7 @@ def run_flow(
         return _run_seat(repository, settings, places, seat, until_end=until_end)
     with exclusive_state(places.state):
         check_fence(places.state)
-        finish_swap(swap_journal(places.state), online_filler(repository, settings, places))
+        finish_handover(places.state, online_filler(repository, settings, places))
         return run_locked(repository, settings, places, log_end if until_end else never)
 
 
@@ -91,6 +93,7 @@ def run_locked(
     places: Places,
     target_of: TargetOf,
     open_plan_log: OpenLog = open_log,
+    span: Span | None = None,
 ) -> Summary:
     """As ``run_flow`` in one process, for a caller that holds ``exclusive_state`` already.
 
@@ -100,9 +103,10 @@ def run_locked(
         places: where everything lies.
         target_of: where it ends, once the log is known.
         open_plan_log: opens the log.
+        span: rows of other event times are left out; None for all.
     """
     with _asking_for_room(places.state):
-        context = RunContext(settings, places, None, threading.Event())
+        context = RunContext(settings, places, None, threading.Event(), span=span)
         _make_folder(places.state)
         tell = begin_progress(context)
         with closing(_open_log(repository, context, tell, open_plan_log)) as log:
@@ -137,7 +141,7 @@ def _run_seat(
         tell = _say_nothing
         check_fence(places.state)
         if seat.number == 0:
-            finish_swap(swap_journal(places.state), online_filler(repository, settings, places))
+            finish_handover(places.state, online_filler(repository, settings, places))
             _make_folder(places.state)
             tell = begin_progress(context)
         with closing(_open_log(repository, context, tell, open_log)) as log:
@@ -258,11 +262,6 @@ def _open_log(
     context.waiting.pop("log", None)
     tell()
     return log
-
-
-def swap_journal(state: Path) -> Path:
-    """Where an unfinished swap of generations is written down."""
-    return state.with_name(state.name + ".swap.json")
 
 
 @contextmanager

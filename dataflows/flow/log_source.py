@@ -102,6 +102,7 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
         self._withheld_since: float | None = None
         self._is_idle = False
         self._is_there = False
+        self._ends = self._target is not None and self._target.is_end
         self._look_at = 0.0
         self._snapshot_offset: int | None = None
         self._waits_for = teller(context, f"partition {name}")
@@ -125,8 +126,8 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
         if now < self._look_at or self._bytes_left <= 0:
             return []
         if self._is_idle:
-            # What comes after the target is for others.
-            return self._look(now) if self._target is None else []
+            # What comes after the end is for others.
+            return [] if self._ends else self._look(now)
         if not self._alignment.may_read(self._stream.newest_us):
             # Others are not to wait for what is not read now.
             self._context.backlog.discard(self._stream.number)
@@ -139,6 +140,8 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
         self._silent_since = self._withheld_since = None
         self._bytes_left -= len(chunk.records)
         batch = self._stream.batch(chunk)
+        if self._context.span is not None:
+            batch = self._context.span.of(batch)
         self._alignment.at(self._stream.number, self._stream.newest_us)
         # What is read in crumbs comes in live, even if the next crumb is there already.
         if len(chunk.records) < _CRUMB_BYTES or self._reader.is_at_end(self._until):
@@ -182,7 +185,8 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
         self._waits_for("")
         self._is_idle = False
         self._tell()
-        self._alignment.at(self._stream.number, self._stream.newest_us)
+        if not self._is_there:
+            self._alignment.at(self._stream.number, self._stream.newest_us)
         self._look_at = now + _WAKE_SECONDS
         return [self._stream.awake()]
 
@@ -206,18 +210,24 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
             # Nothing has come, but nobody has said that there is nothing.
             self._silent_since = None
             return []
-        if self._target is not None:
-            self._target.arrived(self._stream.number)
+        target = self._target
+        if target is not None and not self._is_there:
             self._is_there = True
-        if self._until is None and self._reader.has_withheld():
-            # Somebody is writing: what it is will be told when the transaction ends.
+            target.arrived(self._stream.number)
+            if not target.is_end:
+                # Nobody waits for what is not read here.
+                self._alignment.leave(self._stream.number)
+                return [self._stream.known_until(target.watermark_us)]
+        if not self._ends and (self._reader.has_withheld() or not self._reader.is_at_end()):
+            # Somebody is writing: what it is will be told when the transaction ends; or it is for
+            # those who go on behind the target.
             self._silent_since = None
             return []
         if self._silent_since is None:
             self._silent_since = now
         idle_at = self._silent_since + self._context.settings.idle_timeout_seconds
         # Only silence that the log has confirmed counts, not that of a broker that has gone.
-        if self._until is None and self._reader.known_at(now) < idle_at:
+        if not self._ends and self._reader.known_at(now) < idle_at:
             return []
         self._is_idle = True
         self._silent_since = None

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from contracts.online_store import RedisConfig, SqliteConfig
-from contracts.settings import DataflowSettings
-from dataflows.definitions.repository import Repository
 from dataflows.flow.errors import EngineError
 from dataflows.flow.identity import generation
 from dataflows.flow.patience import patiently
-from dataflows.flow.progress import ProgressFile, begin_progress, read_progress
-from dataflows.flow.run_context import Places, RunContext
-from dataflows.stores.online_writer import OnlineStoreError
+from dataflows.flow.run_context import RunContext
 from dataflows.stores.store_mark import claim_mark, is_filling, read_mark, where_is
-from dataflows.watermark import NOT_YET
 
 _WHO = "online store"
 
@@ -80,50 +73,3 @@ def _make_file(path: Path) -> None:
 def _named(online: SqliteConfig | RedisConfig) -> str:
     name = where_is(online)
     return name[0].upper() + name[1:]
-
-
-def online_filler(
-    repository: Repository, settings: DataflowSettings, live: Places
-) -> Callable[[Path], None]:
-    """A function that makes a live server hold what a replay has gathered in a SQLite file.
-
-    It is to be called when the replay's state folder has taken its place. It waits for a server
-    that is gone, and raises EngineError, which says how to go on, if it cannot be filled.
-    """
-
-    def fill(gathered: Path) -> None:
-        online, project = live.online, repository.store.project
-        if isinstance(online, SqliteConfig):
-            raise EngineError(
-                "a replay into Redis is not finished, but online_store in feature_store.yaml is of "
-                "type sqlite now: set it back to redis and start `headwater run` once; or, if that "
-                f"Redis is gone for good, remove {live.state}.swap.json and start `headwater "
-                "replay`"
-            )
-        from dataflows.stores.redis_copy import copy_to_redis
-        from dataflows.stores.redis_mark import write_mark
-
-        def copy() -> None:
-            copy_to_redis(gathered, project, repository.plan.views, online)
-            write_mark(online, project, generation(live.state))
-
-        context = RunContext(settings, live, None, threading.Event())
-        try:
-            patiently(copy, context, _WHO, _teller(context))
-        except OnlineStoreError as error:
-            raise EngineError(
-                f"{error}. All else of the replay is in its place: the next `headwater run` or "
-                "`headwater replay` fills Redis"
-            ) from error
-
-    return fill
-
-
-def _teller(context: RunContext) -> Callable[[], None]:
-    """What writes the progress down while Redis is waited for at the end of a replay."""
-    state = context.places.state
-    if any(said.pid != os.getpid() for said in read_progress(state)):
-        # We finish what another process began, and was killed at.
-        return begin_progress(context)
-    file = ProgressFile(state, 0, context)
-    return lambda: file.write(0, NOT_YET)

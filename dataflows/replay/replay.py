@@ -1,205 +1,160 @@
-"""Rebuilds everything from the log: the same flow into an empty place, then swapped in."""
+"""Rebuilds from the log and hands over to what it has built, beside a running dataflow or alone."""
 
 from __future__ import annotations
 
-import shutil
-import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
-import pyarrow as pa
-
-from contracts.evaluation_file import keep_served
-from contracts.manifest import learned_number
-from contracts.model_repository import ModelRepository, ModelRepositoryError
-from contracts.online_store import RedisConfig, SqliteConfig
-from contracts.plan import ModelPlan
 from contracts.settings import DataflowSettings
 from dataflows.definitions.repository import Repository
-from dataflows.flow.engine import (
-    Summary,
-    default_places,
-    run_locked,
-    swap_journal,
-)
-from dataflows.flow.run_context import Places
-from dataflows.flow.state_lock import exclusive_state
-from dataflows.flow.store_check import online_filler
-from dataflows.flow.target import log_end
-from dataflows.stores.digest import digest_models, digest_parquet, digest_redis, digest_sqlite
-from dataflows.stores.online_writer import OnlineStoreError
-from dataflows.stores.swap import Swap, finish_swap, remove_store, run_swap
-from dataflows.versions import ACTOR
+from dataflows.flow.engine import Summary, run_locked
+from dataflows.flow.fence import fenced, rebuilding
+from dataflows.flow.refilling import online_filler
+from dataflows.flow.state_lock import is_held
+from dataflows.flow.target import TargetOf, cut_at_end, log_end
+from dataflows.replay import job as jobs
+from dataflows.replay.catching_up import behind_the_live, is_near
+from dataflows.replay.contents import Digest, digest, digest_if_readable
+from dataflows.replay.job import Job, Kind, ReplayError
+from dataflows.replay.opening import replay_log
+from dataflows.replay.options import ReplayOptions
+from dataflows.replay.placing import handover_of
+from dataflows.replay.stretch import Stretch
+from dataflows.replay_state.positions import read_positions
+from dataflows.stores.handover import finish_handover, hand_over
 
-_SUFFIX = ".replay"
+_PASSES_MAX = 20
 
 
 class ReplayInterruptedError(Exception):
-    """A signal ended the replay; nothing has changed."""
-
-
-@dataclass(frozen=True)
-class Digest:
-    """SHA-256 of everything that one generation holds: equal exactly when the contents are.
-
-    Attributes:
-        online: current values of all entities.
-        offline: rows of all views.
-        examples: vectors, scores and labels of all models.
-        models: all versions of all models.
-    """
-
-    online: str
-    offline: str
-    examples: str
-    models: str
+    """A signal ended the replay; nothing of it is to be seen."""
 
 
 @dataclass(frozen=True)
 class Replayed:
-    """What a replay did, and what was there before and is there now."""
+    """What a replay did.
 
-    summary: Summary
-    before: Digest
-    after: Digest
+    Attributes:
+        job: what it was.
+        events: records that it read.
+        seconds: of reading.
+        pause_seconds: how long nobody wrote: from the end of the dataflow that ran to the end of
+            the handover; None if none ran.
+        before: what was there; None where a dataflow went on writing meanwhile.
+        after: what is there now; None likewise.
+    """
+
+    job: Job
+    events: int
+    seconds: float
+    pause_seconds: float | None
+    before: Digest | None
+    after: Digest | None
 
 
-def replay_all(repository: Repository, settings: DataflowSettings) -> Replayed:
-    """Run the whole log into empty stores and put these in the place of the live ones.
+def replay(
+    repository: Repository,
+    settings: DataflowSettings,
+    options: ReplayOptions = ReplayOptions(),  # noqa: B008 - frozen
+    stretch: Stretch | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Replayed:
+    """Build what the options say from the log, and put it in the place of what is there.
 
-    Until the swap nobody sees anything of it; a replay that was interrupted is dropped by the next
-    one. The dataflow must not run meanwhile; the scorer may.
+    Until it is put in place nobody sees anything of it. A running dataflow goes on until the replay
+    is close behind it; then it is made to end. What an interrupted one has built stays for the
+    next call with the same options and definitions.
 
     Raises:
-        EngineError: a dataflow is running, or the log or a store cannot be used.
+        OptionsError, SelectionError: the options cannot be had.
+        ReplayInterruptedError: a signal came.
+        EngineError: the dataflow did not end, or log, state or a store cannot be used.
     """
-    live = default_places(repository, settings)
-    with exclusive_state(live.state):
-        fill = online_filler(repository, settings, live)
-        finish_swap(swap_journal(live.state), fill)
-        before = _digest_if_readable(repository, live)
-        fresh = fresh_places(live)
-        _clear(fresh)
-        summary = run_locked(repository, settings, fresh, log_end)
-        if summary.was_stopped:
-            _clear(fresh)
-            raise ReplayInterruptedError(
-                "the replay was stopped before the end of the log; everything is as it was. Start "
-                "it again when there is time for all of it"
+    job = jobs.make_job(repository, settings, options)
+    with rebuilding(job.live.state), ExitStack() as alone:
+        jobs.take_up(job)
+        work = _Work(job, settings, stretch or Stretch())
+        is_beside = is_held(job.live.state)
+        if is_beside:
+            work.catch_up()
+        alone.enter_context(fenced(job.live.state, "a replay", _patience_seconds(settings)))
+        paused_at = monotonic()
+        finish_handover(job.live.state, online_filler(repository, settings, job.live))
+        before = None if is_beside else digest_if_readable(repository, job.live)
+        work.finish(is_beside=is_beside)
+        after = digest(repository, job.fresh) if before and job.kind is Kind.WHOLE else None
+        handover = handover_of(job, settings)
+        hand_over(handover, job.live.state, online_filler(repository, settings, job.live))
+        jobs.drop(job.live)
+        pause_seconds = monotonic() - paused_at if is_beside else None
+        if before and after is None:
+            after = digest_if_readable(repository, job.live)
+    return Replayed(job, work.events, work.seconds, pause_seconds, before, after)
+
+
+class _Work:
+    """The reading: in passes while a dataflow runs, and the last one when it has ended."""
+
+    def __init__(self, job: Job, settings: DataflowSettings, stretch: Stretch) -> None:
+        self._job = job
+        self._stretch = stretch
+        self._settings = settings.model_copy(update={"addresses": "", "process": 0})
+        self.events = 0
+        self.seconds = 0.0
+
+    def catch_up(self) -> None:
+        """Read until hardly anything is left; what comes meanwhile is for the next pass."""
+        before = None
+        if not self._job.selection.views and not self._job.selection.models:
+            return
+        for _ in range(_PASSES_MAX):
+            if self._job.kind is Kind.WHOLE:
+                summary = self._run(cut_at_end)
+            else:
+                summary = self._run(behind_the_live(self._job.live.state))
+            if is_near(summary, before):
+                return
+            before = summary
+
+    def finish(self, *, is_beside: bool) -> None:
+        """Read to where the live state stands, or to the end."""
+        job = self._job
+        if not job.selection.views and not job.selection.models:
+            return  # what is gone needs no reading
+        if job.kind is Kind.WHOLE:
+            # What comes after a running dataflow goes on; what comes after none may be the end.
+            self._run(cut_at_end if is_beside else log_end)
+            return
+        positions = {name: one.offset for name, one in read_positions(job.live.state).items()}
+        if not positions:
+            raise ReplayError(
+                f"there is no state in {job.live.state} that a part could belong to: replay "
+                "everything with `headwater replay`"
             )
-        after = digest(repository, fresh)
-        for model in repository.plan.models:
-            _keep_batch_versions(model, live.models, fresh.models)
-        _keep_decisions(live, fresh)
-        run_swap(_swap(fresh, live), swap_journal(live.state), fill)
-    return Replayed(summary, before, after)
+        self._run(jobs.final_target(job, positions))
+
+    def _run(self, target_of: TargetOf) -> Summary:
+        job = self._job
+        summary = run_locked(
+            job.built,
+            self._settings,
+            job.fresh,
+            self._stretch.noting(target_of),
+            replay_log(job),
+            job.span,
+        )
+        self.events += summary.tally.events
+        self.seconds += summary.seconds
+        if summary.was_stopped:
+            raise ReplayInterruptedError(
+                "the replay was stopped before its end; everything is as it was. What it has built "
+                "stays: the same command goes on with it, `headwater replay --drop` removes it"
+            )
+        return summary
 
 
-def digest(repository: Repository, places: Places) -> Digest:
-    """The digest of what lies at these places."""
-    offline = [digest_parquet(folder) for _, folder in sorted(places.offline.items())]
-    examples = [
-        digest_parquet(places.examples / model.name / table)
-        for model in repository.plan.models
-        for table in ("examples", "outcomes")
-    ]
-    return Digest(
-        online=_digest_online(repository, places),
-        offline=" ".join(offline),
-        examples=" ".join(examples),
-        models=digest_models(places.models),
-    )
-
-
-def _digest_if_readable(repository: Repository, places: Places) -> Digest:
-    """A replay is what mends stores that cannot be read: they must not be in its way."""
-    try:
-        return digest(repository, places)
-    except (
-        OSError, ValueError, sqlite3.Error, pa.ArrowException, ModelRepositoryError,
-        OnlineStoreError,
-    ):  # fmt: skip
-        return Digest("", "", "", "")
-
-
-def _keep_batch_versions(model: ModelPlan, live: Path, fresh: Path) -> None:
-    """Carry over what was trained outside of the log, unless the vector is another one now."""
-    old = ModelRepository(live)
-    if model.name not in old.models():
-        return
-    for version in old.versions(model.name):
-        if learned_number(version) is not None:
-            continue
-        try:
-            manifest, _ = old.load(model.name, version)
-        except ModelRepositoryError:
-            continue  # what cannot be read cannot be kept
-        if manifest.fingerprint == model.schema.fingerprint:
-            # With its signature, which nobody could make anew.
-            shutil.copytree(live / model.name / version, fresh / model.name / version)
-
-
-def _keep_decisions(live: Places, fresh: Places) -> None:
-    """Carry over what is not in the log: audits, chosen champions, figures of what was served."""
-    old, new = ModelRepository(live.models), ModelRepository(fresh.models)
-    for model in new.models():
-        if model not in old.models():
-            continue
-        try:
-            keep_served(old.root, new.root, model)
-            new.take_over(old, model, ACTOR)
-        except (ModelRepositoryError, OSError):
-            continue  # what cannot be read cannot be kept; the replay mends it
-
-
-def _digest_online(repository: Repository, places: Places) -> str:
-    """Empty for a store that was wiped: that is what a replay is for."""
-    project = repository.store.project
-    if isinstance(places.online, RedisConfig):
-        return digest_redis(places.online, project, repository.plan.views)
-    if not places.online.path.exists():
-        return ""
-    return digest_sqlite(places.online.path, project)
-
-
-def fresh_places(live: Places) -> Places:
-    """Where a replay builds what will take the place of ``live``: beside it."""
-    # What goes to a server is gathered in a file first, so that nobody sees half of it.
-    if isinstance(live.online, SqliteConfig):
-        online = live.online.path
-    else:
-        online = live.state.with_name(live.state.name + ".online.db")
-    return Places(
-        state=_sibling(live.state),
-        online=SqliteConfig(_sibling(online)),
-        offline={name: _sibling(path) for name, path in live.offline.items()},
-        examples=_sibling(live.examples),
-        models=_sibling(live.models),
-    )
-
-
-def _sibling(path: Path) -> Path:
-    return path.with_name(path.name + _SUFFIX)
-
-
-def _clear(places: Places) -> None:
-    for folder in (places.state, places.examples, places.models, *places.offline.values()):
-        if folder.exists():
-            shutil.rmtree(folder)
-    remove_store(_file(places))
-
-
-def _swap(fresh: Places, live: Places) -> Swap:
-    folders = [
-        (fresh.state, live.state),
-        (fresh.examples, live.examples),
-        (fresh.models, live.models),
-        *((fresh.offline[name], live.offline[name]) for name in live.offline),
-    ]
-    live_online = live.online.path if isinstance(live.online, SqliteConfig) else None
-    return Swap(tuple(folders), _file(fresh), live_online)
-
-
-def _file(fresh: Places) -> Path:
-    assert isinstance(fresh.online, SqliteConfig), "a replay builds a file"
-    return fresh.online.path
+def _patience_seconds(settings: DataflowSettings) -> float:
+    """How long a dataflow may take to end: it may have just begun an epoch."""
+    return settings.gather_seconds + 2 * settings.epoch_seconds

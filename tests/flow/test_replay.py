@@ -23,8 +23,12 @@ from dataflows.flow import engine
 from dataflows.flow.engine import Summary, default_places, run_flow
 from dataflows.flow.metrics import current_progress
 from dataflows.flow.run_context import Places
-from dataflows.replay import replay
-from dataflows.replay.replay import ReplayInterruptedError, fresh_places, replay_all
+from dataflows.replay import replay as replaying
+from dataflows.replay.contents import Digest, digest
+from dataflows.replay.job import ReplayError, drop
+from dataflows.replay.options import ReplayOptions
+from dataflows.replay.places import fresh_places
+from dataflows.replay.replay import ReplayInterruptedError, replay
 from tests.flow import shop
 
 PATIENCE_SECONDS = 30.0
@@ -47,9 +51,9 @@ class Live:
         """Run to the end of the log."""
         return run_flow(self.repository, self.settings, self.places, until_end=True)
 
-    def digest(self) -> replay.Digest:
+    def digest(self) -> Digest:
         """What all of it holds."""
-        return replay.digest(self.repository, self.places)
+        return digest(self.repository, self.places)
 
     def contents(self) -> dict[str, bytes]:
         """All files below the data folder that a replay may touch, but what SQLite keeps."""
@@ -60,6 +64,7 @@ class Live:
             if path.is_file()
             and ".db" not in path.name
             and not path.name.endswith(".lock")
+            and ".replay" not in str(path.relative_to(data))
             and data / "log" not in path.parents
         }
 
@@ -86,6 +91,12 @@ def _live(folder: Path) -> Live:
     return Live(load_repository(folder), settings)
 
 
+def _records(live: Live) -> int:
+    """How many records the log holds."""
+    log = live.repository.directory / "data" / "log"
+    return sum(len(path.read_bytes().splitlines()) for path in log.rglob("*.ndjson"))
+
+
 def _left_over(live: Live) -> list[str]:
     places = fresh_places(live.places)
     assert isinstance(places.online, SqliteConfig)
@@ -96,7 +107,7 @@ def _left_over(live: Live) -> list[str]:
 def test_a_replay_gives_the_same(live: Live) -> None:
     """Rebuilt from the log everything is as it was, and the next run has nothing to do."""
     before = live.digest()
-    replayed = replay_all(live.repository, live.settings)
+    replayed = replay(live.repository, live.settings)
     assert replayed.before == replayed.after == before == live.digest()
     assert not _left_over(live)
     assert live.run().tally.events == 0
@@ -110,29 +121,49 @@ def test_evaluations_outlast_a_replay(live: Live) -> None:
     )
     before = mine.read_bytes()
     write_evaluation(served, MODEL, {"task": "binary"})
-    replay_all(live.repository, live.settings)
+    replay(live.repository, live.settings)
     assert mine.read_bytes() == before
     assert read_evaluation(served) == {"format": 1, "model": MODEL, "task": "binary"}
 
 
 def test_a_stopped_replay_changes_nothing(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A replay that was stopped before the end is dropped: no store, model or state changes."""
+    """A replay that was stopped changes nothing, and leaves what can be dropped."""
     before, digest = live.contents(), live.digest()
     run_locked = engine.run_locked
 
     def stopped(*given: Any) -> Summary:
         return replace(run_locked(*given), was_stopped=True)
 
-    monkeypatch.setattr(replay, "run_locked", stopped)
+    monkeypatch.setattr(replaying, "run_locked", stopped)
     with pytest.raises(ReplayInterruptedError, match="everything is as it was"):
-        replay_all(live.repository, live.settings)
+        replay(live.repository, live.settings)
     assert live.contents() == before
     assert live.digest() == digest
+    assert _left_over(live)
+    assert drop(live.places)
     assert not _left_over(live)
+    assert not drop(live.places)
+
+
+def test_another_replay_does_not_take_up_what_one_left(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other options than those of the interrupted replay are refused until that is dropped."""
+    with monkeypatch.context() as patched:
+        run_locked = engine.run_locked
+        patched.setattr(
+            replaying, "run_locked", lambda *given: replace(run_locked(*given), was_stopped=True)
+        )
+        with pytest.raises(ReplayInterruptedError):
+            replay(live.repository, live.settings, ReplayOptions(results=("online",)))
+    with pytest.raises(ReplayError, match="replay --drop"):
+        replay(live.repository, live.settings)
+    drop(live.places)
+    replay(live.repository, live.settings)
 
 
 def test_a_signal_stops_a_replay(live: Live) -> None:
-    """SIGTERM in the middle of a replay leaves everything as it was, and says so."""
+    """SIGTERM in the middle of a replay changes nothing; the next one goes on where it stopped."""
     before, digest = live.contents(), live.digest()
     state = fresh_places(live.places).state
 
@@ -152,12 +183,15 @@ def test_a_signal_stops_a_replay(live: Live) -> None:
     sender.start()
     try:
         with pytest.raises(ReplayInterruptedError):
-            replay_all(live.repository, slowly)
+            replay(live.repository, slowly)
     finally:
         sender.join(PATIENCE_SECONDS)
         signal.signal(signal.SIGTERM, before_us)
     assert live.contents() == before
     assert live.digest() == digest
+    replayed = replay(live.repository, slowly)
+    assert 0 < replayed.events < _records(live)
+    assert replayed.after == digest == live.digest()
     assert not _left_over(live)
 
 
@@ -168,7 +202,7 @@ def test_a_garbage_online_store_is_mended(live: Live) -> None:
     for path in live.places.online.path.parent.glob("online.db*"):
         path.unlink()
     live.places.online.path.write_bytes(b"garbage" * 1000)
-    assert replay_all(live.repository, live.settings).after == digest
+    assert replay(live.repository, live.settings).after == digest
     assert live.digest() == digest
 
 
@@ -178,7 +212,7 @@ def test_garbage_in_the_model_repository_is_mended(live: Live, damaged: str) -> 
     digest = live.digest()
     champion = ModelRepository(live.places.models).channels(MODEL).champion
     (live.places.models / MODEL / damaged).write_bytes(b"garbage")
-    replay_all(live.repository, live.settings)
+    replay(live.repository, live.settings)
     assert live.digest() == digest
     models = ModelRepository(live.places.models)
     assert models.channels(MODEL).champion == champion
@@ -189,7 +223,7 @@ def test_garbage_in_the_state_is_mended(live: Live) -> None:
     """An identity that cannot be read, which stops every run, is made anew."""
     digest = live.digest()
     (live.places.state / "identity.json").write_text("{")
-    replay_all(live.repository, live.settings)
+    replay(live.repository, live.settings)
     assert json.loads((live.places.state / "identity.json").read_text())
     assert live.run().tally.events == 0
     assert live.digest() == digest
@@ -200,7 +234,7 @@ def test_a_rollback_outlasts_a_replay(live: Live) -> None:
     models = ModelRepository(live.places.models)
     chosen = models.rollback(MODEL, "worse", "ann", 5)
     before = models.audit(MODEL)
-    replay_all(live.repository, live.settings)
+    replay(live.repository, live.settings)
     assert models.channels(MODEL).champion == chosen
     assert models.audit(MODEL)[: len(before)] == before
     assert models.audit(MODEL)[-1].actor == "ann"
@@ -217,7 +251,7 @@ def test_batch_versions_outlast_a_replay(live: Live) -> None:
         replace(manifest, version="b2", schema=other, fingerprint=other.fingerprint), onnx
     )
     digest, files = live.digest(), live.contents()
-    replayed = replay_all(live.repository, live.settings)
+    replayed = replay(live.repository, live.settings)
     assert replayed.before == replayed.after == digest == live.digest()
     kept = [name for name in files if f"/{MODEL}/b1/" in name]
     assert len(kept) >= 3

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import threading
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from dataflows.definitions.repository import Repository
-from dataflows.flow.engine import run_flow, swap_journal
 from dataflows.flow.errors import EngineError
 from dataflows.flow.progress import ProgressFile, begin_progress, read_progress
 from dataflows.flow.run_context import PartitionProgress, RunContext
@@ -70,20 +68,3 @@ def test_a_run_says_at_once_that_it_is_there(repository: Repository, tmp_path: P
     tell()
     (said,) = read_progress(context.places.state)
     assert said.waiting_for == ""
-
-
-def test_a_swap_into_redis_is_not_finished_into_a_file(
-    repository: Repository, tmp_path: Path
-) -> None:
-    """A store type that was changed in the middle of a replay's swap is an error with advice."""
-    settings = shop.settings(repository.directory, tmp_path / "log", tmp_path)
-    places = shop.places(tmp_path)
-    gathered = tmp_path / "gathered.db"
-    gathered.touch()
-    journal = swap_journal(places.state)
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    journal.write_text(json.dumps({"folders": [], "online": [str(gathered), None]}))
-    with pytest.raises(EngineError, match="set it back to redis") as caught:
-        run_flow(repository, settings, places, until_end=True)
-    assert str(journal) in str(caught.value)
-    assert journal.exists()

@@ -13,8 +13,8 @@ from dataclasses import replace
 import pytest
 import redis
 
-from dataflows.flow.engine import swap_journal
-from dataflows.replay.replay import fresh_places
+from dataflows.replay.places import fresh_places
+from dataflows.stores.handover import journal_path
 from tests.flow import shop
 from tests.integration.commands import Command, wait_for
 from tests.integration.conftest import NewShop
@@ -111,14 +111,14 @@ def test_a_wiped_redis_is_rebuilt_by_a_replay(
 
 def _is_killed_in_the_swap(made: RealShop, server: RedisServer) -> bool:
     """Kill a replay while it fills Redis; False if it was done before we could."""
-    journal = swap_journal(made.settings.state_dir)
+    journal = journal_path(made.settings.state_dir)
     command = made.start("replay")
     while not journal.exists():
         assert command.poll() is None, command.output
     server.pause()
     fresh = fresh_places(made.places)
-    folders = [fresh.state, fresh.examples, fresh.models, *fresh.offline.values()]
-    # Then nothing is left to do but what needs Redis, which gives no answer.
+    folders = [fresh.examples, *fresh.offline.values()]
+    # Then what is next needs Redis, which gives no answer.
     wait_for("folders", lambda: not any(folder.exists() for folder in folders))
     is_in_time = journal.exists()
     assert not is_in_time or command.kill() == -signal.SIGKILL
@@ -143,7 +143,7 @@ def test_a_replay_killed_while_it_fills_redis(
     assert made.digests() != expected.digests
     assert made.run_to_end() == {"events": 0, "bad": 0}
     assert made.digests() == expected.digests
-    assert not swap_journal(made.settings.state_dir).exists()
+    assert not journal_path(made.settings.state_dir).exists()
 
 
 def test_redis_that_comes_back_empty_under_a_run(

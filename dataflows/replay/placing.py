@@ -1,0 +1,126 @@
+"""What of a replay's results takes which place, once nobody writes any more."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from contracts.settings import DataflowSettings
+from dataflows.flow.identity import generation
+from dataflows.replay.days import Days, day_after, days_in, put_together
+from dataflows.replay.job import Job, Kind, ReplayError
+from dataflows.replay.keeping import keep_batch_versions, keep_decisions
+from dataflows.replay.opening import replay_log
+from dataflows.replay.options import Offsets
+from dataflows.replay.places import gathered_values, sibling
+from dataflows.replay_state.graft import GraftFolders, graft
+from dataflows.stores.day_files import US_PER_DAY
+from dataflows.stores.handover import Handover, Values
+
+_TABLES = ("examples", "outcomes")
+Move = tuple[str, str]
+
+
+def handover_of(job: Job, settings: DataflowSettings) -> Handover:
+    """Make all ready that is to be exchanged, and say what; nothing has changed then."""
+    for model in job.built.plan.models:
+        keep_batch_versions(model, job.live.models, job.fresh.models)
+    keep_decisions(job.live.models, job.fresh.models)
+    if job.kind is Kind.WHOLE:
+        return _whole(job)
+    return _graft(job, settings) if job.kind is Kind.GRAFT else _repair(job)
+
+
+def _whole(job: Job) -> Handover:
+    fresh, live = job.fresh, job.live
+    folders = [(fresh.offline[name], live.offline[name]) for name in live.offline]
+    return Handover(
+        tuple(_moves([*folders, (fresh.examples, live.examples)])),
+        _values(job, generation(fresh.state)),
+        # Who reads online values with a model reads them first.
+        tuple(_moves([(fresh.models, live.models), (fresh.state, live.state)])),
+    )
+
+
+def _graft(job: Job, settings: DataflowSettings) -> Handover:
+    fresh, live = job.fresh, job.live
+    out = sibling(live.state, ".graft")
+    shutil.rmtree(out, ignore_errors=True)
+    made = fresh.state if job.built.plan.views else None
+    folders = GraftFolders(live.state, made, out)
+    with closing(replay_log(job)(settings, job.repository.plan)) as log:
+        graft(folders, job.repository, job.selection, settings, log)
+    names = job.selection.models
+    examples = [(fresh.examples / name, live.examples / name) for name in names]
+    models = [(fresh.models / name, live.models / name) for name in names]
+    return Handover(
+        tuple(_moves([*_offline(job), *examples])),
+        _values(job, generation(out)),
+        tuple(_moves([*models, (out, live.state)])),
+    )
+
+
+def _repair(job: Job) -> Handover:
+    folders: list[tuple[Path, Path]] = []
+    if "offline" in job.options.results:
+        folders += _offline(job)
+    if "examples" in job.options.results:
+        for name in job.selection.models:
+            for table in _TABLES:
+                places = job.fresh.examples / name / table, job.live.examples / name / table
+                folders.append(_days(*places, job.days))
+    wanted = "online" in job.options.results
+    values = _values(job, generation(job.live.state)) if wanted else None
+    return Handover(tuple(_moves(folders)), values)
+
+
+def _values(job: Job, mark: str) -> Values:
+    return Values(
+        gathered=str(gathered_values(job.fresh)) if job.selection.views else None,
+        views=job.selection.views,
+        gone=job.gone.views,
+        manner="replace" if job.options.begin is None else "add",
+        mark=mark,
+    )
+
+
+def _offline(job: Job) -> list[tuple[Path, Path]]:
+    found = []
+    for view in job.built.plan.views:
+        if view.offline_path:
+            fresh, live = job.fresh.offline[view.name], job.live.offline[view.name]
+            found.append(_days(fresh, live, _days_of(job, fresh)))
+    return found
+
+
+def _days_of(job: Job, fresh: Path) -> Days:
+    """The days of a table that are whole: offsets say nothing of days, so its files do."""
+    first, end = job.days.first, job.days.end
+    days = days_in(fresh)
+    if isinstance(job.options.begin, Offsets):
+        if not days:
+            raise ReplayError("nothing was read between --from and --to: choose an earlier --from")
+        first = day_after((days[0] + 1) * US_PER_DAY + job.warm_up_us)
+    if isinstance(job.options.end, Offsets) and days:
+        end = days[-1]
+    if end <= first:
+        raise ReplayError(
+            "no whole day lies between --from and --to with the longest window before it: choose "
+            "an earlier --from, or a later --to"
+        )
+    return Days(first, end)
+
+
+def _days(fresh: Path, live: Path, days: Days) -> tuple[Path, Path]:
+    if days.is_every:
+        return fresh, live
+    out = sibling(live, ".days")
+    put_together(fresh, live, days, out)
+    return out, live
+
+
+def _moves(folders: list[tuple[Path, Path]]) -> Iterator[Move]:
+    for new, live in folders:
+        yield str(new), str(live)
