@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import redis
@@ -36,6 +37,14 @@ def entity_keys(client: redis.Redis | RedisCluster, project: str) -> Iterator[li
             yield chunk
             chunk = []
     if chunk:
+        yield chunk
+
+
+def keys_with(client: redis.Redis | RedisCluster, begin: str) -> Iterator[list[bytes]]:
+    """The keys that begin so, some at a time; otherwise as ``entity_keys``."""
+    pattern = _GLOB.sub(rb"\\\1", begin.encode()) + b"*"
+    found: Iterator[Any] = client.scan_iter(match=pattern, count=_KEYS_AT_ONCE)
+    while chunk := list(islice(found, _KEYS_AT_ONCE)):
         yield chunk
 
 

@@ -76,6 +76,12 @@ def file_error(path: Path, error: Exception, busy_seconds: float) -> OnlineStore
     )
 
 
+def remove_file(path: Path) -> None:
+    """Remove the file with what SQLite keeps beside it."""
+    for suffix in ("-wal", "-shm", ""):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
 def table_of(project: str, view: str) -> str:
     """The name of a view's table, not quoted."""
     return f"{project}_{view}"
