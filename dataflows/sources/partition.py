@@ -110,6 +110,11 @@ class PartitionStream:
         """An empty batch that says: there is something new, wait for it."""
         return self._empty(self.clock())
 
+    def known_until(self, watermark_us: int) -> SourceBatch:
+        """An empty batch that says: nothing that comes takes effect before this."""
+        clock = self.clock()
+        return self._empty(replace(clock, watermark_us=max(clock.watermark_us, watermark_us)))
+
     def _empty(self, clock: PartitionClock) -> SourceBatch:
         none = np.empty(0, np.int64)
         return SourceBatch(self.topic.name, clock, none, none, none)
