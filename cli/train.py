@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -13,18 +13,17 @@ import typer
 
 from cli.actor import actor
 from cli.failures import CommandError
+from cli.moments import TIME_FORMS, micros, shown
 from cli.repository_option import RepoOption, require_repository
 from cli.tables import print_table
 
 if TYPE_CHECKING:
     from contracts.manifest import Manifest
     from contracts.model_channels import Channel
+    from contracts.model_repository import ModelRepository
     from contracts.plan import ModelPlan
     from dataflows.training.train import Trained, Wishes
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-_TIME_FORMS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 _FIELDS_SHOWN = 8
 
 
@@ -49,16 +48,16 @@ ModelArgument = Annotated[str, typer.Argument(help="Name of the model.")]
 LearnerOption = Annotated[LearnerName, typer.Option(help="What learns.")]
 FromOption = Annotated[
     datetime | None,
-    typer.Option("--from", formats=_TIME_FORMS, help="Predictions from this moment on, UTC."),
+    typer.Option("--from", formats=TIME_FORMS, help="Predictions from this moment on, UTC."),
 ]
 UntilOption = Annotated[
     datetime | None,
-    typer.Option("--until", formats=_TIME_FORMS, help="Predictions before this moment, UTC."),
+    typer.Option("--until", formats=TIME_FORMS, help="Predictions before this moment, UTC."),
 ]
 TestFromOption = Annotated[
     datetime | None,
     typer.Option(
-        formats=_TIME_FORMS,
+        formats=TIME_FORMS,
         help="From here on the model is only measured, UTC; else the last fifth.",
     ),
 ]
@@ -72,6 +71,9 @@ SeedOption = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Of all that
 ThreadsOption = Annotated[int, typer.Option(min=1, max=256, help="That the learner may use.")]
 SegmentsOption = Annotated[
     str, typer.Option(help="Inputs to measure by, with commas; else the model's own.")
+]
+DatasetOption = Annotated[
+    str, typer.Option(help="Data set to learn from; else the examples of the dataflow.")
 ]
 ChannelOption = Annotated[
     ChannelName | None,
@@ -95,8 +97,9 @@ def train(
     threads: ThreadsOption = 1,
     segments: SegmentsOption = "",
     channel: ChannelOption = None,
+    dataset: DatasetOption = "",
 ) -> None:
-    """Train a version of a model on the dataflow's examples, and publish it.
+    """Train a version of a model on the dataflow's examples, or on a data set, and publish it.
 
     Vectors are those that were scored, as they were at that moment. Parameters are chosen by later
     rows than those learned from, and the model is measured on rows that are later still. Times are
@@ -105,6 +108,8 @@ def train(
     from contracts.model_repository import ModelRepository
     from contracts.plan_file import plan_path, read_plan
     from contracts.settings import DataflowSettings
+    from dataflows.datasets.catalogue import Catalogue
+    from dataflows.datasets.for_training import source_of_dataflow, source_of_dataset
     from dataflows.git_commit import git_commit
     from dataflows.training.examples import Period, read_examples
     from dataflows.training.learners import learner as learner_named
@@ -120,14 +125,20 @@ def train(
     check_trainable(plan)
     chosen = learner_named(learner.value)
     columns = tuple(filter(None, segments.split(","))) or plan.segments
-    period = Period(_micros(from_time), _micros(until_time))
-    examples = read_examples(plan, settings.examples_dir / model, period, columns)
+    period = Period(micros(from_time), micros(until_time))
+    if dataset:
+        catalogue = Catalogue(settings.datasets_dir)
+        source = source_of_dataset(catalogue, dataset, plan)
+        examples = read_examples(plan, catalogue.folder(dataset), period, columns)
+    else:
+        examples = read_examples(plan, settings.examples_dir / model, period, columns)
+        source = source_of_dataflow(settings.state_dir)
     if lacking := set(filter(None, segments.split(","))) - examples.segments.keys():
         raise CommandError(
             f"outcomes have no segment {min(lacking)!r}; add it to `segments` of the model and "
             "replay, or leave it out of --segments"
         )
-    shares = Shares(test_from_us=_micros(test_from))
+    shares = Shares(test_from_us=micros(test_from))
     wishes = Wishes(shares, Budget(trials, seconds_max), seed, threads)
     with _progress(wishes) as on_trial:
         trained = train_on(plan, examples, chosen, wishes, time.monotonic, on_trial)
@@ -139,17 +150,26 @@ def train(
         git_commit=git_commit(folder),
         channel=None if channel is ChannelName.NONE else cast("Channel", channel.value),
         at_us=time.time_ns() // 1000,
+        examples_from=source.lineage,
+        offsets=source.offsets,
     )
     repository = ModelRepository.of(settings, settings.model_repository)
     manifest = publish(repository, plan, trained, publication)
     _print(manifest, trained)
+    _print_channel(repository, plan, manifest.version, channel)
+
+
+def _print_channel(
+    repository: ModelRepository, plan: ModelPlan, version: str, channel: ChannelName
+) -> None:
+    """Where the version went, and what is to be done before it serves."""
     went = channel.value if channel is not ChannelName.NONE else "in no channel"
     if channel is ChannelName.NONE and plan.rollout is not None:
         went += " yet: `headwater evaluate` makes it the challenger"
-    elif channel is ChannelName.CHALLENGER and not repository.channels(model).challenger_share:
-        command = f"headwater models challenger {model} {manifest.version} --share 0.1"
+    elif channel is ChannelName.CHALLENGER and not repository.channels(plan.name).challenger_share:
+        command = f"headwater models challenger {plan.name} {version} --share 0.1"
         went += f" and has no share of the requests yet: `{command}` gives it one"
-    typer.echo(f"{model}: version {manifest.version} is {went}")
+    typer.echo(f"{plan.name}: version {version} is {went}")
 
 
 def _plan(model: str, models: tuple[ModelPlan, ...]) -> ModelPlan:
@@ -158,11 +178,6 @@ def _plan(model: str, models: tuple[ModelPlan, ...]) -> ModelPlan:
             return plan
     known = ", ".join(plan.name for plan in models) or "none"
     raise CommandError(f"there is no model {model!r}; the repository has: {known}")
-
-
-def _micros(moment: datetime | None) -> int | None:
-    """Microseconds since 1970 of a moment in UTC, which has no time zone yet."""
-    return None if moment is None else (moment.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 
 @contextmanager
@@ -193,7 +208,7 @@ def _print(manifest: Manifest, trained: Trained) -> None:
     facts = [
         ("learner", manifest.learner),
         ("parameters", f"best of {found.trials}, {found.pruned} of them given up early"),
-        ("learned from", f"{rows['fit']:,} examples until {_shown(trained.split.test_from_us)}"),
+        ("learned from", f"{rows['fit']:,} examples until {shown(trained.split.test_from_us)}"),
         ("measured on", f"{rows['test']:,} later examples"),
         *((f"metric {name}", f"{value:.6g}") for name, value in sorted(trained.metrics.items())),
         ("ONNX", f"{len(trained.onnx):,} bytes, {trained.parity.max_abs_diff:.1e} apart at most"),
@@ -201,7 +216,3 @@ def _print(manifest: Manifest, trained: Trained) -> None:
     print_table(("fact", "value"), facts)
     first = list(trained.importance.items())[:_FIELDS_SHOWN]
     print_table(("field", "share"), [(name, f"{share:.3f}") for name, share in first])
-
-
-def _shown(time_us: int) -> str:
-    return f"{_EPOCH + timedelta(microseconds=time_us):%Y-%m-%d %H:%M:%S}"

@@ -9,9 +9,11 @@ from contracts.online_store import SqliteConfig
 from contracts.plan import ModelPlan, Plan
 from contracts.settings import DataflowSettings
 from dataflows.datasets.errors import DatasetError
+from dataflows.datasets.for_training import label_text
 from dataflows.datasets.order import Made, Order, state_folder
 from dataflows.datasets.range_log import RangeLog
-from dataflows.datasets.rows import figures, take_rows
+from dataflows.datasets.rows import figures
+from dataflows.datasets.taking import take_rows
 from dataflows.definitions.repository import Repository, load_repository
 from dataflows.flow.engine import run_locked
 from dataflows.flow.identity import identity_parts
@@ -61,6 +63,7 @@ def build_rows(order: Order) -> Made:
     return Made(
         definitions=parts["definitions"],
         fingerprint=model.schema.fingerprint,
+        label=label_text(model),
         spine_key=model.spine_key,
         log=logs[0].range(),
         figures=figures(Path(order.rows)),

@@ -155,6 +155,7 @@ def _made(
             origin.has_changes,
             definitions=made.definitions,
             fingerprint=made.fingerprint,
+            label=made.label,
         ),
         log=made.log,
         bounds=wish.bounds,

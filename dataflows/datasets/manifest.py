@@ -89,6 +89,7 @@ class Origin(msgspec.Struct, frozen=True):
             definitions they made.
         definitions: digest of the model, its views, their code and the topics.
         fingerprint: of the model's vector.
+        label: what comes true, as ``task: topic: expression``.
     """
 
     commit: str
@@ -96,6 +97,7 @@ class Origin(msgspec.Struct, frozen=True):
     has_changes: bool
     definitions: str = ""
     fingerprint: str = ""
+    label: str = ""
 
 
 class DatasetManifest(msgspec.Struct, frozen=True):

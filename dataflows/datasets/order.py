@@ -38,6 +38,7 @@ class Made(msgspec.Struct, frozen=True):
     Attributes:
         definitions: digest of the model, its views, their code and the topics.
         fingerprint: of the model's vector.
+        label: what comes true, as ``task: topic: expression``.
         spine_key: column that tells predictions apart.
         log: what was read.
         figures: of the rows.
@@ -45,6 +46,7 @@ class Made(msgspec.Struct, frozen=True):
 
     definitions: str
     fingerprint: str
+    label: str
     spine_key: str
     log: LogRange
     figures: Figures

@@ -1,73 +1,21 @@
-"""The rows of a data set: taken out of a model's tables, described day by day, told apart."""
+"""The rows of a data set as they lie in its folder: described day by day, and whether they stay."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from contracts.plan import ModelPlan
 from dataflows.datasets.errors import DatasetError
-from dataflows.datasets.manifest import TABLES, Bounds, Day, Figures, Table
-from dataflows.stores.day_files import write_day
-from dataflows.stores.day_table import TableSpec
+from dataflows.datasets.manifest import TABLES, Day, Figures, Table
 from dataflows.stores.digest import digest_parquet
-from dataflows.tables import examples_table, outcomes_table
 
 TIME = "event_timestamp"
-_DAY_0 = date(1970, 1, 1).toordinal()
-
-
-def take_rows(model: ModelPlan, made: Path, rows: Path, bounds: Bounds) -> None:
-    """Move the predictions within bounds, and their labels, to the folder of a data set.
-
-    Args:
-        model: whose they are.
-        made: folder with the model's folder, as the dataflow writes it.
-        rows: where ``examples`` and ``outcomes`` are to lie.
-        bounds: when the predictions were made; labels of these are taken whenever they came.
-    """
-    for table in (examples_table(model, made), outcomes_table(model, made)):
-        target = rows / table.path.name
-        target.mkdir(parents=True)
-        for path in _files(table.path):
-            if bounds == Bounds():
-                path.rename(target / path.name)
-            else:
-                _take(table, path, target, bounds)
-
-
-def _take(table: TableSpec, path: Path, target: Path, bounds: Bounds) -> None:
-    with path.open("rb") as file:
-        found = pq.read_table(file, schema=table.schema)
-    kept = found.filter(_within(bounds))
-    if not kept.num_rows:
-        return
-    if kept.num_rows == found.num_rows:
-        path.rename(target / path.name)
-        return
-    day = date.fromisoformat(path.stem).toordinal() - _DAY_0
-    there = TableSpec(table.name, target, table.schema, table.time_column, table.sort_columns)
-    write_day(there, day, kept.to_batches())
-
-
-def _within(bounds: Bounds) -> Any:
-    wanted: Any = pc.scalar(True)
-    if bounds.from_us is not None:
-        wanted = wanted & (pc.field(TIME) >= _stamp(bounds.from_us))
-    if bounds.to_us is not None:
-        wanted = wanted & (pc.field(TIME) < _stamp(bounds.to_us))
-    return wanted
-
-
-def _stamp(time_us: int) -> Any:
-    return pa.scalar(time_us, pa.int64()).cast(pa.timestamp("us", tz="UTC"))
 
 
 class _Times(NamedTuple):
@@ -144,10 +92,10 @@ def _columns(path: Path, *names: str) -> Iterator[pa.ChunkedArray]:
 
 def _all_files(rows: Path) -> Iterator[tuple[Table, Path]]:
     for table in TABLES:
-        for path in _files(rows / table):
+        for path in day_files(rows / table):
             yield table, path
 
 
-def _files(folder: Path) -> list[Path]:
+def day_files(folder: Path) -> list[Path]:
     """The files of a table's days, in order; the folder need not exist."""
     return sorted(folder.glob("*.parquet"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -29,12 +29,16 @@ class Publication:
         git_commit: of the definitions; empty if unknown.
         channel: that gets the version; None for none.
         at_us: the moment, for the audit file, microseconds since 1970 UTC.
+        examples_from: what the examples are of, for the lineage: name -> text.
+        offsets: ``topic/partition`` -> offset up to which the log was read for them; may be empty.
     """
 
     actor: str
     git_commit: str
     channel: Channel | None
     at_us: int
+    examples_from: Mapping[str, str] = field(default_factory=dict)
+    offsets: Mapping[str, int] = field(default_factory=dict)
 
 
 def publish(
@@ -93,13 +97,14 @@ def _manifest(
         parent=parent,
         sha256=sha256_hex(trained.onnx),
         created_by=publication.actor,
+        offsets=publication.offsets,
         task=plan.task,
         classes=trained.classes,
         assign_by=plan.assign_by,
         segments=plan.segments,
         spine_key=plan.spine_key,
         intended_use=plan.intended_use,
-        lineage=lineage(trained),
+        lineage={**lineage(trained), **publication.examples_from},
     )
 
 
