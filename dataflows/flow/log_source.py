@@ -140,6 +140,8 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
         self._silent_since = self._withheld_since = None
         self._bytes_left -= len(chunk.records)
         batch = self._stream.batch(chunk)
+        if self._context.span is not None:
+            batch = self._context.span.of(batch)
         self._alignment.at(self._stream.number, self._stream.newest_us)
         # What is read in crumbs comes in live, even if the next crumb is there already.
         if len(chunk.records) < _CRUMB_BYTES or self._reader.is_at_end(self._until):
