@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 # Builds the new hash of some entities under another name, and notes in a list what is to be done at
-# the end: "+" to put the new hash in place, "=" the same, but it expires when the old one would, "-"
-# to remove the entity, which has nothing left. Entities that are right already are left alone.
+# the end: "+" to put the new hash in place, "=" the same but that it expires as the old one would,
+# "-" to remove the entity, which has nothing left. Entities that are right already are left alone.
 # KEYS: the list, perhaps the mark. ARGV: the mark that this refill has left, how the new names
 # begin, seconds until keys expire ("" for never), how many fields go, these fields; then for each
 # entity the tag of its new name, its key, how many fields and values follow, these.

@@ -24,7 +24,7 @@ import river  # noqa: F401
 import dataflows.replay.replay
 import dataflows.sources.kafka_dead_letters
 import dataflows.sources.kafka_log
-import dataflows.stores.redis_copy
+import dataflows.stores.redis_refill
 import dataflows.stores.redis_writer  # noqa: F401
 from cli.main import main as headwater
 from dataflows.flow.engine import run_flow  # noqa: F401

@@ -1,4 +1,4 @@
-"""Redis after a copy of a SQLite store, and digests that say whether the two hold the same."""
+"""Redis refilled from a SQLite store, and digests that say whether the two hold the same."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from contracts.feast_redis import (
 )
 from contracts.online_store import RedisConfig
 from contracts.plan import View
-from dataflows.stores import redis_copy, redis_scan
+from dataflows.stores import gathered_rows, redis_refill, redis_scan
 from dataflows.stores.digest import digest_redis, digest_sqlite
 from dataflows.stores.online_writer import OnlineStoreGoneError, OnlineWriter
-from dataflows.stores.redis_copy import copy_to_redis
 from dataflows.stores.redis_writer import RedisOnlineWriter
+from dataflows.stores.refill import replace_values
 from dataflows.stores.sqlite_writer import SqliteOnlineWriter
 from tests.services.outside import OutsideRedis
 from tests.services.redis import RedisServer
@@ -93,7 +93,7 @@ def test_an_empty_redis_holds_what_the_writer_would_write(
     client: redis.Redis, config: RedisConfig, redis_project: str, tmp_path: Path
 ) -> None:
     """Copied rows are byte for byte those that our writer sends for the same values."""
-    copy_to_redis(sqlite_file(tmp_path, redis_project), redis_project, VIEWS, config)
+    replace_values(sqlite_file(tmp_path, redis_project), redis_project, VIEWS, config)
     fill(RedisOnlineWriter(config, f"my{redis_project}", 5))
     mine = contents(client, f"my{redis_project}")
     both = contents(client, redis_project)  # the pattern of one fits the keys of the other
@@ -114,10 +114,11 @@ def test_what_the_file_does_not_have_goes_and_all_else_stays(
     rows_at_once: int,
 ) -> None:
     """Stale entities lose our views' fields; other views, projects and keys are untouched."""
-    monkeypatch.setattr(redis_copy, "_ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(gathered_rows, "_ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(redis_refill, "_ENTITIES_AT_ONCE", rows_at_once)
     monkeypatch.setattr(redis_scan, "_KEYS_AT_ONCE", rows_at_once)
     path = sqlite_file(tmp_path, redis_project)
-    copy_to_redis(path, redis_project, VIEWS, config)
+    replace_values(path, redis_project, VIEWS, config)
     expected = contents(client, redis_project)
     # Now Redis has other entities, other values, and what others have put there.
     fill(RedisOnlineWriter(config, redis_project, 5), first=100)
@@ -133,7 +134,7 @@ def test_what_the_file_does_not_have_goes_and_all_else_stays(
     client.set(f"note:{redis_project}", "x")
     client.hset(f"hash:{redis_project}", "f", "x")
     for _ in range(2):
-        copy_to_redis(path, redis_project, VIEWS, config)
+        replace_values(path, redis_project, VIEWS, config)
         assert contents(client, neighbour) == theirs
         assert client.get(f"note:{redis_project}") == b"x"
         assert client.hgetall(f"hash:{redis_project}") == {b"f": b"x"}
@@ -155,14 +156,14 @@ def test_a_view_that_the_file_does_not_have_is_emptied(
     fill(RedisOnlineWriter(config, redis_project, 5))
     path = tmp_path / "built.db"
     SqliteOnlineWriter(path, redis_project).close()
-    copy_to_redis(path, redis_project, [TIPS], config)
+    replace_values(path, redis_project, [TIPS], config)
     for view, is_there in ((RIDES, True), (TIPS, False), (CARS, True)):
         field = redis_timestamp_field(view.name)
         assert any(field in row for row in contents(client, redis_project).values()) == is_there
-    copy_to_redis(path, redis_project, VIEWS, config)
+    replace_values(path, redis_project, VIEWS, config)
     assert contents(client, redis_project) == {}
     with pytest.raises(FileNotFoundError, match="no online store"):
-        copy_to_redis(tmp_path / "none.db", redis_project, VIEWS, config)
+        replace_values(tmp_path / "none.db", redis_project, VIEWS, config)
 
 
 def test_a_copy_that_was_cut_off_is_done_again(
@@ -175,11 +176,11 @@ def test_a_copy_that_was_cut_off_is_done_again(
     fill(RedisOnlineWriter(config, "shop", 5), first=100)
     server.stop()
     with pytest.raises(OnlineStoreGoneError, match=server.address):
-        copy_to_redis(path, "shop", VIEWS, config, timeout_seconds=1)
+        replace_values(path, "shop", VIEWS, config, timeout_seconds=1)
     with pytest.raises(OnlineStoreGoneError, match=server.address):
         digest_redis(config, "shop", VIEWS, timeout_seconds=1)
     server.start()
-    copy_to_redis(path, "shop", VIEWS, config, timeout_seconds=1)
+    replace_values(path, "shop", VIEWS, config, timeout_seconds=1)
     assert digest_redis(config, "shop", VIEWS) == digest_sqlite(path, "shop")
     with client_of(config) as client:
         assert all(0 < client.ttl(key) <= 900 for key in contents(client, "shop"))
@@ -195,7 +196,7 @@ def test_copy_and_digest_go_over_all_nodes_of_a_cluster(
     path = sqlite_file(tmp_path, "shop")
     fill(RedisOnlineWriter(config, "shop", 5), first=100)
     assert digest_redis(config, "shop", VIEWS) != digest_sqlite(path, "shop")
-    copy_to_redis(path, "shop", VIEWS, config)
+    replace_values(path, "shop", VIEWS, config)
     assert digest_redis(config, "shop", VIEWS) == digest_sqlite(path, "shop")
 
 
