@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from contracts.model_channels import Channel
     from contracts.model_repository import ModelRepository
     from contracts.plan import ModelPlan
+    from contracts.settings import DataflowSettings
+    from dataflows.datasets.for_training import Source
+    from dataflows.training.examples import Examples, Period
     from dataflows.training.train import Trained, Wishes
 
 _FIELDS_SHOWN = 8
@@ -108,10 +111,8 @@ def train(
     from contracts.model_repository import ModelRepository
     from contracts.plan_file import plan_path, read_plan
     from contracts.settings import DataflowSettings
-    from dataflows.datasets.catalogue import Catalogue
-    from dataflows.datasets.for_training import source_of_dataflow, source_of_dataset
     from dataflows.git_commit import git_commit
-    from dataflows.training.examples import Period, read_examples
+    from dataflows.training.examples import Period
     from dataflows.training.learners import learner as learner_named
     from dataflows.training.publish import Publication, publish
     from dataflows.training.search import Budget
@@ -126,13 +127,7 @@ def train(
     chosen = learner_named(learner.value)
     columns = tuple(filter(None, segments.split(","))) or plan.segments
     period = Period(micros(from_time), micros(until_time))
-    if dataset:
-        catalogue = Catalogue(settings.datasets_dir)
-        source = source_of_dataset(catalogue, dataset, plan)
-        examples = read_examples(plan, catalogue.folder(dataset), period, columns)
-    else:
-        examples = read_examples(plan, settings.examples_dir / model, period, columns)
-        source = source_of_dataflow(settings.state_dir)
+    examples, source = _examples(settings, plan, dataset, period, columns)
     if lacking := set(filter(None, segments.split(","))) - examples.segments.keys():
         raise CommandError(
             f"outcomes have no segment {min(lacking)!r}; add it to `segments` of the model and "
@@ -157,6 +152,26 @@ def train(
     manifest = publish(repository, plan, trained, publication)
     _print(manifest, trained)
     _print_channel(repository, plan, manifest.version, channel)
+
+
+def _examples(
+    settings: DataflowSettings,
+    plan: ModelPlan,
+    dataset: str,
+    period: Period,
+    segments: tuple[str, ...],
+) -> tuple[Examples, Source]:
+    """What is learned from, and what it is of: a data set if one is named, else the dataflow's."""
+    from dataflows.datasets.catalogue import Catalogue
+    from dataflows.datasets.for_training import source_of_dataflow, source_of_dataset
+    from dataflows.training.examples import read_examples
+
+    if not dataset:
+        examples = read_examples(plan, settings.examples_dir / plan.name, period, segments)
+        return examples, source_of_dataflow(settings.state_dir)
+    catalogue = Catalogue(settings.datasets_dir)
+    source = source_of_dataset(catalogue, dataset, plan)
+    return read_examples(plan, catalogue.folder(dataset), period, segments), source
 
 
 def _print_channel(
