@@ -26,6 +26,7 @@ from cli.features import features
 from cli.model_card import EXAMPLE as CARD_EXAMPLE
 from cli.model_card import card
 from cli.models import models_app
+from cli.plan import plan
 from cli.produce import produce
 from cli.registry.commands import mlflow_app
 from cli.replay import replay
@@ -55,6 +56,7 @@ class Verb(NamedTuple):
 
 VERBS = (
     Verb("apply", apply, "headwater apply --repo feature_repo"),
+    Verb("plan", plan, "headwater plan HEAD~1"),
     Verb("run", run, "headwater run --until-end"),
     Verb("evaluate", evaluate, "headwater evaluate --until-end"),
     Verb("serve", serve, "HEADWATER_SCORER_ADDRESS=127.0.0.1:50051 headwater serve"),

@@ -160,10 +160,10 @@ def _steps(
         # Applying removes tables of views that are gone, which are served until the cut.
         place = 0 if replay.gone_views else len(steps)
         steps.insert(place, replay.command)
-    if origin.kind == "nothing":
+    if origin.kind == "nothing" or replay.command:
         steps.append("headwater run")
-    elif steps or not changes.is_empty:
-        steps.append("headwater run" if replay.command else "start headwater run again")
+    elif any(change.kind == "changed" for change in (*changes.views, *changes.models)):
+        steps.append("start headwater run again")
     if steps and commit:
         steps.insert(0, f"git checkout {commit[:12]}")
     return tuple(steps)
