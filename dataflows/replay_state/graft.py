@@ -20,7 +20,7 @@ from dataflows.replay.selection import Selection
 from dataflows.replay_state import pieces
 from dataflows.replay_state.fitting import check_in_common, check_kept, lacks
 from dataflows.replay_state.pieces import PieceName, StoppedState, read_stopped
-from dataflows.replay_state.positions import LOG_STEP
+from dataflows.replay_state.positions import LOG_STEP, SHARDS_STEP
 from dataflows.replay_state.shard_graft import MissingViewError, grafted_shard
 from dataflows.sources.partition import Position
 from dataflows.sources.plan_log import PlanLog
@@ -139,7 +139,7 @@ class _Making:
 
     def _shards(self) -> Iterator[Snapshot]:
         known = {*self._live.snapshots, *self._fresh.snapshots}
-        for piece in sorted(name for name in known if name[0] == pieces.SHARDS):
+        for piece in sorted(name for name in known if name[0] == SHARDS_STEP):
             number = int(piece[1])
             if self._selection.views:
                 files = StateFiles(self._new / _shard(number), None)

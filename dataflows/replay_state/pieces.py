@@ -11,11 +11,16 @@ from dataflows import tables
 from dataflows.flow.errors import EngineError
 from dataflows.flow.recovery import Snapshot
 from dataflows.replay.selection import Selection
-from dataflows.replay_state.positions import LOG_STEP, content_of, positions_in, read_snapshots
+from dataflows.replay_state.positions import (
+    LOG_STEP,
+    SHARDS_STEP,
+    content_of,
+    positions_in,
+    read_snapshots,
+)
 from dataflows.sources.partition import Position
 
 _FLOW = "headwater"
-SHARDS = f"{_FLOW}.shards"
 TABLES = f"{_FLOW}.tables"
 EVALUATION = f"{_FLOW}.evaluation"
 VERSIONS = f"{_FLOW}.model_repository"
@@ -42,7 +47,7 @@ class StoppedState:
     @property
     def has_begun(self) -> bool:
         """Whether any partition has said anything, which all shards and models hear."""
-        return any(step == SHARDS for step, _ in self.snapshots)
+        return any(step == SHARDS_STEP for step, _ in self.snapshots)
 
     def content(self, piece: PieceName) -> object:
         """What is said of a piece, None if nothing; raise EngineError if it cannot be read."""
@@ -102,5 +107,5 @@ def check_closed(plan: Plan, selection: Selection) -> None:
 
 
 def _is_known(one: Snapshot) -> bool:
-    known = {LOG_STEP, SHARDS, TABLES, EVALUATION, VERSIONS, *FLOW_STEPS}
+    known = {LOG_STEP, SHARDS_STEP, TABLES, EVALUATION, VERSIONS, *FLOW_STEPS}
     return one.step in known or (one.step, one.key) in (model_step(one.key), drift_step(one.key))

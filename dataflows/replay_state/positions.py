@@ -1,16 +1,20 @@
-"""Where the next run on a state folder goes on in the log."""
+"""Where the next run on a state folder goes on: in the log, and in event time."""
 
 from __future__ import annotations
 
 import pickle
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 from dataflows.flow.errors import EngineError
 from dataflows.flow.recovery import Snapshot, committed
 from dataflows.sources.partition import Position
+from dataflows.state_files import read_state
+from dataflows.watermark import NOT_YET
 
 LOG_STEP = "headwater.log"
+SHARDS_STEP = "headwater.shards"
 
 
 def read_positions(state: Path) -> dict[str, Position]:
@@ -25,6 +29,26 @@ def read_positions(state: Path) -> dict[str, Position]:
         EngineError: the folder is damaged.
     """
     return positions_in(read_snapshots(state), state)
+
+
+def read_watermark(state: Path) -> int:
+    """How far the watermark has come in a stopped state folder, which stays as it is.
+
+    Microseconds since 1970 UTC; ``NOT_YET`` if no record has come. Partitions that were idle have
+    not held it back, so the positions alone do not tell it.
+
+    Raises:
+        EngineError: the folder is damaged.
+        StateError: a file of a shard is.
+    """
+    found = [NOT_YET]
+    for one in read_snapshots(state):
+        if one.step == SHARDS_STEP:
+            content: Any = content_of(one, state)
+            number, handle = content
+            (newest,) = read_state(state / "shards" / f"{number:04d}", handle[-1:])
+            found.append(newest["clocks"].watermark_us)
+    return max(found)
 
 
 def read_snapshots(state: Path) -> list[Snapshot]:
