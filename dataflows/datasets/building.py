@@ -10,17 +10,21 @@ from contracts.plan import ModelPlan, Plan
 from contracts.settings import DataflowSettings
 from dataflows.datasets.errors import DatasetError
 from dataflows.datasets.for_training import label_text
+from dataflows.datasets.manifest import LogRange
 from dataflows.datasets.order import Made, Order, state_folder
 from dataflows.datasets.range_log import RangeLog
 from dataflows.datasets.rows import figures
 from dataflows.datasets.taking import take_rows
 from dataflows.definitions.repository import Repository, load_repository
+from dataflows.erasure.tombstones import read_tombstones
 from dataflows.flow.engine import run_locked
 from dataflows.flow.identity import identity_parts
 from dataflows.flow.run_context import Places
 from dataflows.flow.state_lock import exclusive_state
 from dataflows.flow.target import LogEnd
 from dataflows.replay.selection import Selection, restricted
+from dataflows.sources.archive import survey
+from dataflows.sources.archive_log import with_archive
 from dataflows.sources.plan_log import PlanLog, open_log
 
 # Of the consumer group; it commits offsets for those who watch a lag, which is not ours to change.
@@ -43,9 +47,8 @@ def build_rows(order: Order) -> Made:
     logs: list[RangeLog] = []
 
     def open_range(_: DataflowSettings, plan: Plan) -> RangeLog:
-        log = RangeLog(_open_as_other_group(real, plan), order.log)
-        logs.append(log)
-        return log
+        logs.append(_open_range(real, plan, order.log))
+        return logs[0]
 
     parts: dict[str, str] = {}
 
@@ -53,6 +56,7 @@ def build_rows(order: Order) -> Made:
         parts.update(identity_parts(alone, real, log))
         return LogEnd(log.ends())
 
+    forgotten = read_tombstones(real.state_dir)
     places, settings = _places(work, alone.plan), _settings(real, work)
     with exclusive_state(places.state):
         summary = run_locked(alone, settings, places, to_the_end, open_range)
@@ -66,6 +70,7 @@ def build_rows(order: Order) -> Made:
         label=label_text(model),
         spine_key=model.spine_key,
         log=logs[0].range(),
+        forgotten=0 if forgotten is None else forgotten.newest[1],
         figures=figures(Path(order.rows)),
     )
 
@@ -117,6 +122,15 @@ def _settings(real: DataflowSettings, work: Path) -> DataflowSettings:
     )
 
 
-def _open_as_other_group(settings: DataflowSettings, plan: Plan) -> PlanLog:
+def _open_range(settings: DataflowSettings, plan: Plan, wanted: LogRange | None) -> RangeLog:
+    """The log, with what an archive has of it, as another consumer group than the dataflow's."""
     group = (settings.kafka_group or f"headwater-{plan.project}") + _GROUP_SUFFIX
-    return open_log(settings.model_copy(update={"kafka_group": group}), plan)
+    archive = survey(settings, plan) if settings.archive_url else None
+    log = open_log(settings.model_copy(update={"kafka_group": group}), plan)
+    try:
+        if archive is not None:
+            log = with_archive(log, archive, settings)
+        return RangeLog(log, wanted)
+    except BaseException:
+        log.close()
+        raise

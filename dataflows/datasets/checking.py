@@ -105,6 +105,11 @@ def _differences(
 
 def _notes(manifest: DatasetManifest, made: Made) -> tuple[str, ...]:
     notes = []
+    if made.forgotten != manifest.forgotten:
+        notes.append(
+            "entities were forgotten since it was built, and do not come back: build another data "
+            "set and remove the folder of this one, which still has them"
+        )
     now = versions()
     for package, then in manifest.versions.items():
         if now.get(package, "unknown") != then:

@@ -163,6 +163,7 @@ def _made(
         created=wish.at.astimezone(UTC).isoformat(timespec="seconds"),
         created_by=wish.actor,
         versions=versions(),
+        forgotten=made.forgotten,
     )
     catalogue.publish(place, manifest)
     return manifest

@@ -108,6 +108,7 @@ class DatasetManifest(msgspec.Struct, frozen=True):
         model: of the definitions.
         created: when (ISO 8601, UTC) and by whom; for people.
         versions: package -> version that made it.
+        forgotten: number of the newest tombstone of `headwater forget` that was honoured.
     """
 
     name: str
@@ -119,6 +120,7 @@ class DatasetManifest(msgspec.Struct, frozen=True):
     created: str
     created_by: str
     versions: dict[str, str]
+    forgotten: int = 0
     format: int = FORMAT
 
 

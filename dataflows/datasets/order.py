@@ -41,6 +41,7 @@ class Made(msgspec.Struct, frozen=True):
         label: what comes true, as ``task: topic: expression``.
         spine_key: column that tells predictions apart.
         log: what was read.
+        forgotten: number of the newest tombstone that was honoured; 0 for none.
         figures: of the rows.
     """
 
@@ -49,6 +50,7 @@ class Made(msgspec.Struct, frozen=True):
     label: str
     spine_key: str
     log: LogRange
+    forgotten: int
     figures: Figures
 
 
