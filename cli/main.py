@@ -23,6 +23,8 @@ from cli.evaluation import EXAMPLE as EVALUATION_EXAMPLE
 from cli.evaluation import evaluation
 from cli.failures import FAILED, USAGE, exit_code, explain
 from cli.features import features
+from cli.forget import EXAMPLE as FORGET_EXAMPLE
+from cli.forget import forget
 from cli.model_card import EXAMPLE as CARD_EXAMPLE
 from cli.model_card import card
 from cli.models import models_app
@@ -65,6 +67,7 @@ VERBS = (
     Verb("features", features, f"headwater features late_arrival {_KEYS}"),
     Verb("replay", replay, "headwater replay"),
     Verb("verify", verify, VERIFY_EXAMPLE),
+    Verb("forget", forget, FORGET_EXAMPLE),
     Verb("train", train, "headwater train late_arrival --trials 20"),
     Verb("demo", demo, "headwater demo --output build/demo"),
     Verb("score", score, f"headwater score late_arrival {_KEYS} {_REQUEST}"),

@@ -53,6 +53,7 @@ class Repository:
             the way that ``View.transform`` says; for views that have one.
         notes: what is not refused, but people should know; a line each.
         services: feature service -> its (view, feature) pairs, in order.
+        entities: Feast entity -> its join key.
     """
 
     directory: Path
@@ -62,15 +63,17 @@ class Repository:
     transforms: dict[str, TransformFunction]
     notes: tuple[str, ...]
     services: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    entities: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """The plan of some objects, the functions of its views, and notes (as in ``Repository``)."""
+    """The plan of some objects, its views' functions, notes, entities (as in ``Repository``)."""
 
     plan: Plan
     transforms: dict[str, TransformFunction]
     notes: tuple[str, ...]
+    entities: dict[str, str]
 
 
 def load_repository(directory: Path) -> Repository:
@@ -90,7 +93,14 @@ def load_repository(directory: Path) -> Repository:
         for service in _of_type(objects, FeatureService)
     }
     return Repository(
-        directory, store, compiled.plan, models, compiled.transforms, compiled.notes, services
+        directory,
+        store,
+        compiled.plan,
+        models,
+        compiled.transforms,
+        compiled.notes,
+        services,
+        compiled.entities,
     )
 
 
@@ -139,7 +149,8 @@ def compile_plan(directory: Path, project: str, objects: Iterable[Any]) -> Compi
         views=tuple(views[name] for name in sorted(views)),
         models=tuple(models[name] for name in sorted(models)),
     )
-    return Compiled(plan, transforms, tuple(notes))
+    join_keys = {name: str(entity.join_key) for name, entity in entities.items()}
+    return Compiled(plan, transforms, tuple(notes), join_keys)
 
 
 def read_store_config(directory: Path) -> StoreConfig:
