@@ -99,6 +99,8 @@ def _time_us(option: str, text: str) -> int | None:
 
 def _print(report: Report) -> None:
     for name, model in report.models.items():
+        if not report.counts.rows[name]:
+            continue
         typer.echo(f"{name}: {_rows_line(report, name, model)}")
         if not model.rows.compared:
             continue
@@ -127,7 +129,7 @@ def _rows_line(report: Report, name: str, model: ModelFound) -> str:
     ]
     others = {
         "not yet known, the log has not come so far": rows.not_yet_known,
-        "whose history the log no longer has": rows.incomparable,
+        "without a value that the log tells about": rows.incomparable,
         "of versions with other features than definitions.py now": skipped.other_schema,
         "not as the model's schema has them": skipped.unlike,
     }
