@@ -54,11 +54,12 @@ def builder(lock: int) -> Builder:
 
 def make_ordered(order_file: Path) -> None:
     """Do what a parent has ordered: the part of the child."""
+    # Before all else: the imports below take seconds.
+    _end_with_parent()
     from dataflows.datasets.building import build_rows
     from dataflows.datasets.order import Order
     from dataflows.flow.hush import speak_apart
 
-    _end_with_parent()
     speak_apart()
     made = build_rows(msgspec.json.decode(order_file.read_bytes(), type=Order))
     order_file.with_name(_MADE).write_bytes(msgspec.json.encode(made))

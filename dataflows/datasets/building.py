@@ -15,6 +15,7 @@ from dataflows.datasets.order import Made, Order, state_folder
 from dataflows.datasets.range_log import RangeLog
 from dataflows.datasets.rows import figures
 from dataflows.datasets.taking import take_rows
+from dataflows.definitions.errors import DefinitionError
 from dataflows.definitions.repository import Repository, load_repository
 from dataflows.erasure.tombstones import read_tombstones
 from dataflows.flow.engine import run_locked
@@ -41,8 +42,7 @@ def build_rows(order: Order) -> Made:
         DatasetError: there is no such model, or the log does not hold the range.
         DefinitionError, EngineError, LogError, ...: as in any run.
     """
-    repository = load_repository(Path(order.definitions))
-    alone = only_model(repository, order.model)
+    alone = only_model(_load(order), order.model)
     work, real = Path(order.work), DataflowSettings.for_repo(Path(order.repository))
     logs: list[RangeLog] = []
 
@@ -69,10 +69,22 @@ def build_rows(order: Order) -> Made:
         fingerprint=model.schema.fingerprint,
         label=label_text(model),
         spine_key=model.spine_key,
-        log=logs[0].range(),
+        log=logs[0].range,
         forgotten=0 if forgotten is None else forgotten.newest[1],
         figures=figures(Path(order.rows)),
     )
+
+
+def _load(order: Order) -> Repository:
+    try:
+        return load_repository(Path(order.definitions))
+    except DefinitionError as error:
+        if order.definitions == order.repository:
+            raise
+        raise DatasetError(
+            f"definitions cannot be loaded from what is in the commit alone ({error}); commit what "
+            "they need, or build with --allow-dirty"
+        ) from error
 
 
 def only_model(repository: Repository, name: str) -> Repository:

@@ -11,7 +11,14 @@ _OTHER_LOG = "HEADWATER_LOG_URL names another log, or its topics were made anew"
 
 
 class RangeLog:
-    """All partitions of a log within a range; a ``PlanLog``."""
+    """All partitions of a log within a range; a ``PlanLog``.
+
+    Attributes:
+        kind: as of the log itself.
+        partitions: as of the log itself, with those that were added since.
+        topic_ids: as of the log itself.
+        range: what of the log this is.
+    """
 
     def __init__(self, log: PlanLog, wanted: LogRange | None) -> None:
         """Take all that ``log`` holds now, or the range that is wanted.
@@ -26,7 +33,9 @@ class RangeLog:
         begins, ends = log.begins(), log.ends()
         if wanted is None:
             self._bounds = {p.number: (begins[p.number], ends[p.number]) for p in self.partitions}
+            self.range = self._whole()
             return
+        self.range = wanted
         _check_same_log(log, wanted)
         there = {partition.name: partition for partition in log.partitions}
         # Partitions that were added since hold nothing of the data set.
@@ -37,13 +46,6 @@ class RangeLog:
             number = there[one.name].number
             _check_held(one, begins[number], ends[number])
             self._bounds[number] = (one.first, one.end)
-
-    def range(self) -> LogRange:
-        """What of the log this is."""
-        partitions = tuple(
-            PartitionRange(p.topic, p.partition, *self._bounds[p.number]) for p in self.partitions
-        )
-        return LogRange(self.kind, partitions, dict(self.topic_ids))
 
     def begins(self) -> dict[int, int]:
         """As ``PlanLog``."""
@@ -64,6 +66,12 @@ class RangeLog:
     def close(self) -> None:
         """As ``PlanLog``."""
         self._log.close()
+
+    def _whole(self) -> LogRange:
+        partitions = tuple(
+            PartitionRange(p.topic, p.partition, *self._bounds[p.number]) for p in self.partitions
+        )
+        return LogRange(self.kind, partitions, dict(self.topic_ids))
 
 
 def _check_same_log(log: PlanLog, wanted: LogRange) -> None:
