@@ -14,6 +14,7 @@ from contracts.durable_files import sync_folder
 from contracts.plan import Plan
 from contracts.settings import DataflowSettings
 from dataflows.definitions.repository import Repository
+from dataflows.erasure.tombstones import read_tombstones
 from dataflows.flow.identity import check_identity
 from dataflows.flow.recovery import Snapshot, write_recovery
 from dataflows.replay.selection import Selection
@@ -21,7 +22,7 @@ from dataflows.replay_state import pieces
 from dataflows.replay_state.fitting import check_in_common, check_kept, lacks
 from dataflows.replay_state.pieces import PieceName, StoppedState, read_stopped
 from dataflows.replay_state.positions import LOG_STEP, SHARDS_STEP
-from dataflows.replay_state.shard_graft import MissingViewError, grafted_shard
+from dataflows.replay_state.shard_graft import MissingViewError, ShardGraft
 from dataflows.sources.partition import Position
 from dataflows.sources.plan_log import PlanLog
 from dataflows.state_files import Handle, StateFiles, link_or_copy, link_state, read_state
@@ -67,11 +68,14 @@ def graft(
     Raises:
         EngineError: the two do not stand at the same place or do not fit together.
         StateError: a file of state is damaged, or there is no room.
+        TombstoneError: nobody can tell who was forgotten.
         FileExistsError: there is an ``out``.
-        ValueError: the selection is not closed.
+        ValueError: the selection is not closed, or comes from nowhere.
     """
     plan = repository.plan
     pieces.check_closed(plan, selection)
+    if folders.fresh is None and (selection.views or selection.models):
+        raise ValueError("what is selected must come from somewhere")
     if folders.out.exists():
         raise FileExistsError(f"{folders.out} is there already")
     live = read_stopped(folders.live)
@@ -80,7 +84,9 @@ def graft(
     new = folders.out.with_name(folders.out.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    making = _Making(plan, selection, live, fresh, len(log.partitions), new)
+    tombstones = read_tombstones(settings.state_dir)
+    shard_graft = ShardGraft(plan, len(log.partitions), selection.views, tombstones)
+    making = _Making(plan, selection, live, fresh, shard_graft, new)
     write_recovery(new / "recovery", making.snapshots())
     check_identity(repository, settings, log, new)
     check_kept(live.folder, new)
@@ -97,14 +103,14 @@ class _Making:
         selection: Selection,
         live: StoppedState,
         fresh: StoppedState,
-        partitions: int,
+        shard_graft: ShardGraft,
         new: Path,
     ) -> None:
         self._plan = plan
         self._selection = selection
         self._live = live
         self._fresh = fresh
-        self._partitions = partitions
+        self._shard_graft = shard_graft
         self._new = new
 
     def snapshots(self) -> Iterator[Snapshot]:
@@ -154,11 +160,8 @@ class _Making:
         live, fresh = (
             read_state(side.folder / _shard(number), _files(side, piece)) for side in sides
         )
-        chosen = self._selection.views
         try:
-            return grafted_shard(
-                self._plan, number, self._partitions, live, fresh, chosen.__contains__
-            )
+            return self._shard_graft.joined(number, live, fresh)
         except MissingViewError as error:
             name = str(error)
             raise lacks(f"view {name!r}", self._side_of_view(name).folder) from error
