@@ -29,6 +29,7 @@ from dataflows.flow.store_check import check_store
 from dataflows.flow.target import LogEnd, TargetOf, log_end, never
 from dataflows.flow.together import run_together
 from dataflows.git_commit import git_commit
+from dataflows.sources.archive_log import check_first_run
 from dataflows.sources.plan_log import PlanLog, open_log
 from dataflows.sources.span import Span
 from dataflows.stores.handover import finish_handover
@@ -191,6 +192,8 @@ def _prepare(
 ) -> None:
     """Make sure that state, stores and log belong together."""
     state = context.places.state
+    if not (state / "identity.json").exists():
+        check_first_run(log, context.settings, repository.plan)
     check_identity(repository, context.settings, log, state)
     check_store(context, repository.store.project, tell)
     context.git_commit = git_commit(repository.directory)

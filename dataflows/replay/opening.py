@@ -8,6 +8,8 @@ from contracts.settings import DataflowSettings
 from dataflows.flow.engine import OpenLog
 from dataflows.replay.job import Job, ReplayError
 from dataflows.replay.options import EVERY, Offsets
+from dataflows.sources.archive import survey
+from dataflows.sources.archive_log import with_archive
 from dataflows.sources.plan_log import LogPartition, PlanLog, open_log
 
 _GROUP_SUFFIX = "-replay"
@@ -50,13 +52,24 @@ class LogFrom:
         self._log.close()
 
 
-def replay_log(job: Job) -> OpenLog:
-    """What opens the log for a replay."""
+def replay_log(job: Job, settings: DataflowSettings) -> OpenLog:
+    """What opens the log for each pass of a replay; an archive is looked through here, once.
+
+    Raises:
+        LogError: the archive cannot be used.
+    """
+    archive = survey(settings, job.repository.plan) if settings.archive_url else None
 
     def opened(settings: DataflowSettings, plan: Plan) -> PlanLog:
         group = (settings.kafka_group or f"headwater-{plan.project}") + _GROUP_SUFFIX
         log = open_log(settings.model_copy(update={"kafka_group": group}), plan)
-        begin = job.options.begin
-        return LogFrom(log, begin) if isinstance(begin, Offsets) else log
+        try:
+            if archive is not None:
+                log = with_archive(log, archive, settings)
+            begin = job.options.begin
+            return LogFrom(log, begin) if isinstance(begin, Offsets) else log
+        except BaseException:
+            log.close()
+            raise
 
     return opened

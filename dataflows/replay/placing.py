@@ -8,11 +8,11 @@ from contextlib import closing
 from pathlib import Path
 
 from contracts.settings import DataflowSettings
+from dataflows.flow.engine import OpenLog
 from dataflows.flow.identity import generation
 from dataflows.replay.days import Days, day_after, days_in, put_together
 from dataflows.replay.job import Job, Kind, ReplayError
 from dataflows.replay.keeping import keep_batch_versions, keep_decisions
-from dataflows.replay.opening import replay_log
 from dataflows.replay.options import Offsets
 from dataflows.replay.places import gathered_values, sibling
 from dataflows.replay_state.graft import GraftFolders, graft
@@ -23,14 +23,14 @@ _TABLES = ("examples", "outcomes")
 Move = tuple[str, str]
 
 
-def handover_of(job: Job, settings: DataflowSettings) -> Handover:
+def handover_of(job: Job, settings: DataflowSettings, open_log: OpenLog) -> Handover:
     """Make all ready that is to be exchanged, and say what; nothing has changed then."""
     for model in job.built.plan.models:
         keep_batch_versions(model, job.live.models, job.fresh.models)
     keep_decisions(job.live.models, job.fresh.models)
     if job.kind is Kind.WHOLE:
         return _whole(job)
-    return _graft(job, settings) if job.kind is Kind.GRAFT else _repair(job)
+    return _graft(job, settings, open_log) if job.kind is Kind.GRAFT else _repair(job)
 
 
 def _whole(job: Job) -> Handover:
@@ -44,13 +44,13 @@ def _whole(job: Job) -> Handover:
     )
 
 
-def _graft(job: Job, settings: DataflowSettings) -> Handover:
+def _graft(job: Job, settings: DataflowSettings, open_log: OpenLog) -> Handover:
     fresh, live = job.fresh, job.live
     out = sibling(live.state, ".graft")
     shutil.rmtree(out, ignore_errors=True)
     made = fresh.state if job.built.plan.views else None
     folders = GraftFolders(live.state, made, out)
-    with closing(replay_log(job)(settings, job.repository.plan)) as log:
+    with closing(open_log(settings, job.repository.plan)) as log:
         graft(folders, job.repository, job.selection, settings, log)
     names = job.selection.models
     examples = [(fresh.examples / name, live.examples / name) for name in names]

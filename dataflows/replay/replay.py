@@ -85,7 +85,7 @@ def replay(
         before = None if is_beside else digest_if_readable(repository, job.live)
         work.finish(is_beside=is_beside)
         after = digest(repository, job.fresh) if before and job.kind is Kind.WHOLE else None
-        handover = handover_of(job, settings)
+        handover = handover_of(job, settings, work.open_log)
         hand_over(handover, job.live.state, online_filler(repository, settings, job.live))
         jobs.drop(job.live)
         pause_seconds = monotonic() - paused_at if is_beside else None
@@ -101,6 +101,7 @@ class _Work:
         self._job = job
         self._stretch = stretch
         self._settings = settings.model_copy(update={"addresses": "", "process": 0})
+        self.open_log = replay_log(job, self._settings)
         self.events = 0
         self.seconds = 0.0
 
@@ -142,7 +143,7 @@ class _Work:
             self._settings,
             job.fresh,
             self._stretch.noting(target_of),
-            replay_log(job),
+            self.open_log,
             job.span,
         )
         self.events += summary.tally.events
