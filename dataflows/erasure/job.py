@@ -35,6 +35,8 @@ from dataflows.flow.run_context import Places
 from dataflows.learning.pending import key_codes
 from dataflows.replay.places import fresh_places
 from dataflows.served.state import EvaluatorError, evaluator_folder
+from dataflows.sources.archive import survey
+from dataflows.sources.archive_log import with_archive
 from dataflows.sources.plan_log import PlanLog, open_log
 from dataflows.stores.day_files import TableSpec
 from dataflows.stores.handover import finish_handover
@@ -134,8 +136,11 @@ def _remove(
 
 
 def _search(search: SpineSearch, settings: DataflowSettings, tell: Tell) -> None:
+    """Read all there is now, what only an archive has too."""
+    archive = survey(settings, search.plan) if settings.archive_url else None
     with closing(open_log(settings, search.plan)) as log:
-        search.read(log, log.ends(), tell)
+        whole = log if archive is None else with_archive(log, archive, settings)
+        search.read(whole, whole.ends(), tell)
 
 
 def _with_new(

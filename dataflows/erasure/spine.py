@@ -73,9 +73,12 @@ class SpineSearch:
         decoder = make_decoder(_narrowed(topic, models), self._registry())
         give_up_at = time.monotonic() + self.settings.outage_seconds
         with closing(log.open(partition, begin)) as reader:
-            while reader.offset < end and not reader.is_at_end(end):
+            while reader.offset < end:
                 chunk = reader.read(self.settings.batch_bytes, end)
                 if chunk is None:
+                    # Only who has read knows where the end is.
+                    if reader.is_at_end(end):
+                        break
                     if time.monotonic() > give_up_at:
                         raise LogError(
                             f"{partition.name} gave nothing for {self.settings.outage_seconds:g} "
