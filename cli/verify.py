@@ -15,7 +15,7 @@ from cli.repository_option import RepoOption, require_repository
 from cli.tables import print_table
 
 if TYPE_CHECKING:
-    from dataflows.verify.log_rows import Progress
+    from dataflows.verify.reading import Progress
     from dataflows.verify.report import Example, FeatureFound, ModelFound, Report
 
 EXAMPLE = "headwater verify --from 2013-12-30 --max-different 0.001"
@@ -132,6 +132,7 @@ def _rows_line(report: Report, name: str, model: ModelFound) -> str:
         "without a value that the log tells about": rows.incomparable,
         "of versions with other features than definitions.py now": skipped.other_schema,
         "not as the model's schema has them": skipped.unlike,
+        "of entities that were forgotten": skipped.forgotten,
     }
     return "; ".join([*parts, *(f"{count:,} {what}" for what, count in others.items() if count)])
 

@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from dataflows.verify.log_rows import Progress as Read
+from dataflows.verify.reading import Progress as Read
 from dataflows.verify.report import time_text
 from dataflows.watermark import NOT_YET
 

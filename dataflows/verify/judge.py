@@ -77,7 +77,7 @@ class Judge:
         Args:
             reads: of the model's vector.
             history: with the rows of all entities of the rows to be judged.
-            gone_us: view -> from when on its log is whole, for those whose beginning is gone.
+            gone_us: as ``LogRows.gone_us``, by topic; looked at when rows are judged.
             lag_us_max: a value that is stale by more is different; None for no limit.
         """
         self._reads = reads
@@ -149,7 +149,7 @@ class Judge:
         return found
 
     def _is_known(self, read: ViewRead, number: int, entity: _Entity, at_us: int) -> bool:
-        gone_us = self._gone_us.get(read.view)
+        gone_us = self._gone_us.get(read.topic)
         if gone_us is None:
             return True
         after_us = read.known_after_us[number]

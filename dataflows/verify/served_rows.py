@@ -78,11 +78,14 @@ class Skipped:
         other_schema: of a version whose vector is another than that of the definitions now.
         shadows: scores that nobody got, of rows whose vector stands with the answer.
         unlike: not as the model's schema has them.
+        forgotten: of entities that were forgotten (``headwater forget``): replays pass over their
+            records.
     """
 
     other_schema: int = 0
     shadows: int = 0
     unlike: int = 0
+    forgotten: int = 0
 
 
 @dataclass(frozen=True)

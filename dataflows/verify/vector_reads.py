@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from contracts.category import category_code
 from contracts.feast_bytes import entity_key_maker
-from contracts.feature_schema import FeatureSchema, is_in_vector
+from contracts.feature_schema import FeatureSchema, ValueType, is_in_vector
 from contracts.on_demand import OnDemandViews
 from contracts.plan import ModelPlan, Plan
 from dataflows.verify.served_rows import Scalar, ServedRow
@@ -34,7 +34,9 @@ class ViewRead:
     """
 
     view: str
+    topic: str
     join_keys: tuple[str, ...]
+    join_key_types: tuple[ValueType, ...]
     key_of: Callable[[Sequence[str | int]], bytes]
     places: tuple[int, ...]
     columns: tuple[int, ...]
@@ -47,8 +49,12 @@ class ViewRead:
         Raises:
             KeyError, TypeError, ValueError: the inputs are not as the schema has them.
         """
-        values = [inputs[name] for name in self.join_keys]
+        values = self.entity(inputs)
         return None if None in values else self.key_of(values)  # type: ignore[arg-type]
+
+    def entity(self, inputs: Mapping[str, Scalar]) -> list[Scalar]:
+        """The parts of the entity's key, in the order of ``join_keys``."""
+        return [inputs[name] for name in self.join_keys]
 
 
 class VectorReads:
@@ -146,7 +152,9 @@ def _reads(plan: Plan, schema: FeatureSchema) -> list[ViewRead]:
         found.append(
             ViewRead(
                 view=name,
+                topic=view.topic,
                 join_keys=first.join_keys,
+                join_key_types=first.join_key_types,
                 key_of=entity_key_maker(first.join_keys, first.join_key_types),
                 places=tuple(own),
                 columns=tuple(chosen),

@@ -8,22 +8,22 @@ from dataclasses import dataclass, replace
 
 from contracts.plan import Plan, Topic
 from contracts.settings import DataflowSettings
+from dataflows.erasure.matching import EntityMatcher
+from dataflows.erasure.tombstones import Tombstones, read_tombstones
 from dataflows.sources.plan_log import PlanLog, open_log
 from dataflows.sources.transform import Function
 from dataflows.verify.errors import VerifyError
 from dataflows.verify.history import History
 from dataflows.verify.judge import AHEAD_US, Judge
-from dataflows.verify.log_rows import LogRows, Progress, chunks
+from dataflows.verify.judging import Judging, OnRow
+from dataflows.verify.log_rows import LogRows
+from dataflows.verify.reading import Progress, chunks
 from dataflows.verify.report import ModelFound, Report
 from dataflows.verify.served_rows import LogCounts, ServedRow, ServedRows, Wanted
-from dataflows.verify.vector_reads import VectorReads
+from dataflows.verify.vector_reads import VectorReads, ViewRead
 from dataflows.watermark import NOT_YET
 
-# Rows whose on-demand views are run together.
-_TOGETHER_MAX = 4_096
-
 Told = Callable[[str, Progress], None]
-OnRow = Callable[[ServedRow, str], None]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ def verify(
     Raises:
         VerifyError: there is no such model, or no prediction log.
         LogError: a log cannot be read.
+        TombstoneError: it cannot be read who was forgotten.
         BrokenCodeError: the code of an on-demand view cannot be loaded.
     """
     models = {model.name: model for model in plan.models}
@@ -89,7 +90,7 @@ def verify(
     }
     rows, counts = _served(plan, settings, terms, reads, told)
     found = {name: ModelFound(own.schema, own, terms.examples_max) for name, own in reads.items()}
-    rows, asked = _asked(rows, reads, counts)
+    rows, asked = _asked(rows, reads, read_tombstones(settings.state_dir), counts)
     if not rows:
         return Report(found, counts, 0, None, 0, terms.different_max)
     with closing(_own_group(settings, plan)) as log:
@@ -98,7 +99,11 @@ def verify(
         )
         with closing(replayed):
             history = History(plan, asked)
-            judging = _Judging(rows, history, replayed, reads, found, plan, terms, on_row)
+            judges = {
+                name: Judge(own, history, replayed.gone_us, terms.lag_us_max)
+                for name, own in reads.items()
+            }
+            judging = Judging(rows, judges, found, on_row)
             for new in replayed:
                 history.add(new.rows, judging.needed_us)
                 if judging.is_done(new.watermark_us - AHEAD_US):
@@ -113,67 +118,6 @@ def verify(
                 history.look_back,
                 terms.different_max,
             )
-
-
-class _Judging:
-    """Judges rows as soon as all is known that their verdict depends on."""
-
-    def __init__(
-        self,
-        rows: Sequence[ServedRow],
-        history: History,
-        replayed: LogRows,
-        reads: Mapping[str, VectorReads],
-        found: Mapping[str, ModelFound],
-        plan: Plan,
-        terms: Terms,
-        on_row: OnRow,
-    ) -> None:
-        self._rows = rows
-        self._next = 0
-        self._found = found
-        self._on_row = on_row
-        # The judges look at it when they judge; by then it is known of all partitions.
-        self._gone_us: dict[str, int] = {}
-        self._topics = {view.name: view.topic for view in plan.views}
-        self._replayed = replayed
-        self._judges = {
-            name: Judge(own, history, self._gone_us, terms.lag_us_max)
-            for name, own in reads.items()
-        }
-
-    @property
-    def needed_us(self) -> int:
-        """No row that is left is of an earlier moment."""
-        return self._rows[min(self._next, len(self._rows) - 1)].at_us
-
-    def is_done(self, known_us: int) -> bool:
-        """Judge the rows up to a moment; whether none is left."""
-        for view, topic in self._topics.items():
-            if topic in self._replayed.gone_us:
-                self._gone_us[view] = self._replayed.gone_us[topic]
-        while self._next < len(self._rows) and self._rows[self._next].at_us <= known_us:
-            begin = self._next
-            end = min(begin + _TOGETHER_MAX, len(self._rows))
-            while self._rows[end - 1].at_us > known_us:
-                end -= 1
-            self._next = end
-            self._judge(self._rows[begin:end])
-        return self._next == len(self._rows)
-
-    def finish(self, known_us: int) -> None:
-        """Judge what the log knows the moment of; the others are not yet known."""
-        self.is_done(known_us)
-        for row in self._rows[self._next :]:
-            self._found[row.model].rows.not_yet_known += 1
-
-    def _judge(self, rows: Sequence[ServedRow]) -> None:
-        by_model: dict[str, list[ServedRow]] = {}
-        for row in rows:
-            by_model.setdefault(row.model, []).append(row)
-        for name, own in by_model.items():
-            for row, judged in zip(own, self._judges[name].judge(own), strict=True):
-                self._on_row(row, self._found[name].add(row, judged))
 
 
 def _served(
@@ -205,12 +149,15 @@ def _served(
 
 
 def _asked(
-    rows: Sequence[ServedRow], reads: Mapping[str, VectorReads], counts: LogCounts
+    rows: Sequence[ServedRow],
+    reads: Mapping[str, VectorReads],
+    tombstones: Tombstones | None,
+    counts: LogCounts,
 ) -> tuple[list[ServedRow], dict[str, set[bytes]]]:
     """The rows that are as their schema has them, and the entities by view that they ask for."""
-    asked: dict[str, set[bytes]] = {
-        read.view: set() for own in reads.values() for read in own.reads
-    }
+    views = (read.view for own in reads.values() for read in own.reads)
+    asked: dict[str, set[bytes]] = {view: set() for view in views}
+    forgotten = _Forgotten(tombstones)
     good = []
     for row in rows:
         try:
@@ -218,10 +165,35 @@ def _asked(
         except (KeyError, TypeError, ValueError):
             counts.skipped[row.model].unlike += 1
             continue
+        if forgotten.has_any(reads[row.model].reads, row):
+            counts.skipped[row.model].forgotten += 1
+            continue
         good.append(row)
         for view, key in keys:
             asked[view].add(key)
     return good, asked
+
+
+class _Forgotten:
+    """Who was forgotten; nobody if there are no tombstones."""
+
+    def __init__(self, tombstones: Tombstones | None) -> None:
+        self._tombstones = tombstones
+        self._matchers: dict[tuple[str, ...], EntityMatcher] = {}
+
+    def has_any(self, reads: Sequence[ViewRead], row: ServedRow) -> bool:
+        """Whether one of the entities that were read for a row is among them."""
+        if self._tombstones is None:
+            return False
+        for read in reads:
+            if read.join_keys not in self._matchers:
+                self._matchers[read.join_keys] = EntityMatcher(
+                    self._tombstones, read.join_keys, read.join_key_types
+                )
+            values = read.entity(row.inputs)
+            if None not in values and self._matchers[read.join_keys].places(values):
+                return True
+        return False
 
 
 def _own_group(settings: DataflowSettings, plan: Plan) -> PlanLog:
