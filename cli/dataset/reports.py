@@ -87,9 +87,9 @@ def print_check(checked: Checked) -> None:
         days = sorted({one.day for one in differences})
         several = f"{len(days)} days, the first is {days[0]}" if len(days) > 1 else days[0]
         also = f"; also, {damage(manifest, checked.damaged)}" if checked.damaged else ""
+        why = "see the notes above" if checked.notes else "records in its range were changed"
         raise CommandError(
-            f"data set {manifest.name!r} comes out otherwise now: {several}. Records in its range "
-            f"of the log were changed or erased, or a note above says why{also}"
+            f"data set {manifest.name!r} comes out otherwise now: {several}; {why}{also}"
         )
     if checked.damaged:
         raise CommandError(
