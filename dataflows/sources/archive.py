@@ -16,7 +16,13 @@ from contracts.settings import DataflowSettings
 from dataflows.sources.archive_lines import count_lines, line_chunks
 from dataflows.sources.archive_names import ArchiveName, parse_name
 from dataflows.sources.archive_parquet import ParquetRecords, Rows
-from dataflows.sources.archive_store import ArchiveStore, Patience, StoredFile, changed
+from dataflows.sources.archive_store import (
+    ArchiveBytes,
+    ArchiveStore,
+    Patience,
+    StoredFile,
+    changed,
+)
 
 # Files that are looked at side by side: from afar most of it is waiting.
 LOOKING_THREADS = 4
@@ -29,7 +35,7 @@ class ListedFile:
     """A file of a topic that the plan has, before anybody looked into it."""
 
     name: ArchiveName
-    stored: StoredFile
+    path: str
 
 
 @dataclass(frozen=True)
@@ -107,21 +113,21 @@ def listing(store: ArchiveStore, plan: Plan) -> Listing:
     found: dict[Place, list[ListedFile]] = {}
     others: list[str] = []
     unknown: Counter[str] = Counter()
-    for stored in store.files():
-        path = PurePosixPath(stored.path)
-        name = parse_name(path.name)
+    for path in store.files():
+        parts = PurePosixPath(path).parts
+        name = parse_name(parts[-1])
         # Sinks for HDFS keep what is not whole yet there.
-        if name is None or "+tmp" in path.parts:
-            others.append(stored.path)
+        if name is None or "+tmp" in parts:
+            others.append(path)
         elif name.topic not in topics:
             unknown[name.topic] += 1
         elif name.kind == "other":
             raise LogError(
-                f"archive: {stored.path} is of a kind that is not read: write lines of JSON "
+                f"archive: {path} is of a kind that is not read: write lines of JSON "
                 "(.json, .ndjson, .jsonl, with .gz or .zst) or .parquet, or move it away"
             )
         else:
-            found.setdefault((name.topic, name.partition), []).append(ListedFile(name, stored))
+            found.setdefault((name.topic, name.partition), []).append(ListedFile(name, path))
     if not found:
         also = f" (but of {', '.join(sorted(unknown)[:3])})" if unknown else ""
         raise LogError(
@@ -132,7 +138,7 @@ def listing(store: ArchiveStore, plan: Plan) -> Listing:
     if others:
         notes.append(f"{len(others)} files of other names, such as {others[0]}")
     ordered = {
-        place: tuple(sorted(files, key=lambda file: (file.name.first, file.stored.path)))
+        place: tuple(sorted(files, key=lambda file: (file.name.first, file.path)))
         for place, files in sorted(found.items())
     }
     return Listing(ordered, tuple(notes))
@@ -163,14 +169,13 @@ def survey(
     empty = 0
     pool = ThreadPoolExecutor(LOOKING_THREADS, thread_name_prefix="archive-survey")
     try:
-        ends = pool.map(lambda file: _end(store, plan.topic(file.name.topic), file), files)
-        for done, (file, end) in enumerate(zip(files, ends, strict=True), 1):
+        found = pool.map(lambda file: _look(store, plan.topic(file.name.topic), file), files)
+        for done, file in enumerate(found, 1):
             progress(done, len(files))
-            if end == file.name.first:
+            if file.end == file.first:
                 empty += 1
                 continue
-            archived = ArchivedFile(file.name, file.stored, plan.topic(file.name.topic), end)
-            looked[file.name.topic, file.name.partition].append(archived)
+            looked[file.name.topic, file.name.partition].append(file)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     for place, of_place in looked.items():
@@ -180,15 +185,20 @@ def survey(
     return Archive(url, store.shown, whole, notes)
 
 
-def _end(store: ArchiveStore, topic: Topic, file: ListedFile) -> int:
-    """The offset after the last record of a file."""
-    name, path = file.name, file.stored.path
-    with closing(store.open(file.stored)) as data:
-        if name.kind == "parquet":
-            rows = ParquetRecords(data, path, topic).rows()
+def _look(store: ArchiveStore, topic: Topic, file: ListedFile) -> ArchivedFile:
+    """A file with the offset after its last record."""
+    stored = store.look(file.path)
+    with closing(ArchiveBytes(store, stored)) as data:
+        if file.name.kind == "parquet":
+            rows = ParquetRecords(data, file.path, topic).rows()
         else:
-            _check_lines(topic, path)
-            rows = Rows(count_lines(data, path, name.compression), None)
+            _check_lines(topic, file.path)
+            rows = Rows(count_lines(data, file.path, file.name.compression), None)
+    return ArchivedFile(file.name, stored, topic, _end(file.name, file.path, rows))
+
+
+def _end(name: ArchiveName, path: str, rows: Rows) -> int:
+    """The offset after the last record of a file, which has the offsets that its name says."""
     first, last = rows.offsets or (name.first, name.first + rows.count - 1)
     if first != name.first:
         raise LogError(

@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file as it was when it was listed.
+    """A file as it was when it was looked at.
 
     Attributes:
         path: its name in the filesystem.
@@ -88,14 +88,13 @@ class ArchiveStore:
                 "a URL that fsspec knows, such as s3://bucket/topics"
             ) from error
 
-    def files(self) -> list[StoredFile]:
-        """All files below the address, in order of their paths; raise LogError."""
+    def files(self) -> list[str]:
+        """Paths of all files below the address, in order; raise LogError."""
 
-        def find() -> Mapping[str, Mapping[str, Any]]:
+        def find() -> list[str]:
             # What was listed before says nothing of what is there now.
             self._filesystem.invalidate_cache()
-            found: Mapping[str, Mapping[str, Any]] = self._filesystem.find(self._root, detail=True)
-            return found
+            return list(self._filesystem.find(self._root))
 
         found = self._patiently(find, self.shown)
         # Otherwise a later look at a file would get what was listed.
@@ -105,12 +104,16 @@ class ArchiveStore:
                 f"archive {self.shown} has {len(found)} files, more than {FILES_MAX}: name the "
                 "folder of the topics"
             )
-        return [_stored(path, info) for path, info in sorted(found.items())]
+        return sorted(found)
+
+    def look(self, path: str) -> StoredFile:
+        """A file as it is now; raise LogError."""
+        info = self._patiently(lambda: self._filesystem.info(path), path)
+        return _stored(path, info)
 
     def open(self, stored: StoredFile) -> ArchiveBytes:
-        """The bytes of a file; raise LogError if it is not the one that was listed."""
-        info = self._patiently(lambda: self._filesystem.info(stored.path), stored.path)
-        if _stored(stored.path, info) != stored:
+        """The bytes of a file; raise LogError if it is not the one that was looked at."""
+        if self.look(stored.path) != stored:
             raise changed(stored.path)
         return ArchiveBytes(self, stored)
 
@@ -138,7 +141,8 @@ class ArchiveStore:
                     patience.tell(f"archive {self.shown} to answer ({_text(error)})")
                     is_told = True
                     waited = patience.monotonic() - begin
-                    if waited + pause_seconds > patience.seconds or patience.wait(pause_seconds):
+                    left = patience.seconds - waited
+                    if left <= 0 or patience.wait(min(pause_seconds, left)):
                         raise LogError(
                             f"archive {self.shown} has not answered for {waited:.0f} s "
                             f"({_text(error)}); nothing is lost: start again when it does "
@@ -197,7 +201,13 @@ class ArchiveBytes(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         """So many bytes, fewer only at the end of the file; raise LogError."""
-        return self._store.patiently(lambda: self._read_once(size), self._stored.path)
+        parts = []
+        left = size
+        # What has come stays, however often the rest has to be asked for.
+        while left and (part := self._some(left)):
+            parts.append(part)
+            left -= len(part) if size >= 0 else 0
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -213,24 +223,20 @@ class ArchiveBytes(io.RawIOBase):
         with self._store.open_once(self._stored.path) as file:
             return int(file.seek(0, io.SEEK_END))
 
+    def _some(self, size: int) -> bytes:
+        """As many bytes as one read of the filesystem gives."""
+        return self._store.patiently(lambda: self._read_once(size), self._stored.path)
+
     def _read_once(self, size: int) -> bytes:
         try:
             if self._file is None:
                 self._file = self._store.open_once(self._stored.path)
             if self._file.tell() != self._at:
                 self._file.seek(self._at)
-            parts = []
-            left = size
-            while left:
-                part = self._file.read(left)
-                if not part:
-                    break
-                parts.append(part)
-                left -= len(part) if size >= 0 else 0
+            data: bytes = self._file.read(size)
         except BaseException:
             self._drop()
             raise
-        data = parts[0] if len(parts) == 1 else b"".join(parts)
         self._at += len(data)
         return data
 

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.log import LogError
-from contracts.settings import DataflowSettings
 from dataflows.sources.archive_log import check_first_run, with_archive
 from dataflows.sources.archive_reader import ArchivedPartition, ReadingThreads
 from dataflows.sources.plan_log import FilePlanLog
@@ -185,7 +184,7 @@ def test_a_run_does_not_begin_behind_the_archive(tmp_path: Path) -> None:
     given, plan = settings_of(tmp_path), plan_of(JSON.topic)
     check_first_run(MemoryLog(records), given, plan)
     check_first_run(MemoryLog(records, kept_from=3), given, plan)
-    check_first_run(MemoryLog(records, kept_from=4), DataflowSettings(), plan)
+    check_first_run(MemoryLog(records, kept_from=4), settings_of(""), plan)
     with pytest.raises(
         LogError, match=r"from offset 4 on only, .* from 3 on: run `headwater replay"
     ):
