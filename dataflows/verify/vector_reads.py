@@ -6,14 +6,14 @@ and the demo hold them against each other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from contracts.category import category_code
-from contracts.feast_bytes import entity_key_maker
+from contracts.feast_bytes import entity_key
 from contracts.feature_schema import FeatureSchema, ValueType, is_in_vector
 from contracts.on_demand import OnDemandViews
 from contracts.plan import ModelPlan, Plan
@@ -37,7 +37,6 @@ class ViewRead:
     topic: str
     join_keys: tuple[str, ...]
     join_key_types: tuple[ValueType, ...]
-    key_of: Callable[[Sequence[str | int]], bytes]
     places: tuple[int, ...]
     columns: tuple[int, ...]
     known_after_us: tuple[int | None, ...]
@@ -50,7 +49,9 @@ class ViewRead:
             KeyError, TypeError, ValueError: the inputs are not as the schema has them.
         """
         values = self.entity(inputs)
-        return None if None in values else self.key_of(values)  # type: ignore[arg-type]
+        if None in values:
+            return None
+        return entity_key(self.join_keys, self.join_key_types, values)  # type: ignore[arg-type]
 
     def entity(self, inputs: Mapping[str, Scalar]) -> list[Scalar]:
         """The parts of the entity's key, in the order of ``join_keys``."""
@@ -155,7 +156,6 @@ def _reads(plan: Plan, schema: FeatureSchema) -> list[ViewRead]:
                 topic=view.topic,
                 join_keys=first.join_keys,
                 join_key_types=first.join_key_types,
-                key_of=entity_key_maker(first.join_keys, first.join_key_types),
                 places=tuple(own),
                 columns=tuple(chosen),
                 known_after_us=tuple(
