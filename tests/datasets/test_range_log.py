@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import cast
 
 import pytest
 
@@ -23,10 +23,10 @@ class Bounds:
     kind: str = "kafka"
     opened: list[tuple[str, int | None]] = field(default_factory=list)
 
-    @property
-    def partitions(self) -> list[LogPartition]:
-        """As ``PlanLog``."""
-        return [LogPartition(number, *place) for number, place in enumerate(sorted(self.places))]
+    def __post_init__(self) -> None:
+        """Number the partitions."""
+        places = enumerate(sorted(self.places))
+        self.partitions = [LogPartition(number, *place) for number, place in places]
 
     def begins(self) -> dict[int, int]:
         """As ``PlanLog``."""
@@ -39,8 +39,7 @@ class Bounds:
     def open(self, partition: LogPartition, offset: int | None) -> PartitionReader:
         """Note where it is opened."""
         self.opened.append((partition.name, offset))
-        reader: Any = None
-        return reader
+        return cast("PartitionReader", None)
 
     def settle(self) -> None:
         """As ``PlanLog``."""
