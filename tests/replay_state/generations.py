@@ -7,10 +7,11 @@ import os
 import shutil
 import signal
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ from dataflows.definitions.repository import Repository
 from dataflows.flow.engine import run_locked
 from dataflows.flow.run_context import Places
 from dataflows.flow.state_lock import exclusive_state
-from dataflows.flow.target import log_end, never
+from dataflows.flow.target import Cut, Target, log_end, never
 from dataflows.replay.selection import Selection
+from dataflows.sources.partition import Position
 from dataflows.sources.plan_log import FilePlanLog, LogPartition, PlanLog, open_log
 from dataflows.stores.digest import digest_models, digest_parquet, digest_sqlite
+from dataflows.watermark import NOT_YET
 from tests.flow import shop
 
 # A view that nobody reads, with strings and lists, and a second model with a view of its own.
@@ -113,9 +116,9 @@ class _StoppingReader:
 class _Stopper:
     """The log of files; once all of it was read the run is told to stop, as an operator does."""
 
-    def __init__(self, log: FilePlanLog, *, waits_for_silence: bool) -> None:
+    def __init__(self, log: FilePlanLog, stop: str) -> None:
         self._log = log
-        self.waits_for_silence = waits_for_silence
+        self.waits_for_silence = stop == "silent"
         self._under_way = {partition.name for partition in log.partitions}
 
     def open(self, partition: LogPartition, offset: int | None) -> PartitionReader:
@@ -135,16 +138,17 @@ class _Stopper:
         return getattr(self._log, name)
 
 
-def run_to_cut(
-    repository: Repository, log: Path, out: Path, *, waits_for_silence: bool, **given: Any
-) -> None:
-    """Run until all of the log is read and stop at a signal; or once all partitions are idle."""
-    idle_seconds = 0.0 if waits_for_silence else 3_600.0
+def run_to_cut(repository: Repository, log: Path, out: Path, stop: str, **given: Any) -> None:
+    """Run until all of the log is read, and stop at a signal.
+
+    ``stop`` is "busy" if nobody is to be idle by then, "silent" if everybody, else "between".
+    """
+    idle_seconds = 3_600.0 if stop == "busy" else 0.0
 
     def opened(settings: DataflowSettings, plan: Plan) -> PlanLog:
         folder = settings.log.folder
         assert folder is not None
-        stopper: Any = _Stopper(FilePlanLog(folder, plan), waits_for_silence=waits_for_silence)
+        stopper: Any = _Stopper(FilePlanLog(folder, plan), stop)
         found: PlanLog = stopper
         return found
 
@@ -153,6 +157,33 @@ def run_to_cut(
     )
     with exclusive_state(out / "state"):
         run_locked(repository, settings, places(repository.plan, out), never, opened)
+
+
+def cut_off(
+    repository: Repository,
+    log: Path,
+    out: Path,
+    offsets: Mapping[str, int],
+    watermark_us: int = NOT_YET,
+) -> None:
+    """Run to a cut; the log goes on behind it."""
+    settings = shop.settings(repository.directory, log, out, idle_timeout_seconds=0.0)
+
+    def target(log: PlanLog) -> Target:
+        numbered = {p.number: offsets.get(p.name, 0) for p in log.partitions}
+        return Cut(numbered, watermark_us)
+
+    with exclusive_state(out / "state"):
+        run_locked(repository, settings, places(repository.plan, out), target)
+
+
+def halves(positions: Mapping[str, Position], log: Path) -> dict[str, int]:
+    """A record's offset in each partition, somewhere before its position."""
+    found = {}
+    for name, position in positions.items():
+        read = (log / f"{name}.ndjson").read_bytes()[: position.offset // 2]
+        found[name] = read.rfind(b"\n") + 1
+    return found
 
 
 def run_to_end(repository: Repository, log: Path, out: Path, **given: Any) -> None:
@@ -167,9 +198,18 @@ def places(plan: Plan, out: Path) -> Places:
     return shop.places(out, [view.name for view in plan.views])
 
 
-def opened_log(repository: Repository, log: Path, out: Path, **given: Any) -> PlanLog:
-    """The log of a repository."""
-    return open_log(shop.settings(repository.directory, log, out, **given), repository.plan)
+def opened_log(repository: Repository, log: Path, out: Path) -> closing[PlanLog]:
+    """The log of a repository, to be closed."""
+    return closing(open_log(shop.settings(repository.directory, log, out), repository.plan))
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Digest of each file; but for what SQLite makes and removes while a file is open."""
+    return {
+        str(path.relative_to(folder)): sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.endswith(("-shm", "-wal"))
+    }
 
 
 def put_together(plan: Plan, selection: Selection, live: Path, fresh: Path, out: Path) -> None:
