@@ -34,3 +34,8 @@ def demo(
     different = report.served_vs_dataflow["different"]
     if different:
         raise DemoError(f"{different} served vectors differ from the dataflow's: this is a defect")
+    if report.verified["different"]:
+        raise DemoError(
+            f"{report.verified['different']} served vectors differ from a replay of the log: this "
+            "is a defect; `headwater verify` shows them"
+        )

@@ -1,4 +1,4 @@
-"""Served vectors held against the dataflow's own for the same flights."""
+"""Served vectors held against the dataflow's own for the same flights, and against the log."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ import pyarrow.dataset as ds
 
 from cli.demo.player import Served
 from contracts.feature_schema import FeatureSchema, VectorField
+from contracts.plan_file import plan_path, read_plan
+from contracts.settings import DataflowSettings
+from dataflows.verify.verify import Terms, verify
 
 
 @dataclass
@@ -62,6 +65,21 @@ def compare(
         if len(result.examples) < 10:
             result.examples.append(f"{one.flight_id}: {', '.join(wrong)}")
     return result
+
+
+def verify_served(repo: Path, settings: DataflowSettings) -> dict[str, int]:
+    """What `headwater verify` finds of all that was served: by row, as ``Comparison`` counts.
+
+    It knows nothing of examples and offline tables: it reads the log and the prediction log.
+    """
+    # No view of the demo has a function, so that Feast need not be imported.
+    plan = read_plan(plan_path(repo)).plan
+    report = verify(plan, {}, settings, Terms())
+    rows = [model.rows for model in report.models.values()]
+    return {
+        name: sum(getattr(one, name) for one in rows)
+        for name in ("compared", "equal", "stale", "different")
+    }
 
 
 _TIME = pa.timestamp("us", tz="UTC")

@@ -73,7 +73,8 @@ class Report:
     had not left yet. More than half leave early, and what is known of a flight that has left makes
     it easier to tell whether it will be late.
 
-    ``batch`` is of a model that was trained on the first half of the year.
+    ``batch`` is of a model that was trained on the first half of the year. ``verified`` counts
+    served rows by what a replay of the log says of them.
     """
 
     events: int
@@ -90,6 +91,7 @@ class Report:
     onnx_parity_max_abs_diff: float
     served_vs_dataflow: dict[str, int]
     waited: dict[str, int]
+    verified: dict[str, int]
     seconds: float
     batch: BatchReport
 
@@ -157,7 +159,7 @@ def print_report(report: Report, console: Console, folder: Path) -> None:
 def _lines(report: Report) -> list[tuple[str, str]]:
     auc, still = _shown(report.auc), _shown(report.auc_before_departure)
     same = report.served_vs_dataflow
-    waited = report.waited
+    waited, verified = report.waited, report.verified
     return [
         ("Flights", f"{report.flights:,} ({report.events:,} events of four topics)"),
         ("Dataflow", f"{report.events_per_second:,.0f} events per second, learning included"),
@@ -187,6 +189,11 @@ def _lines(report: Report) -> list[tuple[str, str]]:
         (
             "Served = dataflow, in all",
             f"{same['equal']:,} equal, {same['stale']:,} stale, {same['different']:,} different",
+        ),
+        (
+            "Served = the log, replayed",
+            f"{verified['equal']:,} equal, {verified['stale']:,} stale, "
+            f"{verified['different']:,} different of {verified['compared']:,} (headwater verify)",
         ),
         *_batch_lines(report.batch),
         ("Took", f"{report.seconds:.0f} seconds"),

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from cli.demo import report as reports
 from cli.demo.batch import BatchReport, compare_batch_with_online
-from cli.demo.comparison import compare
+from cli.demo.comparison import compare, verify_served
 from cli.demo.flight_log import Counts, FlightLog, Step
 from cli.demo.flights import DEPARTED_TOPIC, SCHEDULED_TOPIC, FlightFiles, flight_records
 from cli.demo.player import Pace, Player, Served
@@ -217,6 +217,7 @@ def _report(
     examples = stage.settings.examples_dir / MODEL / "examples"
     offline = {f.view: stage.repo / "data" / "offline" / f.view for f in schema.fields if f.view}
     everything = compare(served, schema, examples, offline)
+    verified = verify_served(stage.repo, stage.settings)
     waited = compare([one for one in served if one.waited], schema, examples, offline)
     report = reports.Report(
         events=sum(worker.events for worker in read_progress(stage.settings.state_dir)),
@@ -235,6 +236,7 @@ def _report(
         onnx_parity_max_abs_diff=reports.parity_max(stage.models),
         served_vs_dataflow=reports.counts(everything),
         waited=reports.counts(waited),
+        verified=verified,
         batch=batch,
         seconds=round(time.monotonic() - begun, 1),
     )

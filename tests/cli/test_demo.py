@@ -69,6 +69,13 @@ def test_served_vectors_are_the_dataflows_own(report: dict[str, Any]) -> None:
     assert all_["different"] == 0
 
 
+def test_a_replay_says_what_was_served(report: dict[str, Any]) -> None:
+    """`headwater verify` compares all that was served, with the same verdict."""
+    verified, served = report["verified"], report["served_vs_dataflow"]
+    assert verified == served
+    assert verified["different"] == 0
+
+
 def test_the_model_was_swapped_while_it_served(report: dict[str, Any]) -> None:
     """The client saw several versions, and each is River to the ninth digit."""
     assert report["versions_served"] >= 2
