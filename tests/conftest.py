@@ -22,7 +22,13 @@ from tests.integration.commands import ROOT, Commands
 from tests.order import LONGEST
 from tests.services.kafka import KafkaBroker
 from tests.services.outside import OutsideKafka, OutsideRedis
-from tests.services.provision import MissingServiceError, java_program, kafka_jars, redis_program
+from tests.services.provision import (
+    MissingServiceError,
+    jars_are_there,
+    java_program,
+    kafka_jars,
+    redis_program,
+)
 from tests.services.redis import KEEP_NOTHING, RedisServer
 
 # Below the time that pytest-timeout gives a test with all that it waits for.
@@ -55,10 +61,18 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     if session.config.getoption("numprocesses", None) and not hasattr(
         session.config, "workerinput"
     ):
-        others = subprocess.Popen([sys.executable, "-m", "tests.kernels"], cwd=ROOT)
+        commands = ["tests.kernels"]
+        if jars_are_there():
+            # Java's part of it; where it cannot be done a test will say why.
+            commands.append("tests.services archive")
+        others = [
+            subprocess.Popen([sys.executable, "-m", *command.split()], cwd=ROOT)
+            for command in commands
+        ]
         exact = Aggregate("n", "int64", "x", "count", window_us=2, hop_us=1)
         warm_up([View("all", "", ("k",), ("string",), (exact,), 0, "", exact_tiles_max=4)])
-        assert others.wait(KERNELS_SECONDS_MAX) == 0
+        kernels, *services = [other.wait(KERNELS_SECONDS_MAX) for other in others]
+        assert kernels == 0, services
 
 
 @pytest.fixture(autouse=True)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import socket
-import subprocess
-import uuid
-from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from pathlib import Path
 
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from tests.services.provision import java_program, kafka_jars
-from tests.services.server import Server, ServerError, free_ports
+from tests.services.kafka_start import (
+    FOR_A_TEST,
+    FOR_LONG,
+    class_archive,
+    format_folder,
+    java_for_kafka,
+    java_that_archives,
+    lay_down_folder,
+)
+from tests.services.server import Server, free_ports
 
-FOR_LONG = ("-Xmx512m", "-XX:+UseSerialGC")
-# Starts with a third less of CPU time, and then runs somewhat slower.
-FOR_A_TEST = (*FOR_LONG, "-XX:TieredStopAtLevel=1")
-FORMAT_SECONDS_MAX = 60
+__all__ = ["FOR_A_TEST", "FOR_LONG", "KafkaBroker", "archive_classes"]
+
 # One broker has to do with one copy of everything.
 SINGLE = {
     "offsets.topic.replication.factor": "1",
@@ -68,16 +72,19 @@ class KafkaBroker(Server):
         scram_users: Mapping[str, str] | None = None,
         properties: Mapping[str, str] | None = None,
         java_options: tuple[str, ...] = FOR_A_TEST,
+        archive_to: Path | None = None,
     ) -> None:
         """Keep data in ``folder``.
 
         Args:
             folder: made if it is not there.
-            ports: of the PLAINTEXT listener and the controller; free ones by default.
+            ports: of the PLAINTEXT listener and the controller; free ones by default. With ports of
+                its own it can be ended and found again later.
             listeners: more of them: name (capitals) and security protocol.
             scram_users: names and passwords, for SCRAM-SHA-256 and SCRAM-SHA-512.
             properties: of the broker; they go before ours.
             java_options: of the virtual machine.
+            archive_to: where to leave what makes later brokers start faster, at ``stop``.
         """
         super().__init__(folder)
         protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", **(listeners or {})}
@@ -86,10 +93,12 @@ class KafkaBroker(Server):
         self.port = self._ports["PLAINTEXT"]
         self._scram_users = scram_users or {}
         self._java_options = java_options
+        self._archive_to = archive_to
+        self._is_for_once = ports is None
         self._properties = {
             "process.roles": "broker,controller",
             "node.id": "1",
-            "controller.quorum.bootstrap.servers": self.address("CONTROLLER"),
+            **self._quorum(),
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
             "listeners": ",".join(f"{name}://{self.address(name)}" for name in protocols),
@@ -118,9 +127,12 @@ class KafkaBroker(Server):
         settings = self.folder / "server.properties"
         lines = [f"{name}={value}\n" for name, value in self._properties.items()]
         settings.write_text("".join(lines), encoding="utf-8")
-        java = [java_program(), *self._java_options, "-cp", f"{kafka_jars()}/*"]
         if not (self.folder / "data" / "meta.properties").exists():
-            self._format([*java, "kafka.tools.StorageTool"], settings)
+            self._make_data(settings)
+        if self._archive_to is None:
+            java = java_for_kafka(self._java_options)
+        else:
+            java = java_that_archives(self._java_options, self._archive_to)
         return [*java, "kafka.Kafka", str(settings)]
 
     def answers(self) -> bool:
@@ -140,13 +152,41 @@ class KafkaBroker(Server):
         finally:
             admin.close()
 
-    def _format(self, tool: list[str], settings: Path) -> None:
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = [*tool, "format", "--standalone", f"--cluster-id={cluster}"]
-        command += ["-c", str(settings)]
+    def _quorum(self) -> dict[str, str]:
+        """Who votes: named in the settings, or (where the folder is kept) in the folder."""
+        if self._is_for_once:
+            return {"controller.quorum.voters": f"1@{self.address('CONTROLLER')}"}
+        return {"controller.quorum.bootstrap.servers": self.address("CONTROLLER")}
+
+    def _make_data(self, settings: Path) -> None:
+        if self._is_for_once and not self._scram_users:
+            lay_down_folder(self.folder / "data")
+            return
+        more = [] if self._is_for_once else ["--standalone"]
         for name, password in self._scram_users.items():
             for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
-                command += ["--add-scram", f"{mechanism}=[name={name},password={password}]"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=FORMAT_SECONDS_MAX)
-        if done.returncode != 0:
-            raise ServerError(f"{self!r} cannot make its data folder\n{done.stdout}{done.stderr}")
+                more += ["--add-scram", f"{mechanism}=[name={name},password={password}]"]
+        format_folder(java_for_kafka(self._java_options), settings, *more)
+
+
+def archive_classes(folder: Path) -> None:
+    """Have brokers that start from now on find their classes as Java has them in memory.
+
+    Takes some seconds, once; nothing happens where that was done. ``folder`` is for a broker.
+
+    Raises:
+        MissingServiceError: there is no Java, or there are no jars.
+        ServerError: the broker does not start or end.
+    """
+    if class_archive().exists():
+        return
+    # Renamed when whole: others may look meanwhile.
+    made = class_archive().with_suffix(f".{os.getpid()}")
+    broker = KafkaBroker(folder, archive_to=made)
+    try:
+        broker.start()
+        broker.stop()
+        made.replace(class_archive())
+    finally:
+        broker.kill()
+        made.unlink(missing_ok=True)

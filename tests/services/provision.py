@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import xml.etree.ElementTree as ElementTree
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -35,6 +36,11 @@ def kafka_jars(seconds_max: float = INSTALL_SECONDS_MAX) -> Path:
     """
     java_program()
     return maven_jars(POM, _jars_folder(), "Kafka", seconds_max)
+
+
+def jars_are_there() -> bool:
+    """Whether the jars of a broker were got, and there is something to run them with."""
+    return _jars_folder().is_dir() and shutil.which("java") is not None
 
 
 def maven_jars(
@@ -65,13 +71,19 @@ def java_program() -> str:
     java = shutil.which("java")
     if java is None:
         raise MissingServiceError(f"Kafka needs {wanted}, and there is no java here")
-    # Every release answers -version on stderr.
-    answer = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60)
-    match = re.search(r'version "(\d+)', answer.stderr)
+    answer = _java_says(java)
+    match = re.search(r'version "(\d+)', answer)
     if match is None or int(match[1]) < JAVA_VERSION_MIN:
-        found = answer.stderr.partition("\n")[0]
+        found = answer.partition("\n")[0]
         raise MissingServiceError(f"Kafka needs {wanted}, and {java} is {found}")
     return java
+
+
+@cache
+def _java_says(java: str) -> str:
+    """Of its version. Asked once: each start of a broker wants to know, and Java takes its time."""
+    # Every release answers -version on stderr.
+    return subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60).stderr
 
 
 def _copy_jars(pom: Path, jars: Path, program: str, seconds_max: float) -> None:
