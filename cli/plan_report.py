@@ -85,6 +85,8 @@ def as_lines(report: Report) -> Iterator[str]:
     if unchanged:
         counted = [_counted(number, sort) for sort, number in unchanged.items()]
         yield f"unchanged: {', '.join(counted)}"
+    if report.log.problem and not report.is_reading:
+        yield f"note: partitions are not compared: {report.log.problem}"
     if replay.scope != "nothing":
         yield ""
         yield from _replay(report)
@@ -111,24 +113,24 @@ def _compared(report: Report) -> Iterator[str]:
 
 def _replay(report: Report) -> Iterator[str]:
     replay = report.replay
+    gone = _named(replay.gone_views, replay.gone_models)
     if replay.scope == "everything":
         yield f"replay of everything: {'; '.join(replay.because)}"
-    else:
-        yield f"replay of {_named(replay.views, replay.models) or 'nothing that is left'}"
-        gone = _named(replay.gone_views, replay.gone_models)
-        if gone:
-            yield f"    whose state goes: {gone}"
-        rest = [one.name for one in _all(report) if one.kind == "unchanged"]
-        along = [one for one in (*replay.views, *replay.models) if one in rest]
-        if along:
-            yield f"    unchanged, but read together: {', '.join(along)}"
-    if report.values_from_us is None:
-        yield "    needs the log from its beginning"
-    else:
+    elif report.is_reading:
+        yield f"replay of {_named(replay.views, replay.models)}"
+    if gone:
+        yield f"{'    ' if report.is_reading else ''}state and values that go: {gone}"
+    unchanged = [one.name for one in _all(report) if one.kind == "unchanged"]
+    along = [one for one in (*replay.views, *replay.models) if one in unchanged]
+    if along and replay.scope == "parts":
+        yield f"    unchanged, but read together: {', '.join(along)}"
+    if report.values_from_us is not None:
         yield (
-            f"    current values need the log from {_time(report.values_from_us)} on "
-            "(longest window), the offline tables from its beginning"
+            f"    current values need the log from {_time(report.values_from_us)} on (longest "
+            "window), older rows of offline tables need its beginning"
         )
+    elif report.is_reading:
+        yield "    needs the log from its beginning"
     for line in report.lost:
         yield f"    warning: {line}: what came before is in no value that a replay makes"
     if report.online_features:
@@ -148,6 +150,9 @@ def _replay(report: Report) -> Iterator[str]:
 
 def _duration(report: Report) -> Iterator[str]:
     log, rate = report.log, report.rate
+    if not report.is_reading:
+        yield "how long: no time, nothing is read"
+        return
     if log.records is None:
         yield f"how long: unknown, the log cannot be looked at: {log.problem}"
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import takewhile
 
 from contracts.feature_schema import FeatureSchema, OnDemandView, VectorField
 from contracts.plan import ModelPlan
@@ -35,8 +36,8 @@ def model_details(
     found += _vector(before.schema, after.schema)
     found += moved("segments", before.segments, after.segments)
     found += moved("assign_by", before.assign_by, after.assign_by)
-    if None not in (learner_before, learner_after) and learner_before != learner_after:
-        found.append(Detail(f"learner: {_one_line(learner_before)} -> {_one_line(learner_after)}"))
+    if learner_before is not None and learner_after is not None and learner_before != learner_after:
+        found.append(Detail(f"learner: {_apart(learner_before, learner_after)}"))
     found += _without_replay(before, after)
     rest = {name: getattr(after, name) for name in _WITHOUT_REPLAY}
     if replace(before, **rest) != after and not any(one.rebuilds for one in found):
@@ -91,6 +92,12 @@ def _on_demand_words(view: OnDemandView) -> str:
     return f"{view.function} of {', '.join(view.inputs)}, by {view.takes}"
 
 
-def _one_line(learner: str | None) -> str:
-    """Python's text of a pipeline spans lines."""
-    return " ".join((learner or "").split())
+def _apart(before: str, after: str) -> str:
+    """Two texts of Python, which may be long, without the words that both begin and end with."""
+    then, now = before.split(), after.split()
+    shared = list(takewhile(lambda pair: pair[0] == pair[1], zip(then, now, strict=False)))
+    then, now = then[len(shared) :], now[len(shared) :]
+    pairs = zip(reversed(then), reversed(now), strict=False)
+    ending = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
+    texts = [" ".join(words[: len(words) - ending]) or "nothing" for words in (then, now)]
+    return f"{'... ' if shared else ''}{texts[0]} -> {texts[1]}{' ...' if ending else ''}"

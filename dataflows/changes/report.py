@@ -55,7 +55,8 @@ class Report:
         online_features: of the views that are replayed, ``view:feature`` -> ``new``, ``changed``,
             ``gone`` or ``same``: all of them change hands at the cut.
         other_vectors: models whose versions for the old vector cannot score the new one.
-        values_from_us: current values need the log from this event time on; None for its beginning.
+        values_from_us: current values need the log from this event time on; None for its beginning,
+            or if nothing is read.
         log: how much there is to read.
         lost: partitions of which the beginning is gone, in words.
         rate: how fast it was read here.
@@ -75,8 +76,15 @@ class Report:
     steps: tuple[str, ...]
 
     @property
+    def is_reading(self) -> bool:
+        """Whether the replay reads the log; it does not if all that changed is gone."""
+        return bool(self.replay.views or self.replay.models)
+
+    @property
     def seconds(self) -> float | None:
-        """About how long the replay takes; None if that is not known."""
+        """About how long the replay reads; None if that is not known."""
+        if not self.is_reading:
+            return 0.0
         if self.rate is None or self.log.records is None:
             return None
         return self.log.records / self.rate.events_per_second
@@ -92,7 +100,7 @@ def make_report(origin: Origin, new: Compiled, seen: Measured, commit: str = "")
         changes = replace(changes, whole=(*changes.whole, *_partings(origin, new, seen)))
     replay = _replay(origin, changes, old.plan, new.made_of.plan)
     selected = {*replay.views, *replay.gone_views}
-    reach_us = replay.reach_us
+    reach_us = replay.reach_us if replay.views else None
     begins = {} if origin.noted is None else origin.noted.begins
     return Report(
         origin=origin,

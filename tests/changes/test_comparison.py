@@ -14,6 +14,7 @@ from contracts.plan import Aggregate, Plan, Topic, View
 from dataflows.changes.comparison import Changes, Parting, compare, features_of, parting_details
 from dataflows.changes.detail import Change, shown_us
 from dataflows.changes.made_of import MadeOf
+from dataflows.changes.model_definitions import model_details
 from dataflows.changes.parts import belonging_together, left_behind, must_rebuild, replay_for
 from tests.changes.plans import (
     HOUR_US,
@@ -278,3 +279,13 @@ def test_no_field_is_forgotten(
         if getattr(mutation(one), name) != getattr(one, name)
     }
     assert touched == names - others
+
+
+def test_long_learners_are_told_by_what_differs() -> None:
+    """Of two pipelines only the part between what they begin and end with alike is shown."""
+    _, _, model = one_of_each()
+    learners = [f"Pipeline (\n  Scaler (),\n  Regression (\n    l2={l2}\n  )\n)" for l2 in (0, 0.1)]
+    (detail,) = model_details(model, model, *learners)
+    assert detail.text == "learner: ... l2=0 -> l2=0.1 ..."
+    (detail,) = model_details(model, model, "Scaler () Tree ()", "Scaler ()")
+    assert detail.text == "learner: ... Tree () -> nothing"

@@ -152,6 +152,27 @@ def test_the_use_of_a_model_is_in_no_state(there: Rides, commands: Commands) -> 
     assert _planned(there, commands)["next"] == []
 
 
+def test_what_it_says_is_enough(there: Rides, commands: Commands) -> None:
+    """After the steps that it names there is nothing left to do, and `run` takes the state."""
+    dropped = DEFINITIONS.replace("[city_rides, driver_rides]", "[driver_rides]") + NEW_VIEW
+    for definitions, replay in (
+        (DEFINITIONS + NEW_VIEW, "headwater replay --views driver_days"),
+        # Reads under way are in the state of a view that the model no longer reads, too.
+        (dropped, "headwater replay --views city_rides --model late_ride"),
+        (dropped.replace(NEW_VIEW, ""), "headwater replay --views driver_days"),
+        (DEFINITIONS.replace("late > 5", "late > 6"), "headwater replay"),
+    ):
+        _write(there, definitions)
+        found = _planned(there, commands)
+        assert found["replay"]["command"] == replay
+        for step in found["next"][:-1]:
+            done = there.forked(commands, *step.split()[1:])
+            assert done.returncode == 0, (step, done.stderr)
+        assert found["next"][-1] == "headwater run"
+        assert _planned(there, commands)["next"] == []
+        assert there.forked(commands, "run", "--until-end").returncode == 0
+
+
 def test_settings_that_cut_the_state(there: Rides, commands: Commands) -> None:
     """Another number of shards, or of partitions in the log, takes a replay of everything."""
     with_shards = Rides(there.folder, {"HEADWATER_SHARDS": "4"})
