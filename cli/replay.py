@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -79,7 +81,7 @@ def replay(
         if drop:
             _drop(repository, settings)
             return
-        with _on_cores(cores):
+        with _on_cores(cores), _ending_on_signals():
             _tell(_replayed(repository, settings, options))
     except (OptionsError, SelectionError) as error:
         raise typer.BadParameter(str(error)) from error
@@ -139,6 +141,26 @@ def _tell(replayed: Replayed) -> None:
     for part, digest in after.items():
         verdict = "as before" if digest == before[part] else "changed"
         typer.echo(f"{part:9} {verdict:10} {digest[:16]}")
+
+
+@contextmanager
+def _ending_on_signals() -> Iterator[None]:
+    """Wherever it stands: what it has built, and the journal of what it puts in place, stay."""
+    from dataflows.replay.replay import ReplayInterruptedError
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise ReplayInterruptedError(
+            "the replay was stopped. What it has built stays: the same command goes on with it, "
+            "`headwater replay --drop` removes it"
+        )
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, end) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -98,6 +98,7 @@ def _offline(job: Job) -> list[tuple[Path, Path]]:
 def _days_of(job: Job, fresh: Path) -> Days:
     """The days of a table that are whole: offsets say nothing of days, so its files do."""
     first, end = job.days.first, job.days.end
+    has_bounds = isinstance(job.options.begin, Offsets) or isinstance(job.options.end, Offsets)
     days = days_in(fresh)
     if isinstance(job.options.begin, Offsets):
         if not days:
@@ -105,7 +106,7 @@ def _days_of(job: Job, fresh: Path) -> Days:
         first = day_after((days[0] + 1) * US_PER_DAY + job.warm_up_us)
     if isinstance(job.options.end, Offsets) and days:
         end = days[-1]
-    if end <= first:
+    if not any(first <= day < end for day in days) and has_bounds:
         raise ReplayError(
             "no whole day lies between --from and --to with the longest window before it: choose "
             "an earlier --from, or a later --to"

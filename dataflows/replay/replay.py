@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from contracts.settings import DataflowSettings
@@ -23,7 +23,7 @@ from dataflows.replay.options import ReplayOptions
 from dataflows.replay.placing import handover_of
 from dataflows.replay.stretch import Stretch
 from dataflows.replay_state.positions import read_positions
-from dataflows.stores.handover import finish_handover, hand_over
+from dataflows.stores.handover import finish_handover, hand_over, journal_path
 
 _PASSES_MAX = 20
 
@@ -73,8 +73,7 @@ def replay(
         EngineError: the dataflow did not end, or log, state or a store cannot be used.
     """
     job = jobs.make_job(repository, settings, options)
-    with rebuilding(job.live.state), ExitStack() as alone:
-        jobs.take_up(job)
+    with rebuilding(job.live.state), _keeping_what_is_built(job), ExitStack() as alone:
         work = _Work(job, settings, stretch or Stretch())
         is_beside = is_held(job.live.state)
         if is_beside:
@@ -92,6 +91,18 @@ def replay(
         if before and after is None:
             after = digest_if_readable(repository, job.live)
     return Replayed(job, work.events, work.seconds, pause_seconds, before, after)
+
+
+@contextmanager
+def _keeping_what_is_built(job: Job) -> Iterator[None]:
+    """Take up what an interrupted replay built; one that never began leaves nothing behind."""
+    jobs.take_up(job)
+    try:
+        yield
+    except BaseException:
+        if not (job.fresh.state / "shards").exists() and not journal_path(job.live.state).exists():
+            jobs.drop(job.live)
+        raise
 
 
 class _Work:
