@@ -44,12 +44,15 @@ class ArchivedFile:
 
     Attributes:
         topic: how its records are written.
-        end: the offset after its last record.
+        behind: the offset after its last record.
+        end: where the next file goes on; not ``behind`` if what follows up to there has offsets,
+            but is no record (the end of a transaction is not).
     """
 
     name: ArchiveName
     stored: StoredFile
     topic: Topic
+    behind: int
     end: int
 
     @property
@@ -71,10 +74,10 @@ class ArchivedFile:
                 )
             for chunk in found:
                 reached = chunk.next_offset
-                if reached > self.end:
+                if reached > self.behind:
                     break
                 yield chunk
-        if reached != self.end:
+        if reached != max(self.behind, begin):
             raise changed(path)
 
 
@@ -193,12 +196,23 @@ def _look(store: ArchiveStore, topic: Topic, file: ListedFile) -> ArchivedFile:
             rows = ParquetRecords(data, file.path, topic).rows()
         else:
             _check_lines(topic, file.path)
-            rows = Rows(count_lines(data, file.path, file.name.compression), None)
-    return ArchivedFile(file.name, stored, topic, _end(file.name, file.path, rows))
+            rows = Rows(count_lines(data, file.path, file.name.compression))
+    behind = _behind(file.name, file.path, rows)
+    end = behind if file.name.last is None else file.name.last + 1
+    return ArchivedFile(file.name, stored, topic, behind, end)
 
 
-def _end(name: ArchiveName, path: str, rows: Rows) -> int:
+def _behind(name: ArchiveName, path: str, rows: Rows) -> int:
     """The offset after the last record of a file, which has the offsets that its name says."""
+    if rows.has_offsets and name.last is not None:
+        # Such a name says what the file covers, and each record which offset it has.
+        first, last = rows.offsets or (name.first, name.first - 1)
+        if first < name.first or last > name.last:
+            raise LogError(
+                f"archive: {path} has records from offset {first} to {last}, which is not within "
+                "what its name says: name it after what it covers"
+            )
+        return last + 1
     first, last = rows.offsets or (name.first, name.first + rows.count - 1)
     if first != name.first:
         raise LogError(

@@ -12,7 +12,7 @@ from contracts.log import RECORD_BYTES_MAX, Chunk, LogError
 from dataflows.sources.archive_store import ArchiveBytes
 from dataflows.sources.chunks import cut_chunk
 
-_COUNT_BYTES = 1024 * 1024
+_READ_BYTES = 1024 * 1024
 
 
 class _Bytes(Protocol):
@@ -26,7 +26,7 @@ def count_lines(file: ArchiveBytes, path: str, compression: str) -> int:
     count = 0
     # One more than the place of the last newline, in bytes; and how much there is.
     whole, size = 0, 0
-    for data in _read(file, path, compression, _COUNT_BYTES):
+    for data in _read(file, path, compression, _READ_BYTES):
         found = int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord("\n")))
         count += found
         if found:
@@ -77,7 +77,9 @@ def _read(file: ArchiveBytes, path: str, compression: str, size: int) -> Iterato
     source: _Bytes = file
     try:
         if compression:
-            source = pa.CompressedInputStream(pa.PythonFile(file, "r"), compression)
+            # On its own it would ask for some kilobytes at a time.
+            buffered = pa.BufferedInputStream(pa.PythonFile(file, "r"), _READ_BYTES)
+            source = pa.CompressedInputStream(buffered, compression)
         while data := source.read(size):
             yield data
     except OSError as error:

@@ -84,7 +84,7 @@ class ArchivedLog:
             self._pieces(files, offset),
             self._settings.batch_bytes,
             self._threads,
-            lambda end: self._log.open(partition, end),
+            lambda: self._log.open(partition, files[-1].end),
         )
 
     def settle(self) -> None:

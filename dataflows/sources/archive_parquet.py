@@ -32,11 +32,13 @@ class Rows:
 
     Attributes:
         count: how many.
-        offsets: of the first and of the last one; None if the file does not say.
+        has_offsets: whether the file says which offset each has.
+        offsets: then of the first and of the last one, if there are any.
     """
 
     count: int
-    offsets: tuple[int, int] | None
+    has_offsets: bool = False
+    offsets: tuple[int, int] | None = None
 
 
 class ParquetRecords:
@@ -69,13 +71,13 @@ class ParquetRecords:
         """How many there are; raise LogError if the file cannot be read."""
         count = int(self._groups.num_rows)
         if not self._offset or not count:
-            return Rows(count, None)
+            return Rows(count, has_offsets=bool(self._offset))
         filled = [
             i for i in range(self._groups.num_row_groups) if self._groups.row_group(i).num_rows
         ]
         first = self._offsets_of(filled[0])
         last = first if len(filled) == 1 else self._offsets_of(filled[-1])
-        return Rows(count, (int(first[0]), int(last[-1])))
+        return Rows(count, has_offsets=True, offsets=(int(first[0]), int(last[-1])))
 
     def chunks(self, first: int, begin: int, piece_bytes: int) -> Iterator[Chunk]:
         """All records from offset ``begin`` on, if the first of all has offset ``first``.

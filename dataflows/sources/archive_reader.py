@@ -60,7 +60,7 @@ class ArchivedPartition:
         pieces: Iterator[Chunk],
         piece_bytes: int,
         threads: ReadingThreads,
-        open_rest: Callable[[int], PartitionReader],
+        open_rest: Callable[[], PartitionReader],
     ) -> None:
         """Begin to read ahead.
 
@@ -105,7 +105,7 @@ class ArchivedPartition:
             raise LogError(str(failure)) from failure
         if not is_through:
             return None
-        self._rest = self._open_rest(self._offset)
+        self._rest = self._open_rest()
         return self._rest.read(bytes_max, until)
 
     def has_news(self) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,10 +24,12 @@ from tests.sources.archives import (
     file_of,
     name_of,
     orders,
+    parquet,
     plan_of,
     put,
     read_all,
     settings_of,
+    valued,
 )
 from tests.sources.orders import JSON, ROWS, assert_same
 
@@ -155,6 +158,24 @@ def test_a_position_before_the_archive_is_refused(tmp_path: Path) -> None:
         log.open(log.partitions[0], 3)
 
 
+def test_names_may_cover_offsets_without_records(tmp_path: Path) -> None:
+    """Ends of transactions have offsets: where a file says so, the next one goes on behind them."""
+    covered = [("orders+0+0+5.parquet", [0, 1, 4]), ("orders+0+6+9.parquet", [7, 8])]
+    for name, offsets in [*covered, ("orders+0+10+11.parquet", [])]:
+        values = [b"%d" % offset for offset in offsets]
+        put(str(tmp_path), name, parquet(valued(values, offset=pa.array(offsets, pa.int64()))))
+    records = [b"%d" % offset for offset in range(15)]
+    wanted = [(offset, records[offset]) for offset in (0, 1, 4, 7, 8, 12, 13, 14)]
+    for begin in range(15):
+        log = archived(tmp_path, MemoryLog({PLACE: records}, kept_from=12))
+        found = read_all(log.open(log.partitions[0], begin), 15)
+        assert found == [one for one in wanted if one[0] >= begin]
+        log.close()
+    put(str(tmp_path), "orders+0+12+13.parquet", parquet(valued([b"14"], offset=[14])))
+    with pytest.raises(LogError, match="records from offset 14 to 14, which is not within"):
+        archive_of(tmp_path)
+
+
 def test_partitions_that_the_archive_lacks_come_from_kafka(tmp_path: Path) -> None:
     """They begin with Kafka's oldest record, which is said if it is not the first one."""
     fill(str(tmp_path), [0, 10], ["json"], orders(10))
@@ -214,7 +235,7 @@ def test_memory_is_bounded_by_pieces_that_are_ahead() -> None:
             yield replace(chunk, offsets=chunk.offsets + number, next_offset=number + 1)
 
     threads = ReadingThreads()
-    reader = ArchivedPartition(0, pieces(), 1, threads, lambda _: pytest.fail("not yet"))
+    reader = ArchivedPartition(0, pieces(), 1, threads, lambda: pytest.fail("not yet"))
     for taken in range(50):
         assert read_all(reader, taken + 1, 1)[0][0] == taken
         assert len(given_out) <= taken + 4
