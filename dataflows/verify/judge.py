@@ -173,9 +173,6 @@ class Judge:
         values[np.isnan(values)] = self._reads.defaults[place]
         places = np.flatnonzero(are_same(values, np.full(len(values), served))) + begin
         later = places[places > entity.now]
-        if len(later) and entity.stamps_us[later[0]] <= row.until_us:
-            # A request takes time: what was current at some moment of it is right.
-            return EQUAL
         earlier = places[places <= entity.now]
         lag_us = None
         if len(earlier):
@@ -185,6 +182,9 @@ class Judge:
             lag_us = row.at_us - (entity.first_us or 0)
         if lag_us is not None and (self._lag_us_max is None or lag_us <= self._lag_us_max):
             return Judged("stale", current, lag_us)
+        if len(later) and entity.stamps_us[later[0]] <= row.until_us:
+            # A request takes time: what was current at some moment of it is right.
+            return EQUAL
         if len(later):
             return Judged("ahead", current, int(entity.stamps_us[later[0]]) - row.at_us)
         return Judged("different", current, lag_us or 0)

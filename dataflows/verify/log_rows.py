@@ -24,6 +24,8 @@ from dataflows.verify.reading import Progress, Tell, registry_of, wait_on
 from dataflows.watermark import NOT_YET
 from dataflows.windows.inputs import KeyList
 
+# One of them may be late; hardly all are.
+_FIRST_RECORDS = 10
 _Bools = npt.NDArray[np.bool_]
 
 
@@ -87,7 +89,7 @@ class LogRows:
         self._router = ShardRouter(chosen, 1)
         self._shard = Shard(chosen, 0, len(log.partitions))
         self._asked = _Asked(asked)
-        ends = log.ends()
+        begins, ends = log.begins(), log.ends()
         registry = registry_of(settings)
         self._partitions: list[_Partition] = []
         for place in log.partitions:
@@ -102,9 +104,8 @@ class LogRows:
                 registry,
                 transformations_of(plan, topic, functions),
             )
-            reader = log.open(place, None)
-            until = ends[place.number]
-            self._partitions.append(_Partition(reader, stream, reader.offset, until))
+            reader, number = log.open(place, None), place.number
+            self._partitions.append(_Partition(reader, stream, begins[number], ends[number]))
 
     def __iter__(self) -> Iterator[NewRows]:
         """What takes effect, in order of time; raise LogError."""
@@ -149,8 +150,10 @@ class LogRows:
             is_first = partition.stream.newest_us == NOT_YET
             batch = partition.stream.batch(chunk)
             if is_first and partition.begin > 0 and len(batch.event_us):
-                topic, first_us = partition.stream.topic.name, int(batch.event_us[0])
-                self.gone_us[topic] = max(first_us, self.gone_us.get(topic, first_us))
+                topic = partition.stream.topic
+                # What is gone may be as much later as records may be out of order.
+                whole_us = int(batch.event_us[:_FIRST_RECORDS].max()) + topic.watermark_delay_us
+                self.gone_us[topic.name] = max(whole_us, self.gone_us.get(topic.name, whole_us))
             self.events += len(batch.ranks)
             self._say()
             return batch

@@ -159,8 +159,7 @@ def _reads(plan: Plan, schema: FeatureSchema) -> list[ViewRead]:
                 places=tuple(own),
                 columns=tuple(chosen),
                 known_after_us=tuple(
-                    0 if a.function == "latest" else a.window_us + a.hop_us if a.window_us else None
-                    for a in aggregates
+                    0 if a.function == "latest" else a.window_us or None for a in aggregates
                 ),
                 ttl_us=round(first.ttl_seconds * 1_000_000),
             )

@@ -10,6 +10,8 @@ from contracts.plan import Plan, Topic
 from contracts.settings import DataflowSettings
 from dataflows.erasure.matching import EntityMatcher
 from dataflows.erasure.tombstones import Tombstones, read_tombstones
+from dataflows.sources.archive import survey
+from dataflows.sources.archive_log import with_archive
 from dataflows.sources.plan_log import PlanLog, open_log
 from dataflows.sources.transform import Function
 from dataflows.verify.errors import VerifyError
@@ -93,7 +95,7 @@ def verify(
     rows, asked = _asked(rows, reads, read_tombstones(settings.state_dir), counts)
     if not rows:
         return Report(found, counts, 0, None, 0, terms.different_max)
-    with closing(_own_group(settings, plan)) as log:
+    with closing(_with_archive(settings, plan)) as log:
         replayed = LogRows(
             log, plan, functions, settings, asked, lambda progress: told("log", progress)
         )
@@ -194,6 +196,18 @@ class _Forgotten:
             if None not in values and self._matchers[read.join_keys].places(values):
                 return True
         return False
+
+
+def _with_archive(settings: DataflowSettings, plan: Plan) -> PlanLog:
+    """The log, begun in the archive if there is one."""
+    # Before anything is opened: it may be far away.
+    archive = survey(settings, plan) if settings.archive_url else None
+    log = _own_group(settings, plan)
+    try:
+        return log if archive is None else with_archive(log, archive, settings)
+    except BaseException:
+        log.close()
+        raise
 
 
 def _own_group(settings: DataflowSettings, plan: Plan) -> PlanLog:
