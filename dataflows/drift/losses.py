@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from contracts.model_spec import Task
+from contracts.probability_bounds import DECIDING_PROBABILITY_MIN
 from dataflows.drift.cells import Floats
 from dataflows.learning.records import Outcomes
-
-# A sure and wrong prediction loses ln(1000).
-_PROBABILITY_MIN = 1e-3
 
 
 def losses(task: Task, outcomes: Outcomes) -> Floats:
@@ -25,5 +23,5 @@ def losses(task: Task, outcomes: Outcomes) -> Floats:
     else:
         truth = np.where(outcomes.labels != 0.0, outcomes.scores, 1.0 - outcomes.scores)
     # Comparing keeps NaN, where clipping by ``fmax`` would not.
-    kept: Floats = -np.log(np.clip(truth, _PROBABILITY_MIN, 1.0))
+    kept: Floats = -np.log(np.clip(truth, DECIDING_PROBABILITY_MIN, 1.0))
     return kept

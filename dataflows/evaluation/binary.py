@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from contracts.probability_bounds import PROBABILITY_MAX, PROBABILITY_MIN
 from dataflows.evaluation.exact_sums import SMALL, Floats, Ints, Range
 from dataflows.evaluation.judged import Judged
 from dataflows.evaluation.score_bins import BELOW, BETWEEN, auc, score_bins
 from dataflows.evaluation.task_metrics import (
     COUNT,
-    PROBABILITY_MIN,
     UNUSABLE,
     Figures,
     TaskMetrics,
@@ -55,7 +55,7 @@ def _additions(rows: Judged) -> tuple[Ints, Ints]:
             continue
         known = np.isfinite(column)
         guesses = np.clip(np.where(known, column, 0.5), 0.0, 1.0)
-        bounded = np.clip(guesses, PROBABILITY_MIN, 1 - PROBABILITY_MIN)
+        bounded = np.clip(guesses, PROBABILITY_MIN, PROBABILITY_MAX)
         losses = log_losses(np.where(labels, bounded, 1.0 - bounded))
         squares = (guesses - labels) ** 2
         first = _SUMS + 2 * _LIMBS * place

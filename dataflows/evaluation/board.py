@@ -29,6 +29,15 @@ TASK_METRICS: dict[Task, TaskMetrics] = {
 _EARLIER: SliceKey = ("earlier", "")
 _RECENT: SliceKey = ("recent", "")
 _DUMP_FORMAT = 1
+# ``recent`` figures are of so many to twice as many intervals of publishing.
+RECENT_INTERVALS = 4
+# What a saved board and this one must agree on, and what people call it.
+_TERMS = {
+    "format": "format",
+    "task": "task",
+    "segments": "segments",
+    "span": "publish_every (by which figures are recent)",
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class Limits:
 
 
 class BoardStateError(ValueError):
-    """Saved state does not belong to this board; the message says what to do."""
+    """Saved state does not belong to this board; the message says what differs."""
 
 
 class EvaluationBoard:
@@ -168,11 +177,9 @@ class EvaluationBoard:
         """
         for part in parts:
             own = self._head()
-            if any(part.get(name) != own[name] for name in ("format", "task", "segments", "span")):
-                raise BoardStateError(
-                    f"saved evaluation of {part.get('task')!r} by {part.get('segments')} does not "
-                    f"fit {self._task!r} by {own['segments']}: replay the log"
-                )
+            other = [called for name, called in _TERMS.items() if part.get(name) != own[name]]
+            if other:
+                raise BoardStateError(f"the saved evaluation is of another {' and '.join(other)}")
             for key in self._groups.keys:
                 if key not in part["slices"]:
                     self._groups.drop(key)

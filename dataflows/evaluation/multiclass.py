@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from contracts.probability_bounds import PROBABILITY_MIN
 from dataflows.evaluation.exact_sums import SMALL, Floats, Ints, Range
 from dataflows.evaluation.judged import Judged
 from dataflows.evaluation.task_metrics import (
     COUNT,
-    PROBABILITY_MIN,
     UNUSABLE,
     Figures,
     TaskMetrics,

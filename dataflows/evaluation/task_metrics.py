@@ -19,7 +19,6 @@ Figures = dict[str, Any]
 """Name -> number, or None where one is not defined."""
 
 COUNT, UNUSABLE = 0, 1
-PROBABILITY_MIN = 1e-15  # as River's LogLoss has it, so that one sure error is not infinite
 
 
 @dataclass(frozen=True)

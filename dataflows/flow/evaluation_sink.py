@@ -13,7 +13,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from contracts.evaluation_file import evaluation_file, write_evaluation
 from contracts.plan import ModelPlan
-from dataflows.evaluation.board import EvaluationBoard
+from dataflows.evaluation.board import RECENT_INTERVALS, BoardStateError, EvaluationBoard
 from dataflows.evaluation.exact_sums import Ints
 from dataflows.evaluation.judged import Judged, judged
 from dataflows.flow.run_context import RunContext
@@ -22,8 +22,6 @@ from dataflows.state_files import Handle, StateFiles
 
 # A call costs as much as some hundred rows, so rows wait for each other.
 _ROWS_TOGETHER = 4_096
-# A span of the recent figures is so many intervals of publishing.
-_RECENT_INTERVALS = 4
 # Hundreds of groups take some 70 ms to read: where versions come each second, not each is shown.
 _REST = 50
 
@@ -103,7 +101,7 @@ class EvaluationPartition(StatefulSinkPartition[EvaluationRows, Handle]):
         self._context = context
         self._files = StateFiles(context.places.state / "evaluations" / model.name, handle)
         self._file = evaluation_file(context.places.models, model.name, "pipeline")
-        span_us = _RECENT_INTERVALS * model.publish_every_us
+        span_us = RECENT_INTERVALS * model.publish_every_us
         self._board = EvaluationBoard(model.task, model.segments, span_us)
         self._waiting: list[EvaluationRows] = []
         self._rows_waiting = 0
@@ -179,7 +177,12 @@ class EvaluationPartition(StatefulSinkPartition[EvaluationRows, Handle]):
 
     def _load(self) -> None:
         parts = self._files.read()
-        self._board.load([part["board"] for part in parts])
+        try:
+            self._board.load([part["board"] for part in parts])
+        except BoardStateError as error:
+            raise BoardStateError(
+                f"model {self._model.name}: {error}; rebuild it from the log: `headwater replay`"
+            ) from error
         self._has_published, self._classes = parts[-1]["has_published"], parts[-1]["classes"]
         self._is_shown = False
         self._show()

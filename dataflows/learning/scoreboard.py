@@ -9,13 +9,12 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts.probability_bounds import PROBABILITY_MAX, PROBABILITY_MIN
 from dataflows.learning.auc import auc_in_order
 from dataflows.learning.records import Outcomes
 
 AUC_OUTCOMES_MAX = 20_000
 _NAMES = ("", "baseline_rate_", "baseline_last_")
-_PROBABILITY_MIN = 1e-15  # River's LogLoss clamps to this, so that one sure error is not infinite
-_PROBABILITY_MAX = 1 - 1e-15
 _NO_ORDER = np.empty(0, dtype=np.int64)
 
 
@@ -138,5 +137,5 @@ def _add_sums(
     """Add to the first cell of both, one after the other."""
     for label, score in zip(labels, scores):  # noqa: B905 (numba knows no strict)
         hits[0] += (score > 0.5) == label
-        bounded = min(max(score, _PROBABILITY_MIN), _PROBABILITY_MAX)
+        bounded = min(max(score, PROBABILITY_MIN), PROBABILITY_MAX)
         losses[0] -= math.log(bounded if label else 1.0 - bounded)

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.model_spec import Task
+from contracts.probability_bounds import PROBABILITY_MAX, PROBABILITY_MIN
 from dataflows.learning.auc import exact_auc
 from dataflows.learning.records import Outcomes
 from dataflows.learning.scoreboard import AUC_OUTCOMES_MAX, Scoreboard
 
-_PROBABILITY_MIN = 1e-15
 _NAMES = ("", "baseline_rate_", "baseline_last_")
 
 
@@ -87,7 +87,7 @@ class MulticlassBoard:
         known = np.isfinite(outcomes.scores) & np.isfinite(outcomes.truth_probabilities)
         self.outcomes += int(known.sum())
         for place, column in enumerate((outcomes.truth_probabilities, outcomes.baseline_rates)):
-            bounded = np.clip(column[known], _PROBABILITY_MIN, 1.0 - _PROBABILITY_MIN)
+            bounded = np.clip(column[known], PROBABILITY_MIN, PROBABILITY_MAX)
             self._losses[place] = _sum(self._losses[place], -np.log(bounded))
         self._hits[0] += int((outcomes.predicted == outcomes.labels)[known].sum())
         self._hits[1] += int((outcomes.baseline_lasts == 1.0)[known].sum())

@@ -55,12 +55,19 @@ class DecisionMaker:
     def look(self, served: ServedModel) -> None:
         """Ask one model; what it says is pending from then on."""
         name = served.plan.name
-        if served.policy is None or name in self.pending:
+        if name in self.pending:
+            return
+        if served.policy is None and not self._has_challenger(name):
+            # Nothing of ours can be left there, and an audit file may be long.
             return
         now = self.situation(name)
         found = None if now is None else served.look(now, self._wall_us())
         if found is not None:
             self.pending[name] = found
+
+    def _has_challenger(self, model: str) -> bool:
+        channels = self.channels(model)
+        return channels is not None and channels.challenger is not None
 
     def carry_out(self, served: ServedModel) -> None:
         """Do what is pending of a model; what cannot be done now stays pending."""

@@ -221,7 +221,7 @@ class Evaluator:
             try:
                 model.load(data)
             except (ValueError, KeyError) as error:
-                self._tell(f"{name}: begins anew, for {error}")
+                self._tell(f"{name}: its served figures begin anew, for {error}")
                 self.models[name] = self._new(model.plan)
         self.decisions.pending = {n: p for n, p in state.pending.items() if n in self.models}
         self._seen.load(state.seen)

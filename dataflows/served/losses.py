@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.model_spec import Task
+from contracts.probability_bounds import DECIDING_PROBABILITY_MIN
 
 Floats = NDArray[np.float64]
 
-# A probability below this counts as this: one row must not decide alone.
-PROBABILITY_MIN = 1e-3
-_LOG_LOSS_MAX = -math.log(PROBABILITY_MIN)
+_LOG_LOSS_MAX = -math.log(DECIDING_PROBABILITY_MIN)
 # Of squared errors, in units of the champion's mean.
 _ERRORS_MAX = 8.0
 # By how much two losses of one row are told apart.
@@ -45,4 +44,4 @@ def losses(task: Task, labels: Floats, scores: Floats, truth_probabilities: Floa
     else:
         given = np.where(labels != 0.0, scores, 1.0 - scores)
     given = np.where(np.isnan(given), 0.0, given)
-    return np.asarray(-np.log(np.clip(given, PROBABILITY_MIN, 1.0)), np.float64)
+    return np.asarray(-np.log(np.clip(given, DECIDING_PROBABILITY_MIN, 1.0)), np.float64)

@@ -10,17 +10,14 @@ import numpy as np
 
 from contracts.model_channels import AuditEntry, Decision
 from contracts.plan import ModelPlan
-from dataflows.evaluation.board import EvaluationBoard
+from dataflows.evaluation.board import RECENT_INTERVALS, EvaluationBoard
 from dataflows.evaluation.judged import Judged
 from dataflows.served.comparison import JudgedRow
 from dataflows.served.join import ROWS_MAX, ServedJoin
 from dataflows.served.joined import JoinCounts, Joined
 from dataflows.served.losses import has_loss, losses
-from dataflows.served.rollout import RolloutPolicy, Situation
+from dataflows.served.rollout import RolloutPolicy, Situation, abandoned
 from dataflows.served.rows import Record, served_rows, text_code
-
-# ``recent`` figures are of so many to twice as many intervals of publication, as in the dataflow.
-_RECENT_INTERVALS = 4
 
 
 @dataclass
@@ -67,7 +64,7 @@ class ServedModel:
             on_timeout=on_timeout,
             rows_max=rows_max,
         )
-        recent_us = _RECENT_INTERVALS * plan.publish_every_us
+        recent_us = RECENT_INTERVALS * plan.publish_every_us
         self._answered = EvaluationBoard(plan.task, plan.segments, recent_us)
         self._unanswered = EvaluationBoard(plan.task, plan.segments, recent_us)
         self._policy: RolloutPolicy | None = None
@@ -123,9 +120,9 @@ class ServedModel:
             self._judge(joined)
 
     def look(self, now: Situation, at_us: int) -> Decision | AuditEntry | None:
-        """What is to be done with the channels; see ``RolloutPolicy.look``."""
+        """What is to be done with the channels; see ``RolloutPolicy.look`` and ``abandoned``."""
         if self._policy is None:
-            return None
+            return abandoned(now, at_us)
         return self._policy.look(now, self._clock_us, at_us)
 
     def give_way(self, now: Situation, at_us: int, refused: Decision) -> AuditEntry | None:
@@ -206,7 +203,7 @@ class ServedModel:
         """Take in what ``dump`` gave; the model must be new.
 
         Raises:
-            ValueError: the model is another one now, by its segments or its task.
+            ValueError: the model is another one now: its segments, task or publish_every.
         """
         self._join.load(data["join"])
         self._answered.load([data["answered"]])

@@ -19,6 +19,7 @@ from contracts.plan import RolloutPlan
 from dataflows.served.comparison import SILENT_ROWS, Comparison, JudgedRow
 
 ACTOR = "evaluator"
+LEARNER = "dataflow"
 _NEVER_US = -(2**62)
 
 
@@ -221,6 +222,29 @@ class RolloutPolicy:
         policy._rest_until_us = data["rest_until_us"]
         policy._passed_over = frozenset(data["passed_over"])
         return policy
+
+
+def abandoned(now: Situation, at_us: int) -> Decision | None:
+    """What ends a rollout of ours for which there is no policy any more; None if there is none.
+
+    A challenger that somebody else set, or left where it is, stays.
+    """
+    challenger, ours = now.channels.challenger, False
+    for entry in now.audit:
+        if entry.channel == "challenger":
+            ours = entry.actor == ACTOR and entry.action in ("set", "weigh")
+        else:
+            # A learner's versions follow one another, whoever tries what.
+            ours = ours and entry.actor == LEARNER
+    if challenger is None or not ours:
+        return None
+    share = now.channels.challenger_share
+    reason = (
+        f"the model has no rollout in its definitions any more: version {challenger} gives its "
+        f"share of {share:g} back"
+    )
+    new = now.channels.pointing("challenger", None)
+    return Decision("rollback", now.channels, new, reason, ACTOR, at_us, {"share_before": share})
 
 
 def next_challenger(now: Situation, passed_over: Collection[str]) -> str | None:

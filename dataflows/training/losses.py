@@ -6,12 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.model_spec import Task
+from contracts.probability_bounds import PROBABILITY_MAX, PROBABILITY_MIN
 from dataflows.learning.auc import exact_auc
 from dataflows.training.examples import Floats
 
 BINS = 10
-_PROBABILITY_MIN = 1e-15  # as the dataflow's own metrics have it
-_PROBABILITY_MAX = 1 - 1e-15
 
 
 def loss(task: Task, labels: Floats, predicted: Floats) -> float:
@@ -23,7 +22,7 @@ def loss(task: Task, labels: Floats, predicted: Floats) -> float:
 
 def log_loss(probabilities: Floats) -> float:
     """Of the probabilities given to what came true."""
-    return -float(np.mean(np.log(np.clip(probabilities, _PROBABILITY_MIN, _PROBABILITY_MAX))))
+    return -float(np.mean(np.log(np.clip(probabilities, PROBABILITY_MIN, PROBABILITY_MAX))))
 
 
 def truth_probabilities(task: Task, labels: Floats, predicted: Floats) -> Floats:

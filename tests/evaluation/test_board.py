@@ -226,7 +226,10 @@ def test_what_does_not_fit_is_refused() -> None:
         board("binary").add(rows, np.ones(5, np.int64), segments(5)[:1])
     with pytest.raises(ValueError, match=r"column scores has shape \(4,\), not \(5,\)"):
         Judged(rows.labels, rows.scores[:4], rows.label_times_us)
-    with pytest.raises(BoardStateError, match="replay the log"):
-        board("binary").load([board("regression").dump()])
-    with pytest.raises(BoardStateError, match="replay the log"):
-        board("binary").load([EvaluationBoard("binary", ["a"], SPAN_US, SMALL).dump()])
+    for other, what in (
+        (board("regression"), "task"),
+        (EvaluationBoard("binary", ["a"], SPAN_US, SMALL), "segments"),
+        (EvaluationBoard("binary", ["a", "b"], 2 * SPAN_US, SMALL), "publish_every"),
+    ):
+        with pytest.raises(BoardStateError, match=f"is of another {what}"):
+            board("binary").load([other.dump()])

@@ -107,6 +107,50 @@ def test_a_bad_challenger_is_rolled_back_with_everything_told(world: World) -> N
     assert last.figures["share_before"] == 0.1
 
 
+def test_a_rollout_taken_out_of_the_definitions_is_over(world: World) -> None:
+    """Who has no rollout any more gives its share back, with the reason; a person's stays."""
+    _traffic(world, 60)
+    dying.run(world.folder, plan_of(), PIECES, until_end=True)
+    assert world.repository.channels(MODEL).challenger_share == 0.1
+    # The champion goes on to follow the dataflow meanwhile.
+    world.publish("3")
+    world.repository.set_channel(MODEL, "champion", "3", "learned", "dataflow", 2)
+    plain = plan_of(replace(BINARY, rollout=None))
+    (line,) = dying.run(world.folder, plain, PIECES, until_end=True)
+    channels, last = world.repository.channels(MODEL), world.repository.audit(MODEL)[-1]
+    assert (channels.champion, channels.challenger, channels.challenger_share) == ("3", None, 0.0)
+    assert (last.actor, last.action, last.previous) == ("evaluator", "rollback", "2")
+    assert "no rollout in its definitions any more" in last.reason
+    assert last.reason in line
+    world.repository.set_challenger(MODEL, "2", 0.3, "s", "try it", "ada", 3)
+    assert dying.run(world.folder, plain, PIECES, until_end=True) == []
+    assert world.repository.channels(MODEL).challenger_share == 0.3
+
+
+def test_a_challenger_that_a_person_took_on_stays(world: World) -> None:
+    """After a person's change of the champion nothing is taken back, rollout or not."""
+    _traffic(world, 60)
+    dying.run(world.folder, plan_of(), PIECES, until_end=True)
+    world.publish("3")
+    world.repository.promote(MODEL, "3", "better", "ada", 2)
+    assert (
+        dying.run(world.folder, plan_of(replace(BINARY, rollout=None)), PIECES, until_end=True)
+        == []
+    )
+    assert world.repository.channels(MODEL).challenger == "2"
+
+
+def test_another_interval_of_publishing_is_named(world: World) -> None:
+    """Figures that cannot go on begin anew, and the line says which definition changed."""
+    _traffic(world, 20)
+    dying.run(world.folder, plan_of(), PIECES, until_end=True)
+    other = plan_of(replace(BINARY, publish_every_us=2 * HOUR_US))
+    (line,) = dying.run(world.folder, other, PIECES, until_end=True)
+    assert line.startswith(f"{MODEL}: its served figures begin anew")
+    assert "another publish_every" in line
+    assert "replay" not in line
+
+
 @pytest.mark.parametrize("is_bad", [False, True])
 def test_killed_at_any_write_nothing_is_done_twice(world: World, *, is_bad: bool) -> None:
     """Before any write, which is after the one before: in the end all is as without a kill."""
