@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -31,6 +31,8 @@ from dataflows.stores.digest import digest_models, digest_parquet, digest_sqlite
 from dataflows.watermark import NOT_YET
 from tests.flow import shop
 
+# Compiles definitions, each once.
+Load = Callable[[str], Repository]
 # A view that nobody reads, with strings and lists, and a second model with a view of its own.
 _MORE = """
 user_totals = view(
@@ -142,6 +144,7 @@ def run_to_cut(repository: Repository, log: Path, out: Path, stop: str, **given:
     """Run until all of the log is read, and stop at a signal.
 
     ``stop`` is "busy" if nobody is to be idle by then, "silent" if everybody, else "between".
+    There must be a record in each partition if nobody is to be idle: others wait for the first.
     """
     idle_seconds = 3_600.0 if stop == "busy" else 0.0
 
@@ -237,9 +240,10 @@ def _join_online(plan: Plan, selection: Selection, live: Path, fresh: Path, out:
             side_name = "fresh" if view.name in selection.views else "live"
             table = f"shop_{view.name}"
             query = f"SELECT sql FROM {side_name}.sqlite_master WHERE name = ?"
-            ((made,),) = store.execute(query, (table,)).fetchall()
-            store.execute(made)
-            store.execute(f"INSERT INTO main.{table} SELECT * FROM {side_name}.{table}")
+            # None if not a single record was read.
+            for (made,) in store.execute(query, (table,)).fetchall():
+                store.execute(made)
+                store.execute(f"INSERT INTO main.{table} SELECT * FROM {side_name}.{table}")
         store.commit()
 
 
