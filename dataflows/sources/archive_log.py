@@ -124,7 +124,7 @@ class ArchivedLog:
         if begin > last.end:
             raise LogError(
                 f"archive: {partition.name} ends with offset {last.end - 1} in {last.stored.path}, "
-                f"but Kafka keeps it from {begin} on only: {begin - last.end} records are missing; "
+                f"but Kafka keeps it from {begin} on only: {begin - last.end} offsets are missing; "
                 "put their files into the archive"
             )
         if end < last.end:

@@ -133,7 +133,7 @@ def test_state_behind_the_archive_needs_no_archive(tmp_path: Path) -> None:
     fill(str(tmp_path), [0, 10], ["json"], orders(10))
     log = archived(tmp_path, MemoryLog({PLACE: [b"{}"] * 30}, kept_from=15))
     assert log.open(log.partitions[0], 15).offset == 15
-    with pytest.raises(LogError, match="from 15 on only: 5 records are missing"):
+    with pytest.raises(LogError, match="from 15 on only: 5 offsets are missing"):
         log.open(log.partitions[0], 9)
     with pytest.raises(LogError, match=r"orders/0 ends with offset 9 in .*0000000000.json"):
         log.check()
