@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +67,18 @@ class Catalogue:
             if (found := re.fullmatch(re.escape(model) + r"-([0-9]{1,9})", path.name))
         ]
         return f"{model}-{max(taken, default=0) + 1}"
+
+    def keeping(self, models: Collection[str], known: Collection[str]) -> list[str]:
+        """Names of data sets of these models, and of models that nobody knows any more."""
+        found = []
+        for name in self.names():
+            try:
+                model = self.manifest(name).model
+            except DatasetError:
+                model = ""  # of whom it is cannot be read, but its rows can
+            if model in models or model not in known:
+                found.append(name)
+        return found
 
     def twins(self, manifest: DatasetManifest) -> list[str]:
         """Names of other data sets of the same model with the same rows."""

@@ -16,6 +16,7 @@ from contracts.category import text_of
 from contracts.plan import ModelPlan, Plan
 from contracts.settings import DataflowSettings
 from dataflows import tables
+from dataflows.datasets.catalogue import Catalogue
 from dataflows.definitions.repository import Repository
 from dataflows.erasure import online, parquet, served
 from dataflows.erasure.report import Remains, Report, what_remains
@@ -246,3 +247,14 @@ def _say_what_remains(
 ) -> None:
     examples = {one.name: one.rows for one in report.removed if one.where == "examples"}
     report.remains += what_remains(plan, wanted, settings.prediction_topic, examples)
+    models = {model.name for one in wanted for model in one.models(plan)}
+    known = {model.name for model in plan.models}
+    if kept := Catalogue(settings.datasets_dir).keeping(models, known):
+        report.remains.append(
+            Remains(
+                "datasets",
+                f"data sets never change, so {', '.join(kept)} may hold the entities still: build "
+                "others with `headwater dataset build` and remove these folders in "
+                f"{settings.datasets_dir}",
+            )
+        )

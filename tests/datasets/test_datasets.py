@@ -14,6 +14,8 @@ import pytest
 from dataflows.datasets.errors import DatasetError
 from dataflows.datasets.manifest import Bounds
 from dataflows.definitions.repository import load_repository
+from dataflows.erasure.job import Asked, forget
+from dataflows.erasure.wanted import Wanted
 from dataflows.flow.engine import default_places, run_flow
 from dataflows.training.examples import Period, read_examples
 from tests.datasets.conftest import KNOWN
@@ -126,7 +128,11 @@ def test_bounds_are_of_predictions(world: World) -> None:
     """Predictions from a moment on and before another; their labels come along, however late."""
     first = world.catalogue.folder("first")
     hour = 3600 * shop.SECOND_US
-    begin, end = MIDNIGHT_US - hour, MIDNIGHT_US + hour // 2
+    stamps = [row[1] for row in rows(first, "examples")]
+    times_us = sorted(round(stamp.timestamp() * 1e6) for stamp in stamps)  # type: ignore[attr-defined]
+    # Each the time of a row: the first is in, the second is not.
+    begin = next(at_us for at_us in times_us if at_us > MIDNIGHT_US - hour)
+    end = next(at_us for at_us in times_us if at_us > MIDNIGHT_US + hour // 4)
     third = world.build("third", Bounds(begin, end))
     folder = world.catalogue.folder("third")
     within = f"epoch_us(event_timestamp) >= {begin} AND epoch_us(event_timestamp) < {end}"
@@ -237,6 +243,22 @@ def test_without_git_or_commit(world: World, tmp_path: Path) -> None:
     world.commit(OTHER_WINDOW)
     with pytest.raises(DatasetError, match=r"commit [0-9a-f]{12} is not in the Git repository"):
         world.check("first")
+
+
+def test_who_was_forgotten_stays_away(world: World) -> None:
+    """An erasure names the data sets that were built before it; builds and checks honour it."""
+    repository = load_repository(world.folder)
+    run_flow(repository, world.settings, default_places(repository, world.settings), until_end=True)
+    asked = Asked([Wanted(("user",), ("string",), (("u1",),))], "2026-01-01T00:00:00Z", "ann")
+    report = forget(repository, world.settings, asked, lambda what, done, total: None)
+    assert [r.what for r in report.remains if r.where == "datasets" and "so first may" in r.what]
+    checked = world.check("first")
+    assert checked.differences
+    assert any("were forgotten since it was built" in note for note in checked.notes)
+    second = world.build("second")
+    assert second.forgotten == 1
+    assert second.figures.rows < world.catalogue.manifest("first").figures.rows
+    assert world.check("second").differences == ()
 
 
 def test_a_killed_build_is_built_anew(world: World) -> None:
