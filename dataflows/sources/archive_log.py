@@ -10,7 +10,7 @@ from contracts.plan import Plan
 from contracts.settings import DataflowSettings
 from dataflows.sources.archive import Archive, ArchivedFile, listing
 from dataflows.sources.archive_reader import ArchivedPartition, ReadingThreads
-from dataflows.sources.archive_store import ArchiveStore, Patience
+from dataflows.sources.archive_store import ArchiveStore, Patience, warn
 from dataflows.sources.plan_log import LogPartition, PlanLog
 
 
@@ -31,7 +31,7 @@ class ArchivedLog:
         self.kind = log.kind
         self.partitions = log.partitions
         self.topic_ids = log.topic_ids
-        self.tell: Callable[[str], None] = _say_nothing
+        self.tell: Callable[[str], None] = warn
         self._log = log
         self._settings = settings
         self._files = archive.files
@@ -176,7 +176,3 @@ def check_first_run(log: PlanLog, settings: DataflowSettings, plan: Plan) -> Non
                 f"archive has it from {files[0].name.first} on: run `headwater replay` first, "
                 "which reads the archive, or unset HEADWATER_ARCHIVE_URL to begin without it"
             )
-
-
-def _say_nothing(_what: str) -> None:
-    """Nobody is there to hear it."""

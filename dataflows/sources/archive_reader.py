@@ -174,7 +174,8 @@ class ArchivedPartition:
         """Put the next piece into the buffer; in a thread, one at a time."""
         piece, failure = None, None
         try:
-            piece = self._next_piece()
+            # Closed already, there is nothing more to be read; only files to be let go of.
+            piece = None if self._is_closed else self._next_piece()
         except LogError as error:
             failure = error
         except Exception as error:  # noqa: BLE001 - whatever it is, the flow must hear of it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from contracts.log import LogError
 
 # What is listed at once; a folder of so many files is not the archive of a log.
 FILES_MAX = 1_000_000
+_BLOCK_BYTES = 4 * 1024 * 1024
 _FIRST_PAUSE_SECONDS = 0.1
 _PAUSE_SECONDS_MAX = 5.0
 _PASSWORD = re.compile(r"(?<=://)[^/@]*@")
@@ -29,7 +31,14 @@ _FINAL_NUMBERS = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, e
 # Clients of object stores have errors of their own for what passes; these are words in their names.
 _PASSING = re.compile("Timeout|Connect|Payload|Transport|HTTPClient|ServiceRe|Throttl|SlowDown")
 
+_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+
+
+def warn(what: str) -> None:
+    """Write down what is waited for, where nobody else tells it."""
+    if what:
+        _log.warning("waiting for %s", what)
 
 
 @dataclass(frozen=True)
@@ -54,13 +63,14 @@ class Patience:
     Attributes:
         seconds: longest time without an answer.
         wait: called with seconds between two tries; true ends the tries.
-        tell: called with what is waited for, and with an empty text when that is over.
+        tell: called with what is waited for, when that is known and when it changes, and with an
+            empty text when that is over.
         monotonic: clock in seconds.
     """
 
     seconds: float
     wait: Callable[[float], bool | None] = time.sleep
-    tell: Callable[[str], None] = lambda _: None
+    tell: Callable[[str], None] = warn
     monotonic: Callable[[], float] = time.monotonic
 
 
@@ -119,7 +129,8 @@ class ArchiveStore:
 
     def open_once(self, path: str) -> Any:
         """A file object; errors are those of the filesystem."""
-        return self._filesystem.open(path, "rb")
+        # Some would otherwise keep 50 MB of each file that is open.
+        return self._filesystem.open(path, "rb", block_size=_BLOCK_BYTES)
 
     def patiently(self, work: Callable[[], _T], path: str) -> _T:
         """What ``work`` gives, called again while the store is gone; raise LogError."""
@@ -129,7 +140,7 @@ class ArchiveStore:
         patience = self._patience
         begin = patience.monotonic()
         pause_seconds = _FIRST_PAUSE_SECONDS
-        is_told = False
+        told = ""
         try:
             while True:
                 try:
@@ -138,8 +149,10 @@ class ArchiveStore:
                     # Whatever a filesystem raises: it is told in one line.
                     if not is_passing(error):
                         raise self._problem(what, error) from error
-                    patience.tell(f"archive {self.shown} to answer ({_text(error)})")
-                    is_told = True
+                    what_for = f"archive {self.shown} to answer ({_text(error)})"
+                    if what_for != told:
+                        told = what_for
+                        patience.tell(told)
                     waited = patience.monotonic() - begin
                     left = patience.seconds - waited
                     if left <= 0 or patience.wait(min(pause_seconds, left)):
@@ -150,7 +163,7 @@ class ArchiveStore:
                         ) from error
                     pause_seconds = min(2 * pause_seconds, _PAUSE_SECONDS_MAX)
         finally:
-            if is_told:
+            if told:
                 patience.tell("")
 
     def _problem(self, what: str, error: Exception) -> LogError:
