@@ -12,10 +12,16 @@ ADDRESS = "127.0.0.1:50051"
 
 def python_block(containing: str, address: str) -> str:
     """The only block of Python with this text, for a scorer at that address."""
+    block = python_code(containing)
+    assert ADDRESS in block
+    return block.replace(ADDRESS, address)
+
+
+def python_code(containing: str) -> str:
+    """The only block of Python with this text."""
     blocks = re.findall(r"^```python\n(.*?)^```$", _text(), re.DOTALL | re.MULTILINE)
     (block,) = [one for one in blocks if containing in one]
-    assert ADDRESS in block
-    return str(block).replace(ADDRESS, address)
+    return str(block)
 
 
 def command_line(program: str, address: str) -> list[str]:

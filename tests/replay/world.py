@@ -96,12 +96,15 @@ class World:
 
     def wait_until_read(self, command: Command, seconds: float = 60.0) -> None:
         """Until the dataflow has read all that the log holds now."""
-        sizes = {
-            f"{path.parent.name}/{path.stem}": path.stat().st_size
-            for path in self.log.rglob("*.ndjson")
-            if not path.parent.name.endswith(".dlq")
-        }
-        wait_for("all is read", lambda: self._offsets() == sizes, command, seconds)
+        files = {f"{path.parent.name}/{path.stem}": path for path in self.log.rglob("*.ndjson")}
+
+        def is_read() -> bool:
+            offsets = self._offsets()
+            return bool(offsets) and all(
+                offset == files[name].stat().st_size for name, offset in offsets.items()
+            )
+
+        wait_for("all is read", is_read, command, seconds)
 
     def _offsets(self) -> dict[str, int]:
         found: dict[str, int] = {}
