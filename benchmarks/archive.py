@@ -35,7 +35,8 @@ from contracts.plan import Column, Plan, Topic
 from contracts.settings import DataflowSettings
 from dataflows.sources.archive import Archive, survey
 from dataflows.sources.archive_log import ArchivedLog
-from dataflows.sources.archive_store import ArchiveStore, Patience
+from dataflows.sources.archive_patience import Patience
+from dataflows.sources.archive_store import ArchiveStore
 from dataflows.sources.decoding import make_decoder
 from dataflows.sources.plan_log import LogPartition
 

@@ -16,13 +16,8 @@ from contracts.settings import DataflowSettings
 from dataflows.sources.archive_lines import count_lines, line_chunks
 from dataflows.sources.archive_names import ArchiveName, parse_name
 from dataflows.sources.archive_parquet import ParquetRecords, Rows
-from dataflows.sources.archive_store import (
-    ArchiveBytes,
-    ArchiveStore,
-    Patience,
-    StoredFile,
-    changed,
-)
+from dataflows.sources.archive_patience import Patience
+from dataflows.sources.archive_store import ArchiveBytes, ArchiveStore, StoredFile, changed
 
 # Files that are looked at side by side: from afar most of it is waiting.
 LOOKING_THREADS = 4

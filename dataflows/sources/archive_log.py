@@ -9,8 +9,9 @@ from contracts.log import Chunk, LogError, PartitionReader
 from contracts.plan import Plan
 from contracts.settings import DataflowSettings
 from dataflows.sources.archive import Archive, ArchivedFile, listing
+from dataflows.sources.archive_patience import Patience, warn
 from dataflows.sources.archive_reader import ArchivedPartition, ReadingThreads
-from dataflows.sources.archive_store import ArchiveStore, Patience, warn
+from dataflows.sources.archive_store import ArchiveStore
 from dataflows.sources.plan_log import LogPartition, PlanLog
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import io
-import logging
 import re
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -14,31 +11,18 @@ from typing import Any, TypeVar
 import fsspec
 
 from contracts.log import LogError
+from dataflows.sources.archive_patience import Patience, patiently, text_of
 
 # What is listed at once; a folder of so many files is not the archive of a log.
 FILES_MAX = 1_000_000
 _BLOCK_BYTES = 4 * 1024 * 1024
-_FIRST_PAUSE_SECONDS = 0.1
-_PAUSE_SECONDS_MAX = 5.0
 _PASSWORD = re.compile(r"(?<=://)[^/@]*@")
 # What each of the many filesystems calls its mark of a version; the first that is there counts.
 _MARKS = (
     "ETag", "etag", "md5Hash", "generation", "mtime", "LastModified", "last_modified", "updated",
     "modified", "created",
 )  # fmt: skip
-_FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-_FINAL_NUMBERS = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP}
-# Clients of object stores have errors of their own for what passes; these are words in their names.
-_PASSING = re.compile("Timeout|Connect|Payload|Transport|HTTPClient|ServiceRe|Throttl|SlowDown")
-
-_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-
-
-def warn(what: str) -> None:
-    """Write down what is waited for, where nobody else tells it."""
-    if what:
-        _log.warning("waiting for %s", what)
 
 
 @dataclass(frozen=True)
@@ -54,24 +38,6 @@ class StoredFile:
     path: str
     mark: str
     size: int | None
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long a store that is gone is asked again.
-
-    Attributes:
-        seconds: longest time without an answer.
-        wait: called with seconds between two tries; true ends the tries.
-        tell: called with what is waited for, when that is known and when it changes, and with an
-            empty text when that is over.
-        monotonic: clock in seconds.
-    """
-
-    seconds: float
-    wait: Callable[[float], bool | None] = time.sleep
-    tell: Callable[[str], None] = warn
-    monotonic: Callable[[], float] = time.monotonic
 
 
 class ArchiveStore:
@@ -94,8 +60,8 @@ class ArchiveStore:
         except Exception as error:
             # Each filesystem has its own errors for an address or a login that it does not like.
             raise LogError(
-                f"archive {self.shown}: {_text(error)}; HEADWATER_ARCHIVE_URL must be a folder or "
-                "a URL that fsspec knows, such as s3://bucket/topics"
+                f"archive {self.shown}: {text_of(error)}; HEADWATER_ARCHIVE_URL must be a folder "
+                "or a URL that fsspec knows, such as s3://bucket/topics"
             ) from error
 
     def files(self) -> list[str]:
@@ -106,7 +72,7 @@ class ArchiveStore:
             self._filesystem.invalidate_cache()
             return list(self._filesystem.find(self._root))
 
-        found = self._patiently(find, self.shown)
+        found = self.patiently(find, self.shown)
         # Otherwise a later look at a file would get what was listed.
         self._filesystem.invalidate_cache()
         if len(found) > FILES_MAX:
@@ -118,7 +84,7 @@ class ArchiveStore:
 
     def look(self, path: str) -> StoredFile:
         """A file as it is now; raise LogError."""
-        info = self._patiently(lambda: self._filesystem.info(path), path)
+        info = self.patiently(lambda: self._filesystem.info(path), path)
         return _stored(path, info)
 
     def open(self, stored: StoredFile) -> ArchiveBytes:
@@ -132,43 +98,17 @@ class ArchiveStore:
         # Some would otherwise keep 50 MB of each file that is open.
         return self._filesystem.open(path, "rb", block_size=_BLOCK_BYTES)
 
-    def patiently(self, work: Callable[[], _T], path: str) -> _T:
+    def patiently(self, work: Callable[[], _T], what: str) -> _T:
         """What ``work`` gives, called again while the store is gone; raise LogError."""
-        return self._patiently(work, path)
-
-    def _patiently(self, work: Callable[[], _T], what: str) -> _T:
-        patience = self._patience
-        begin = patience.monotonic()
-        pause_seconds = _FIRST_PAUSE_SECONDS
-        told = ""
         try:
-            while True:
-                try:
-                    return work()
-                except Exception as error:
-                    # Whatever a filesystem raises: it is told in one line.
-                    if not is_passing(error):
-                        raise self._problem(what, error) from error
-                    what_for = f"archive {self.shown} to answer ({_text(error)})"
-                    if what_for != told:
-                        told = what_for
-                        patience.tell(told)
-                    waited = patience.monotonic() - begin
-                    left = patience.seconds - waited
-                    if left <= 0 or patience.wait(min(pause_seconds, left)):
-                        raise LogError(
-                            f"archive {self.shown} has not answered for {waited:.0f} s "
-                            f"({_text(error)}); nothing is lost: start again when it does "
-                            "(HEADWATER_OUTAGE_SECONDS is how long to wait)"
-                        ) from error
-                    pause_seconds = min(2 * pause_seconds, _PAUSE_SECONDS_MAX)
-        finally:
-            if told:
-                patience.tell("")
+            return patiently(work, self._patience, f"archive {self.shown}")
+        except LogError:
+            raise
+        except Exception as error:
+            # Whatever a filesystem raises: it is told in one line.
+            raise self._problem(what, error) from error
 
     def _problem(self, what: str, error: Exception) -> LogError:
-        if isinstance(error, LogError):
-            return error
         if isinstance(error, FileNotFoundError):
             return LogError(
                 f"archive: {what} is gone; put it back, or look at HEADWATER_ARCHIVE_URL, and "
@@ -176,10 +116,10 @@ class ArchiveStore:
             )
         if isinstance(error, PermissionError):
             return LogError(
-                f"archive: {what} may not be read ({_text(error)}); allow it to the user that "
+                f"archive: {what} may not be read ({text_of(error)}); allow it to the user that "
                 "replays, or give its credentials as the store's own client wants them"
             )
-        return LogError(f"archive: {what} cannot be read ({_text(error)})")
+        return LogError(f"archive: {what} cannot be read ({text_of(error)})")
 
 
 class ArchiveBytes(io.RawIOBase):
@@ -259,15 +199,6 @@ class ArchiveBytes(io.RawIOBase):
             file.close()
 
 
-def is_passing(error: Exception) -> bool:
-    """Whether the same may succeed later on."""
-    if isinstance(error, _FINAL) or (isinstance(error, OSError) and error.errno in _FINAL_NUMBERS):
-        return False
-    if isinstance(error, (OSError, TimeoutError)):
-        return True
-    return any(_PASSING.search(kind.__name__) for kind in type(error).__mro__)
-
-
 def changed(path: str) -> LogError:
     """A file is not what it was when the replay began."""
     return LogError(
@@ -280,8 +211,3 @@ def _stored(path: str, info: Mapping[str, Any]) -> StoredFile:
     size = info.get("size")
     mark = next((str(info[name]) for name in _MARKS if info.get(name)), "")
     return StoredFile(path, mark, None if size is None else int(size))
-
-
-def _text(error: Exception) -> str:
-    text = " ".join(str(error).split())[:200]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

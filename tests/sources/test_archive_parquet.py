@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from contracts.log import Chunk, LogError
 from contracts.plan import Column, Topic
 from dataflows.sources.archive import ArchivedFile
-from dataflows.sources.archive_store import ArchiveStore, Patience
+from dataflows.sources.archive_patience import Patience
+from dataflows.sources.archive_store import ArchiveStore
 from dataflows.sources.chunks import joined_chunks
 from dataflows.sources.decoding import make_decoder
 from tests.sources.archives import archive_of, name_of, orders, parquet, put, typed, valued

@@ -16,7 +16,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from contracts.log import LogError
 from dataflows.sources.archive_lines import count_lines
-from dataflows.sources.archive_store import ArchiveBytes, ArchiveStore, Patience
+from dataflows.sources.archive_patience import Patience
+from dataflows.sources.archive_store import ArchiveBytes, ArchiveStore
 from dataflows.sources.chunks import joined_chunks
 from tests.sources.archives import (
     MemoryLog,
