@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from contracts.feast_bytes import decode_entity_key, entity_key
+from contracts.feast_bytes import decode_entity_key, entity_key_maker
 from contracts.feature_schema import ValueType
 from contracts.plan import ModelPlan, Plan
 from dataflows.batches import OFFSET_BITS, partitions_of
@@ -30,43 +31,69 @@ _UNKNOWN = -2
 _VALUES_MAX = 1_000_000
 
 
+@dataclass
+class _Group:
+    """Tombstones of the same join keys, as entities that have these join keys look them up.
+
+    Attributes:
+        order: where among the entity's values theirs are.
+        make_key: makes Feast's key of them.
+        wanted: digest of a tombstone's entity -> its place.
+        known: what was looked up before, of entities that have further join keys.
+    """
+
+    order: list[int]
+    make_key: Callable[[Sequence[str | int]], bytes]
+    wanted: dict[str, int] = field(default_factory=dict)
+    known: dict[tuple[Any, ...], int] = field(default_factory=dict)
+
+
 class EntityMatcher:
     """Which tombstones mean an entity of some join keys."""
 
     def __init__(self, tombstones: Tombstones, names: Sequence[str], types: Sequence[str]) -> None:
         self._tombstones = tombstones
-        self._order = {name: place for place, name in enumerate(names)}
-        self._types = tuple(types)
-        self._wanted: dict[tuple[str, ...], dict[str, int]] = {}
+        self._names = tuple(names)
+        self._groups: dict[tuple[str, ...], _Group] = {}
+        kinds = dict(zip(names, types, strict=True))
         for place, one in enumerate(tombstones.tombstones):
-            if set(one.join_keys) <= set(names):
-                self._wanted.setdefault(one.join_keys, {})[one.entity] = place
+            own = one.join_keys
+            if set(own) <= kinds.keys():
+                if own not in self._groups:
+                    make_key = entity_key_maker(own, [kinds[name] for name in own])
+                    self._groups[own] = _Group([self._names.index(n) for n in own], make_key)
+                self._groups[own].wanted[one.entity] = place
 
     @property
     def means_any(self) -> bool:
         """Whether any tombstone could mean such an entity."""
-        return bool(self._wanted)
+        return bool(self._groups)
 
     def places(self, values: Sequence[Any]) -> tuple[int, ...]:
         """Places of the tombstones that mean the entity of these values, none of which is null."""
         found = []
-        for names, by_digest in self._wanted.items():
-            order = [self._order[name] for name in names]
-            types = [self._types[place] for place in order]
-            key = entity_key(names, types, [values[place] for place in order])
-            place = by_digest.get(self._tombstones.digest(key))
-            if place is not None:
+        for group in self._groups.values():
+            own = tuple([values[place] for place in group.order])
+            # Entities with further join keys have some in common.
+            place = group.known.get(own, _UNKNOWN)
+            if place == _UNKNOWN:
+                digest = self._tombstones.digest(group.make_key(own))
+                place = group.wanted.get(digest, NOT_FORGOTTEN)
+                if len(own) < len(values):
+                    if len(group.known) > _VALUES_MAX:
+                        group.known = {}
+                    group.known[own] = place
+            if place != NOT_FORGOTTEN:
                 found.append(place)
         return tuple(found)
 
     def of_keys(self, keys: Sequence[bytes]) -> Bools:
         """bool[n]: which of these entity keys any tombstone means."""
-        order = list(self._order)
         found = np.zeros(len(keys), np.bool_)
         for row, key in enumerate(keys):
             if key:  # the key of nobody, see ViewState.forget
                 decoded = decode_entity_key(key)
-                found[row] = bool(self.places([decoded[name] for name in order]))
+                found[row] = bool(self.places([decoded[name] for name in self._names]))
         return found
 
     def of_faded(self, digests: Sequence[bytes]) -> Bools:
@@ -74,7 +101,8 @@ class EntityMatcher:
 
         Of entities with further join keys nothing can be told: they are not meant.
         """
-        whole = self._wanted.get(tuple(sorted(self._order)), {})
+        group = self._groups.get(tuple(sorted(self._names)))
+        whole = {} if group is None else group.wanted
         digest_of = self._tombstones.digest_of_faded
         return np.fromiter((digest_of(one) in whole for one in digests), np.bool_, len(digests))
 
