@@ -23,7 +23,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 @pytest.fixture(scope="session")
 def records() -> list[shop.Record]:
     """A log over midnight, with bad and late records, in the order of writing."""
-    return shop.make_records(seed=11, orders=400)
+    return shop.make_records(seed=11, orders=580)
 
 
 @pytest.fixture

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
+import duckdb
 import pytest
 
+from contracts.online_store import SqliteConfig
 from contracts.plan import View
 from dataflows.definitions.repository import Repository
 from dataflows.erasure.tombstones import read_tombstones, tombstones_path
 from dataflows.erasure.wanted import ErasureError
+from dataflows.flow.run_context import Places
+from dataflows.flow.target import cut_at_end, log_end
+from dataflows.replay.places import fresh_places
 from tests.erasure.conftest import NewWorld
-from tests.erasure.world import Contents, World, bytes_below, contents, moved
+from tests.erasure.world import USER_VIEWS, Contents, World, bytes_below, contents, moved
 from tests.flow import shop
 
 # What is forgotten: as the command has it, its values by sorted name, and the same by name.
@@ -51,7 +58,7 @@ def _orders_of(records: list[shop.Record], who: Who) -> set[str]:
     }
 
 
-@pytest.mark.parametrize(("who", "share"), [(USER, 0.6), (SHOP, 0.3), (BOTH, 0.9)])
+@pytest.mark.parametrize(("who", "share"), [(USER, 0.6), (SHOP, 0.3), (BOTH, 0.97)])
 def test_live_and_replay_forget_alike(
     new_world: NewWorld, records: list[shop.Record], who: Who, share: float
 ) -> None:
@@ -64,7 +71,7 @@ def test_live_and_replay_forget_alike(
     after = contents(world.repository, world.out)
     orders = _orders_of(records[:cut], who)
     assert after == _without(world.repository, before, who, orders)
-    assert report.rows == sum(len(before[name]) - len(after[name]) for name in before) > 50
+    assert report.rows == sum(len(before[name]) - len(after[name]) for name in before) > 20
     world.write(records[cut:])
     world.run_to_end()
     live = contents(world.repository, world.out)
@@ -115,7 +122,7 @@ def test_no_file_says_anything_of_the_person(
     new_world: NewWorld, records: list[shop.Record]
 ) -> None:
     """Some epochs after the erasure no state, table or store of ours has the key or its orders."""
-    made, cut = new_world(), len(records) // 2
+    made, cut = new_world(), len(records) // 4
     # Figures by segment name the segments: the report says that these stay.
     plan = made.repository.plan
     model = replace(plan.model("late_order"), segments=("shop",))
@@ -129,7 +136,7 @@ def test_no_file_says_anything_of_the_person(
         return replace(one, line=line)
 
     world.write([renamed(one) for one in records[:cut]])
-    world.stop_at_end(epoch_seconds=0.0, batch_bytes=4_000)
+    world.stop_at_end(epoch_seconds=0.0, batch_bytes=6_000)
     assert bytes_below(world.out / "state", b"person-of-note")
     assert bytes_below(world.out / "state", b"order-of-note")
     world.forget("user", ("person-of-note",))
@@ -139,9 +146,39 @@ def test_no_file_says_anything_of_the_person(
     others = [one for one in records[cut:] if one.fields and one.fields.get("user") != "u3"]
     others = [one for one in others if one.fields and one.fields.get("order_id") not in orders]
     world.write(others)
-    world.stop_at_end(epoch_seconds=0.0, batch_bytes=4_000)
+    world.stop_at_end(epoch_seconds=0.0, batch_bytes=6_000)
     left = [name for name in bytes_below(world.out, b"of-note") if not name.startswith("log/")]
     assert left == []
+
+
+def test_an_interrupted_replay_forgets_too(new_world: NewWorld, records: list[shop.Record]) -> None:
+    """What it has built so far is cleaned, and when it goes on it brings nobody back."""
+    world, cut = new_world(), len(records) // 2
+    world.write(records[:cut])
+    world.stop_at_end()
+    fresh = fresh_places(world.places)
+    world.run(fresh, cut_at_end, idle_timeout_seconds=3_600.0)
+    assert _rows_of(fresh, "u3")
+    world.forget("user", ("u3",))
+    assert _rows_of(fresh, "u3") == []
+    world.run(fresh, log_end)
+    assert _rows_of(fresh, "u3") == []
+    assert _rows_of(fresh, "u4")
+
+
+def _rows_of(places: Places, user: str) -> list[str]:
+    """Stores in which a user has rows."""
+    found = []
+    for name in USER_VIEWS:
+        with closing(duckdb.connect()) as connection:
+            path = places.offline[name] / "*.parquet"
+            query = f"SELECT count(*) FROM read_parquet('{path}') WHERE \"user\" = '{user}'"
+            found += [name] * (connection.execute(query).fetchall() != [(0,)])
+        assert isinstance(places.online, SqliteConfig)
+        with closing(sqlite3.connect(places.online.path)) as online:
+            keys = online.execute(f"SELECT entity_key FROM shop_{name}").fetchall()
+            found += ["online"] * any(user.encode() in key for (key,) in keys)
+    return found
 
 
 def test_a_preview_counts_and_changes_nothing(

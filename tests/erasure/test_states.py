@@ -27,7 +27,7 @@ def _nobody(digests: Sequence[bytes]) -> Any:
     return np.zeros(len(digests), np.bool_)
 
 
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(streams(), st.data())
 def test_windows_are_as_if_it_had_never_been(stream: Stream, data: st.DataObject) -> None:
     """Others have the same rows and reads; the one that is forgotten begins anew, or reads null."""
@@ -80,7 +80,7 @@ def test_who_fell_silent_is_forgotten_too() -> None:
         assert runner.advance(3_000).reads == {0: [count], 1: [0]}
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=60)
 @given(
     rows=ROWS,
     timeout_us=st.integers(1, 20),

@@ -90,15 +90,15 @@ class World:
     def stop_at_end(self, **given: Any) -> None:
         """Run to where the log ends, and stop as at a signal: more may come behind it."""
         # Nobody is to be taken for silent, so that what comes is not late.
-        self._run(self.places, cut_at_end, idle_timeout_seconds=3_600.0, **given)
+        self.run(self.places, cut_at_end, idle_timeout_seconds=3_600.0, **given)
 
     def run_to_end(self, **given: Any) -> None:
         """Run to where the log ends for good."""
-        self._run(self.places, log_end, **given)
+        self.run(self.places, log_end, **given)
 
     def rebuild(self) -> Path:
         """Replay the log into an empty place, with the tombstones of this world; the place."""
-        self._run(shop.places(self.rebuilt), log_end)
+        self.run(shop.places(self.rebuilt), log_end)
         return self.rebuilt
 
     def forget(self, entity: str, *keys: tuple[Any, ...]) -> Report:
@@ -115,7 +115,8 @@ class World:
         names = join_keys_of(plan, self.repository.entities, entity)
         return wanted_entities(plan, names, lambda kind: keys)
 
-    def _run(self, places: Places, target: TargetOf, **given: Any) -> None:
+    def run(self, places: Places, target: TargetOf, **given: Any) -> None:
+        """Run into some place until something."""
         with exclusive_state(places.state):
             run_locked(self.repository, self.settings(**given), places, target)
 
