@@ -108,6 +108,7 @@ def _replayed(
     repository: Repository, settings: DataflowSettings, options: ReplayOptions
 ) -> Replayed:
     from cli.run_progress import replay_line, watching
+    from dataflows.changes.rate import note_rate
     from dataflows.flow.engine import default_places
     from dataflows.replay.places import fresh_places
     from dataflows.replay.replay import replay as replay_log
@@ -116,7 +117,13 @@ def _replayed(
     stretch = Stretch()
     state = fresh_places(default_places(repository, settings)).state
     with watching(lambda: replay_line(state, stretch)):
-        return replay_log(repository, settings, options, stretch)
+        replayed = replay_log(repository, settings, options, stretch)
+    job = replayed.job
+    if job.kind is job.kind.WHOLE:
+        # A part is faster, and says little of the whole.
+        events, seconds = replayed.events, replayed.seconds
+        note_rate(job.live.state, events, seconds, repository.plan, settings.workers)
+    return replayed
 
 
 def _tell(replayed: Replayed) -> None:
