@@ -188,14 +188,7 @@ class Shadowing:
         if _is_alike(jobs[0]):
             parts = [job.answered.vectors for job in jobs]
         else:
-            parts = []
-            for job in list(jobs):
-                try:
-                    parts.append(await self._read(job))
-                except ScorerError as error:
-                    jobs.remove(job)
-                    self._drop(job, "error")
-                    self._tell(model, error)
+            parts = await self._read_all(jobs)
             if not jobs:
                 return
         begun = time.perf_counter()
@@ -216,6 +209,26 @@ class Shadowing:
         rows = int(_PIECE_SECONDS / seconds * len(matrix)) if seconds else _PIECE_ROWS_MAX
         self._enough = min(max(rows, 1), 2 * len(matrix) + 1, _PIECE_ROWS_MAX)
         self._rows_of_piece[model] = self._enough
+
+    async def _read_all(self, jobs: list[_Job]) -> list[Vectors]:
+        """The vectors of jobs, read at the same time: a slow store takes the time of one.
+
+        Those that cannot be read are dropped, and are no longer among ``jobs``.
+        """
+        found = await asyncio.gather(*map(self._read, jobs), return_exceptions=True)
+        kept, parts = [], []
+        for job, one in zip(jobs, found, strict=True):
+            if isinstance(one, Vectors):
+                kept.append(job)
+                parts.append(one)
+            elif not isinstance(one, ScorerError):
+                raise one
+        for job, one in zip(jobs, found, strict=True):
+            if isinstance(one, ScorerError):
+                self._drop(job, "error")
+                self._tell(job.model, one)
+        jobs[:] = kept
+        return parts
 
     async def _read(self, job: _Job) -> Vectors:
         """The vectors of a version that sees something else of the rows than who answered."""

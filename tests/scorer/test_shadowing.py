@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from structlog.testing import capture_logs
 from contracts.feature_schema import FeatureSchema, VectorField
 from contracts.prediction_record import PredictionRecord
 from scorer import shadowing
+from scorer.errors import StoreUnavailableError
 from scorer.metrics import ScorerMetrics
 from tests.scorer.graphs import graph, node
 from tests.scorer.rollout_shop import (
@@ -177,6 +179,70 @@ def test_a_shadow_with_other_features_reads_them(
     assert [row.vector for row in record.rows] == [[4.0, 2.5], [-2.0, 2.5]]
     assert record.rows[1].missing == ["card_1h:visits"]
     assert [row.key for row in record.rows] == ["a", "b"]
+
+
+def test_what_a_slow_store_is_asked_for_is_asked_at_once(
+    scorer_shop: Shop, metrics: list[ScorerMetrics], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several requests are read for a shadow at the same time: none waits for another's read."""
+    add(scorer_shop, "2", FeatureSchema(SCHEMA.project, (SCHEMA.fields[4], SCHEMA.fields[0])))
+    shadow(scorer_shop, "2")
+    count, begins, under_way = 5, list[shadowing.Shadowing](), list[int]()
+    start, read = shadowing.Shadowing.start, shadowing.Shadowing._read
+    all_ask = asyncio.Event()
+
+    async def read_when_all_ask(self: shadowing.Shadowing, job: shadowing._Job) -> Any:
+        under_way.append(1)
+        if len(under_way) == count:
+            all_ask.set()
+        await all_ask.wait()
+        return await read(self, job)
+
+    monkeypatch.setattr(shadowing.Shadowing, "_read", read_when_all_ask)
+    # It begins when all requests wait for it, so that they come as one.
+    monkeypatch.setattr(shadowing.Shadowing, "start", lambda self: begins.append(self))
+
+    async def run() -> None:
+        async with scorer_shop.client() as client:
+            for _ in range(count):
+                await client.score(MODEL, [ROW], AT_NOON)
+            start(begins[0])
+            await until(lambda: counted(metrics[0], "total", channel="shadow") == count)
+
+    asyncio.run(run())
+    assert sum(not one.answered for one in records(scorer_shop)) == count
+
+
+def test_one_that_cannot_be_read_leaves_the_others(
+    scorer_shop: Shop, metrics: list[ScorerMetrics], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of slices of one request those are dropped and counted that the store does not give."""
+    add(scorer_shop, "2", FeatureSchema(SCHEMA.project, (SCHEMA.fields[4], SCHEMA.fields[0])))
+    shadow(scorer_shop, "2")
+    begins, read, asked = list[shadowing.Shadowing](), shadowing.Shadowing._read, list[int]()
+    start = shadowing.Shadowing.start
+
+    async def read_all_but_the_second(self: shadowing.Shadowing, job: shadowing._Job) -> Any:
+        asked.append(1)
+        if len(asked) == 2:
+            raise StoreUnavailableError("gone for a moment")
+        return await read(self, job)
+
+    monkeypatch.setattr(shadowing.Shadowing, "_read", read_all_but_the_second)
+    monkeypatch.setattr(shadowing.Shadowing, "start", lambda self: begins.append(self))
+
+    async def run() -> None:
+        async with scorer_shop.client() as client:
+            for key in ("a", "b", "c"):
+                wanted = replace(AT_NOON, keys=[key, f"{key}2"], request_id="same")
+                await client.score(MODEL, [ROW] * 2, wanted)
+            start(begins[0])
+            await until(lambda: counted(metrics[0], "total", channel="shadow") == 4)
+
+    asyncio.run(run())
+    assert counted(metrics[0], "dropped_total", reason="error") == 2
+    found = [one for one in records(scorer_shop) if not one.answered]
+    assert [row.key for one in found for row in one.rows] == ["a", "a2", "c", "c2"]
 
 
 def test_what_is_too_much_is_dropped_and_counted(
