@@ -29,6 +29,8 @@ OURS = [name for name, service in SERVICES.items() if "build" in service]
 ONCE = [name for name, service in SERVICES.items() if service.get("restart") == "no"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 SECONDS_MAX = 90.0
+# As Docker waits between two checks: each is a process, which keeps the others from starting.
+CHECK_SECONDS = 1.0
 # Places of a broker are its container's own; the rest of its settings holds everywhere.
 PLACES = ("LISTENERS", "ADVERTISED_LISTENERS", "LISTENER_SECURITY_PROTOCOL_MAP", "LOG_DIRS")
 DEPARTED = {
@@ -175,7 +177,7 @@ class _Container:
         while not condition():
             assert self.process is None or self.process.poll() in (None, 0), self.output()
             assert time.monotonic() < deadline, self.output()
-            time.sleep(0.1)
+            time.sleep(CHECK_SECONDS)
 
     def end(self) -> int:
         assert self.process is not None
