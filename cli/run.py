@@ -70,17 +70,23 @@ def summary_line(summary: Summary) -> str:
     )
 
 
+class _StoppedError(BaseException):
+    """A signal came. No SystemExit, which definitions.py may raise and must not."""
+
+
 @contextmanager
 def _stopping_at_once() -> Iterator[None]:
     """Until the flow takes the signals over there is nothing to save: just leave, with exit 0."""
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(0)
+        raise _StoppedError()
 
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = [signal.signal(number, leave) for number in numbers]
     try:
         yield
+    except _StoppedError:
+        raise SystemExit(0) from None
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
