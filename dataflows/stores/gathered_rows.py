@@ -41,7 +41,7 @@ class GatheredRows:
             sqlite3.Error: the file cannot be read.
         """
         where = ":memory:" if path is None else f"{path.absolute().as_uri()}?mode=ro"
-        self._connection = sqlite3.connect(where, uri=True, check_same_thread=False)
+        self._connection = sqlite3.connect(where, uri=True)
         there = tables_in(self._connection)
         self._tables = [
             _Table(quoted(table), view)
