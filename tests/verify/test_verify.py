@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -308,3 +309,54 @@ def test_each_row_is_told(world: World, oracle: Oracle) -> None:
     assert {name: verdict for _, name, verdict in told} == {
         one.name: "different" if one.name == "r3" else "equal" for one in requests
     }
+
+
+def test_a_row_counts_from_its_stamp_on(world: World, oracle: Oracle) -> None:
+    """A value is current from its stamp on, and not a microsecond before."""
+    rows = [row for row in oracle.rows("user_orders", ("u1",), oracle.last_us) if row[1][4]]
+    changes = [(a, b) for a, b in pairwise(rows) if a[1][4] != b[1][4]]
+    assert len(changes) > 5
+    place = world.place("user_orders:spent")
+    inputs: Inputs = {"user": "u1", "shop": 1, "amount": 1.0}
+    served = []
+    for number, ((_, old), (stamp_us, new)) in enumerate(changes):
+        at = oracle.request(f"at{number}", stamp_us, inputs)
+        before = oracle.request(f"before{number}", stamp_us - 1, inputs)
+        assert (at.vector[place], before.vector[place]) == (new[4], old[4])
+        served += [at, before, replace(at.with_value(place, old[4]), name=f"late{number}")]
+    world.serve(served)
+    found = world.verify().models[MODEL].features["user_orders:spent"]
+    assert found.equal == 2 * len(changes)
+    assert list(found.lags_us) == [0] * len(changes)
+
+
+def test_bounded_memory_changes_only_how_far_it_looks_back(
+    world: World, oracle: Oracle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With few rows kept of an entity what is current stays right, and what is near stale."""
+    served = some_requests(oracle, 12, 80)
+    place = world.place("user_orders:spent")
+    for number, one in enumerate(served):
+        rows = oracle.rows("user_orders", (one.inputs["user"],), one.at_us)
+        values = [values[4] for _, values in rows if values[4] is not None]
+        distinct = list(dict.fromkeys(values))
+        if number % 3 and len(distinct) > 12:
+            # One before the current one, or far back.
+            earlier = distinct[-2] if number % 3 == 1 else distinct[1]
+            served[number] = replace(one.with_value(place, earlier), name=f"{number % 3}")
+    near, far = ([one.name for one in served].count(name) for name in ("1", "2"))
+    assert min(near, far) > 5
+    world.serve(served)
+    whole = world.verify().models[MODEL].features["user_orders:spent"]
+    assert (whole.equal, whole.stale, whole.different) == (80 - near - far, near + far, 0)
+    monkeypatch.setattr("dataflows.verify.history.LOOK_BACK_ROWS", 8)
+    chosen = world.settings.model_copy(update={"batch_bytes": 900})
+    small = replace(world, settings=chosen)
+    kept = small.verify().models[MODEL].features["user_orders:spent"]
+    assert (kept.equal, kept.stale, kept.different) == (80 - near - far, near, far)
+    assert {*kept.lags_us} <= {*whole.lags_us}
+    monkeypatch.setattr("dataflows.verify.history.LOOK_BACK_ROWS", 4_096)
+    monkeypatch.setattr("dataflows.verify.history._ROWS_MAX", 100)
+    report = small.verify()
+    assert report.look_back_rows == 16
+    assert report.models[MODEL].features["user_orders:spent"].equal == 80 - near - far
