@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import os
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,10 @@ from hypothesis import strategies as st
 
 from contracts.log import LogError
 from dataflows.sources.archive_log import check_first_run, with_archive
+from dataflows.sources.archive_patience import Patience
 from dataflows.sources.archive_reader import ArchivedPartition, ReadingThreads
+from dataflows.sources.archive_store import ArchiveStore
+from dataflows.sources.chunks import joined_chunks
 from dataflows.sources.plan_log import FilePlanLog
 from tests.sources.archives import (
     FORMS,
@@ -44,54 +49,76 @@ def fill(url: str, cuts: list[int], forms: list[str], rows: list[Any]) -> None:
         put(url, folder + name_of(form, first), file_of(form, first, rows[first:end]))
 
 
+@dataclass(frozen=True)
+class Made:
+    """Rows, where files of which form begin and end, and what is read of them."""
+
+    rows: list[Any]
+    cuts: list[int]
+    forms: list[str]
+    kept_from: int
+    begin: int
+    until: int
+
+
 @st.composite
-def archives(draw: st.DrawFn) -> tuple[list[Any], list[int], list[str]]:
-    """Rows, where files begin and end, and their forms."""
-    rows = draw(st.lists(ROWS, min_size=1, max_size=40))
-    inside = draw(st.sets(st.integers(0, len(rows)), min_size=2, max_size=6))
-    cuts = sorted(inside)
+def archives(draw: st.DrawFn) -> Made:
+    """Kafka has let go of one record of the archive at least; reading begins anywhere in it."""
+    rows = draw(st.lists(ROWS, min_size=2, max_size=40))
+    end = len(rows)
+    cuts = sorted(draw(st.sets(st.integers(0, end), min_size=2, max_size=5)))
     forms = draw(st.lists(st.sampled_from(FORMS), min_size=len(cuts), max_size=len(cuts)))
-    return rows, cuts, forms
+    kept_from = draw(st.integers(cuts[0] + 1, cuts[-1]))
+    begin = draw(st.integers(cuts[0], cuts[-1]))
+    return Made(rows, cuts, forms, kept_from, begin, draw(st.integers(begin, end)))
 
 
 @settings(max_examples=60)
 @given(
     made=archives(),
-    begin=st.integers(0, 40),
-    until=st.integers(0, 40),
-    overlap=st.integers(0, 10),
     sizes=st.tuples(st.sampled_from([1, 100, 400, FINE]), st.sampled_from([1, 300, FINE])),
 )
 def test_archive_and_kafka_are_the_log(
-    tmp_path_factory: pytest.TempPathFactory,
-    made: tuple[list[Any], list[int], list[str]],
-    begin: int,
-    until: int,
-    overlap: int,
-    sizes: tuple[int, int],
+    tmp_path_factory: pytest.TempPathFactory, made: Made, sizes: tuple[int, int]
 ) -> None:
     """From any offset to any other: the records that Kafka alone would have given."""
-    rows, cuts, forms = made
     url = str(tmp_path_factory.mktemp("archive"))
-    fill(url, cuts, forms, rows)
-    records = [JSON.write(row) for row in rows]
-    kept_from = max(cuts[-1] - overlap, cuts[0] + 1)
-    begin, until = max(min(begin, len(rows)), cuts[0]), min(until, len(rows))
-    log = archived(url, MemoryLog({PLACE: records}, kept_from), batch_bytes=sizes[0])
+    fill(url, made.cuts, made.forms, made.rows)
+    records = [JSON.write(row) for row in made.rows]
+    log = archived(url, MemoryLog({PLACE: records}, made.kept_from), batch_bytes=sizes[0])
     log.check()
-    reader = log.open(log.partitions[0], begin)
-    found = read_all(reader, max(until, begin), sizes[1])
-    found += read_all(reader, len(rows), sizes[1])
+    reader = log.open(log.partitions[0], made.begin)
+    found = read_all(reader, made.until, sizes[1])
+    assert [offset for offset, _ in found] == list(range(made.begin, made.until))
+    found += read_all(reader, len(records), sizes[1])
     reader.close()
     log.close()
-    assert [offset for offset, _ in found] == list(range(begin, len(rows)))
-    assert_same(JSON.decode([record for _, record in found]), JSON.decode(records[begin:]))
-    for offset, record in found:
-        form = next(
-            (f for f, a, b in zip(forms, cuts, cuts[1:], strict=False) if a <= offset < b), ""
-        )
-        if form != "typed":
-            assert record == records[offset]
+    assert [offset for offset, _ in found] == list(range(made.begin, len(records)))
+    assert_same(JSON.decode([record for _, record in found]), JSON.decode(records[made.begin :]))
+    typed = {
+        offset
+        for form, (first, end) in zip(made.forms, pairwise(made.cuts), strict=False)
+        for offset in range(first, end)
+        if form == "typed"
+    }
+    assert [one for one in found if one[0] not in typed] == [
+        one for one in enumerate(records) if one[0] >= made.begin and one[0] not in typed
+    ]
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson.gz"])
+def test_lines_are_read_on_from_the_middle(tmp_path: Path, form: str) -> None:
+    """Wherever a file was left, in whatever pieces."""
+    rows = orders(10)
+    fill(str(tmp_path), [0, 10], [form], rows)
+    records = [JSON.write(row) for row in rows]
+    (file,) = archive_of(tmp_path).files[PLACE]
+    store = ArchiveStore(str(tmp_path), Patience(1))
+    for begin in range(10):
+        for size in (1, 300, FINE):
+            chunk = joined_chunks(list(file.chunks(store, begin, size)))
+            assert chunk.offsets.tolist() == list(range(begin, 10))
+            assert [chunk.record(i) for i in range(10 - begin)] == records[begin:]
 
 
 def test_the_oldest_record_is_that_of_the_archive(tmp_path: Path) -> None:
@@ -222,6 +249,22 @@ def test_a_file_that_changes_meanwhile_ends_the_replay(tmp_path: Path) -> None:
     with pytest.raises(LogError, match=r"0000000010.json has changed since"):
         read_all(reader, 20)
     log.close()
+
+
+def test_a_file_that_changes_unseen_ends_the_replay(tmp_path: Path) -> None:
+    """As large and as old as it was, it has other lines: more or fewer than were counted."""
+    path = tmp_path / name_of("json", 0)
+    path.write_bytes(b"{}\n{}\n{}\n")
+    old = path.stat()
+    for data in (b"{  }\n{ }\n", b"{}\n{}\n\n\n\n"):
+        path.write_bytes(b"{}\n{}\n{}\n")
+        os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))
+        log = archived(tmp_path, MemoryLog({PLACE: [b"{}"] * 3}, 3))
+        path.write_bytes(data)
+        os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))
+        with pytest.raises(LogError, match=r"0000000000.json has changed since"):
+            read_all(log.open(log.partitions[0], None), 3)
+        log.close()
 
 
 def test_memory_is_bounded_by_pieces_that_are_ahead() -> None:

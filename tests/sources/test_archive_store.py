@@ -80,17 +80,21 @@ class FlakyFiles(LocalFileSystem):  # type: ignore[misc] # fsspec has no types
 
 
 class _FlakyFile:
-    """Gives a few bytes at a time, and breaks between them."""
+    """Gives a few bytes at a time, and breaks between them; then it is of no use any more."""
 
     def __init__(self, file: Any, maybe: Any) -> None:
-        self._file, self._maybe = file, maybe
+        self._file, self._maybe, self._is_broken = file, maybe, False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
 
     def read(self, size: int = -1) -> Any:
+        assert not self._is_broken
+        self._is_broken = True
         with self._maybe():
-            return self._file.read(min(size, 100) if size > 0 else size)
+            data = self._file.read(min(size, 100) if size > 0 else size)
+        self._is_broken = False
+        return data
 
 
 @pytest.fixture
