@@ -49,6 +49,15 @@ def headwater(
     return run
 
 
+@pytest.mark.parametrize("verb", ["build", "list", "check"])
+def test_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """--help of a verb shows a command line to begin with."""
+    with pytest.raises(SystemExit) as ended:
+        main(["dataset", verb, "--help"])
+    assert ended.value.code == 0
+    assert f"headwater dataset {verb}" in capsys.readouterr().out.partition("Example:")[2]
+
+
 def test_build_list_and_check(world: World, headwater: Headwater) -> None:
     """A data set gets a name, is listed with its commit, and comes out the same again."""
     first = world.catalogue.manifest("first")
