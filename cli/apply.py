@@ -96,6 +96,8 @@ def _feast_apply(folder: Path, plan: Plan) -> tuple[list[str], dict[str, list[tu
     from feast import FeatureStore, Project, repo_operations
     from feast.repo_config import load_repo_config
 
+    from cli.kept_values import keep_values
+
     project = plan.project
     with _inside(folder):
         try:
@@ -116,6 +118,7 @@ def _feast_apply(folder: Path, plan: Plan) -> tuple[list[str], dict[str, list[tu
                 for service in contents.feature_services
             }
             store = FeatureStore(config=config)
+            keep_values(store)
             registry, infrastructure, _ = store.plan(contents)
             changes = _changes(registry.feast_object_diffs, infrastructure.infra_object_diffs)
             if changes:

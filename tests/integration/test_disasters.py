@@ -80,6 +80,18 @@ def test_the_model_repository_was_lost(made: RealShop) -> None:
     assert _models(made) == files
 
 
+def test_a_view_is_served_until_its_replay(made: RealShop) -> None:
+    """Applying definitions without a view leaves its values in Redis until a replay."""
+    before = made.digests()
+    definitions = made.folder / "definitions.py"
+    text = definitions.read_text()
+    assert made.start("apply").wait() == 0
+    fewer = text[: text.index("user_visits = view(")] + text[text.index("service = ") :]
+    definitions.write_text(fewer.replace("user_orders, user_visits, user", "user_orders, user"))
+    assert made.start("apply").wait() == 0
+    assert made.digests() == before
+
+
 def test_a_bad_deploy(made: RealShop, few: list[shop.Record], records: list[shop.Record]) -> None:
     """Wrong features were written for an hour of records: the right definitions and a replay."""
     later = records[1_800:2_400]

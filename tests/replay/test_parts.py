@@ -17,6 +17,7 @@ from dataflows.replay.options import Moment, Offsets, OptionsError
 from dataflows.replay.selection import SelectionError
 from dataflows.stores.digest import digest_parquet
 from tests.flow import shop
+from tests.integration.commands import Commands
 from tests.replay.world import VISIT_SUMS, World, files_below, make_world
 
 DAY_2 = int(datetime(2013, 1, 2, tzinfo=UTC).timestamp()) * 1_000_000
@@ -166,6 +167,18 @@ def test_what_is_gone(halved: World, records: list[shop.Record], whole: World) -
     halved.write(_rest(records))
     halved.run()
     assert halved.digest() == whole.digest()
+
+
+def test_a_view_is_served_until_its_replay(halved: World, commands: Commands) -> None:
+    """Applying definitions without a view leaves its values; the replay takes them away."""
+    assert halved.start(commands, "apply").wait() == 0
+    before = _values(halved, "visit_sums")
+    assert before
+    halved.define(shop.DEFINITIONS)
+    assert halved.start(commands, "apply").wait() == 0
+    assert _values(halved, "visit_sums") == before
+    halved.replay(views=("visit_sums",))
+    assert _values(halved, "visit_sums") == set()
 
 
 def test_a_changed_view(world: World, records: list[shop.Record], tmp_path: Path) -> None:
