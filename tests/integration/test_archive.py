@@ -63,6 +63,22 @@ def test_archive_and_kafka_come_to_what_the_whole_log_does(
     assert made.dead_letters() == expected.letters
 
 
+def test_replay_reads_the_archive(
+    new_shop: NewShop, records: list[shop.Record], tmp_path: Path
+) -> None:
+    """The command makes of both what a run makes of the whole log, and a run goes on from there."""
+    made = new_shop()
+    expected = run_on_files(made, records)
+    made.produce(records)
+    archive = write_archive(made, records, tmp_path / "topics")
+    let_go_of(made, {place: end // 2 for place, end in expected.ends.items()})
+    (tmp_path / "topics" / "README.md").write_text("Ours.")
+    replay = made.start("replay", archive_url=archive)
+    assert replay.wait() == 0, replay.output
+    assert made.run_to_end() == {"events": 0, "bad": 0}
+    assert made.digests() == expected.digests
+
+
 def write_archive(made: RealShop, records: list[shop.Record], folder: Path) -> Path:
     """The first two thirds of each partition, in files of several forms."""
     folder.mkdir()
