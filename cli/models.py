@@ -43,8 +43,8 @@ def list_models(repo: RepoOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
     elif rows:
-        header = ("model", "versions", "champion", "examples", "metrics")
-        print_table(header, [(*(_shown(row[h]) for h in header[:-1]), _note(row)) for row in rows])
+        header = ("model", "versions", "champion", "challenger", "shadow", "examples", "metrics")
+        print_table(header, [_line(row) for row in rows])
     else:
         typer.echo(f"no models in {repository.root} yet; `headwater run` publishes them")
 
@@ -87,18 +87,37 @@ def _summary(repository: ModelRepository, model: str) -> dict[str, Any]:
         "model": model,
         "versions": len(repository.versions(model)),
         "champion": None,
+        "challenger": None,
+        "challenger_share": 0.0,
+        "shadow": None,
         "examples": None,
         "metrics": {},
         "error": None,
     }
     try:
-        row["champion"] = repository.channels(model).champion
+        channels = repository.channels(model)
+        row |= {
+            "champion": channels.champion,
+            "challenger": channels.challenger,
+            "challenger_share": channels.challenger_share,
+            "shadow": channels.shadow,
+        }
         if row["champion"] is not None:
             manifest, _ = repository.load(model, row["champion"])
             row |= {"examples": manifest.examples, "metrics": dict(manifest.metrics)}
     except ModelRepositoryError as error:
         row["error"] = str(error)
     return row
+
+
+def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
+    challenger = _shown(row["challenger"])
+    if row["challenger"] is not None:
+        challenger += f" ({row['challenger_share']:.0%})"
+    versions, champion, shadow, examples = (
+        _shown(row[name]) for name in ("versions", "champion", "shadow", "examples")
+    )
+    return row["model"], versions, champion, challenger, shadow, examples, _note(row)
 
 
 def _note(row: Mapping[str, Any]) -> str:

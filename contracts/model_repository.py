@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from contracts.calibration_plot import calibration_svg
 from contracts.durable_files import exclusive, replace_file, sync_folder, write_synced
@@ -45,7 +46,7 @@ from contracts.model_errors import (
     VersionConflictError,
     VersionNotFoundError,
 )
-from contracts.settings import Settings
+from contracts.settings import PREFIX, Settings
 from contracts.signature import SignatureError, Signer, Verifier
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
 _TEMPORARY = ".tmp-"
 _SIGNATURE = "manifest.sig"
 _PLOT = "calibration.svg"
+_Key = TypeVar("_Key", Signer, Verifier)
 _SIDES: tuple[Side, Side] = ("pipeline", "served")
 
 
@@ -90,11 +92,10 @@ class ModelRepository(ModelDecisions):
         Raises:
             SignatureError: a key cannot be read.
         """
-        signing, verifying = settings.signing_key_file, settings.verify_keys_file
         return cls(
             root,
-            Signer.from_file(Path(signing)) if signing else None,
-            Verifier.from_file(Path(verifying)) if verifying else None,
+            _key_of(Signer.from_file, "SIGNING_KEY_FILE", settings.signing_key_file),
+            _key_of(Verifier.from_file, "VERIFY_KEYS_FILE", settings.verify_keys_file),
         )
 
     def models(self) -> list[str]:
@@ -316,3 +317,11 @@ class ModelRepository(ModelDecisions):
                 f"{self.root / manifest.model / manifest.version} exists with other contents; "
                 "versions never change: publish under the next number"
             )
+
+
+def _key_of(read: Callable[[Path], _Key], setting: str, file: str) -> _Key | None:
+    """The key of a setting; None if that is empty."""
+    try:
+        return read(Path(file)) if file else None
+    except SignatureError as error:
+        raise SignatureError(f"{PREFIX}{setting}: {error}") from error

@@ -43,6 +43,31 @@ def command(
     return Command(world, capsys)
 
 
+def test_the_list_shows_all_channels(command: Command) -> None:
+    """Champion, challenger with its share, and shadow; a dash where there is none."""
+    assert command("list").splitlines()[-1].split()[:6] == [MODEL, "3", "1", "–", "–", "7"]
+    command("challenger", MODEL, "2", "--share", "0.25")
+    command("shadow", MODEL, "3")
+    assert command("list").splitlines()[-1].split()[:6] == [MODEL, "3", "1", "2", "(25%)", "3"]
+    (row,) = json.loads(command("list", "--json"))
+    found = [row[name] for name in ("champion", "challenger", "challenger_share", "shadow")]
+    assert found == ["1", "2", 0.25, "3"]
+
+
+def test_a_key_that_cannot_be_used_is_named_by_its_setting(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line with the setting, the file, and what to do."""
+    file = tmp_path / "no.pem"
+    file.write_text("no key")
+    for name in ("SIGNING_KEY_FILE", "VERIFY_KEYS_FILE"):
+        with monkeypatch.context() as patched:
+            patched.setenv(f"HEADWATER_{name}", str(file))
+            said = command("list", fails=True)
+        assert f"HEADWATER_{name}: {file} holds no" in said
+        assert said.count("\n") == 1
+
+
 def test_a_challenger_by_hand(command: Command) -> None:
     """It gets its share in one step, loses it by a rollback, and its channel by a promotion."""
     out = command("challenger", MODEL, "2", "--share", "0.25", "--reason", "try")
