@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -24,6 +25,7 @@ _INSTALL = "MLflow's client is not installed; install headwater[mlflow]"
 # MLflow's client waits two minutes and tries seven times unless it is told otherwise.
 _TIMEOUT_SECONDS = "20"
 _RETRIES = "2"
+_TOLD_MAX = 300
 # It also tells where each run may be seen, and counts files.
 _QUIET = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -122,8 +124,17 @@ def _once(mirrored: Mirror, models: list[str], newest: int) -> None:
 
 
 def _refused(error: Exception) -> str:
+    """One line of what MLflow's client says, which is long where there is no answer."""
+    cause = error.__context__
+    # Errors of requests are those of the system, and know what was asked for.
+    asked = urlsplit(str(getattr(getattr(cause, "request", None), "url", None) or ""))
+    if isinstance(cause, OSError) and asked.netloc:
+        return (
+            f"MLflow at {asked.scheme}://{asked.netloc} does not answer "
+            f"({type(cause).__name__}): is it running there?"
+        )
     lines = str(error).splitlines() or [type(error).__name__]
-    return f"MLflow: {lines[0]}"
+    return f"MLflow: {lines[0][:_TOLD_MAX]}"
 
 
 def _client(uri: str) -> MlflowClient:

@@ -197,8 +197,10 @@ def test_an_mlflow_that_is_gone_is_told(root: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     model = trained(3)
     ModelRepository(root).publish(version("1", model), model)
-    with pytest.raises(CommandError, match="MLflow: "):
-        run("mirror", "--uri", "http://127.0.0.1:9")
+    told = r"^MLflow at http://127\.0\.0\.1:9 does not answer \(ConnectionError\): is it running"
+    for words in (("mirror",), ("pull", "fraud", "1")):
+        with pytest.raises(CommandError, match=told):
+            run(*words, "--uri", "http://127.0.0.1:9")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(CommandError, match="give --uri"):
         run("mirror")
