@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from dataflows.sources.archive_store import ArchiveBytes, ArchiveStore, StoredFi
 LOOKING_THREADS = 4
 
 Place = tuple[str, int]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,8 @@ def survey(
     for place, of_place in looked.items():
         _check_joints(place, of_place)
     notes = (*listed.notes, *([f"{empty} files without records"] if empty else []))
+    for note in notes:
+        _log.warning("archive: left out are %s", note)
     whole = {place: tuple(of_place) for place, of_place in looked.items() if of_place}
     return Archive(url, store.shown, whole, notes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
@@ -13,6 +14,8 @@ from dataflows.sources.archive_patience import Patience, warn
 from dataflows.sources.archive_reader import ArchivedPartition, ReadingThreads
 from dataflows.sources.archive_store import ArchiveStore
 from dataflows.sources.plan_log import LogPartition, PlanLog
+
+_log = logging.getLogger(__name__)
 
 
 class ArchivedLog:
@@ -50,7 +53,8 @@ class ArchivedLog:
                     f"archive: it has records of {topic}/{number}, but Kafka has no such "
                     "partition: the topic was made anew with fewer; make it with as many as before"
                 )
-        self.notes = (*archive.notes, *self._notes_of_gaps())
+        gaps = map(self._note_of_gap, self.partitions)
+        self.notes = (*archive.notes, *filter(None, gaps))
 
     def begins(self) -> dict[int, int]:
         """As ``PlanLog``: of the archive where it goes back further."""
@@ -67,6 +71,9 @@ class ArchivedLog:
 
     def open(self, partition: LogPartition, offset: int | None) -> PartitionReader:
         """As ``PlanLog``; raise LogError too if records are missing behind ``offset``."""
+        note = self._note_of_gap(partition)
+        if offset is None and note:
+            _log.warning("archive: %s", note)
         files = self._needed(partition)
         if not files or (offset is not None and offset >= files[-1].end):
             return self._log.open(partition, offset)
@@ -135,15 +142,14 @@ class ArchivedLog:
                 "was made anew or has lost its end; an archive is good for its own topic only"
             )
 
-    def _notes_of_gaps(self) -> Iterator[str]:
-        for partition in self.partitions:
-            begin = self._begin(partition)
-            if not begin:
-                continue
-            if (partition.topic, partition.partition) in self._files:
-                yield f"{partition.name}: neither archive nor Kafka has records before {begin}"
-            else:
-                yield f"{partition.name} is not in the archive, and Kafka keeps it from {begin} on"
+    def _note_of_gap(self, partition: LogPartition) -> str:
+        """What is missing before the oldest record; empty if nothing is."""
+        begin = self._begin(partition)
+        if not begin:
+            return ""
+        if (partition.topic, partition.partition) in self._files:
+            return f"{partition.name}: neither archive nor Kafka has records before {begin}"
+        return f"{partition.name} is not in the archive, and Kafka keeps it from {begin} on"
 
 
 def with_archive(log: PlanLog, archive: Archive, settings: DataflowSettings) -> ArchivedLog:

@@ -52,7 +52,7 @@ def test_names_are_those_of_kafka_connect(name: str, parsed: ArchiveName | None)
     assert parse_name(name) == parsed
 
 
-def test_notes_say_what_is_left_out(tmp_path: Path) -> None:
+def test_notes_say_what_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Unknown topics, other names, unfinished and empty files are counted and told."""
     url = str(tmp_path)
     put(url, name_of("json", 0), TEN)
@@ -68,6 +68,7 @@ def test_notes_say_what_is_left_out(tmp_path: Path) -> None:
         f"2 files of other names, such as {tmp_path}/+tmp/{name_of('json', 10)}",
         "2 files without records",
     )
+    assert caplog.messages == [f"archive: left out are {note}" for note in archive.notes]
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,9 @@ def test_lines_are_read_on_from_the_middle(tmp_path: Path, form: str) -> None:
             assert [chunk.record(i) for i in range(10 - begin)] == records[begin:]
 
 
-def test_the_oldest_record_is_that_of_the_archive(tmp_path: Path) -> None:
+def test_the_oldest_record_is_that_of_the_archive(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Without an offset reading begins in the archive, and goes on in Kafka behind its end."""
     rows = orders(30)
     fill(str(tmp_path), [4, 10, 20], ["json", "typed"], rows)
@@ -134,6 +136,7 @@ def test_the_oldest_record_is_that_of_the_archive(tmp_path: Path) -> None:
     assert inner.opened == []
     assert [offset for offset, _ in read_all(reader, 30)] == list(range(4, 30))
     assert inner.opened == [("orders/0", 20)]
+    assert caplog.messages == [f"archive: {log.notes[0]}"]
     reader.committed(25)
     reader.close()
     log.close()
