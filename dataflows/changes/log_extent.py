@@ -135,7 +135,8 @@ def _archived(settings: DataflowSettings, plan: Plan) -> dict[tuple[str, int], i
     if not settings.archive_url:
         return {}
     from dataflows.sources.archive import listing
-    from dataflows.sources.archive_store import ArchiveStore, Patience
+    from dataflows.sources.archive_patience import Patience
+    from dataflows.sources.archive_store import ArchiveStore
 
     store = ArchiveStore(settings.archive_url, Patience(_BROKER_SECONDS_MAX))
     files = listing(store, plan).files

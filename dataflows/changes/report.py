@@ -165,9 +165,7 @@ def _steps(
     )
     steps = [] if is_applied else ["headwater apply"]
     if replay.command:
-        # Applying removes tables of views that are gone, which are served until the cut.
-        place = 0 if replay.gone_views else len(steps)
-        steps.insert(place, replay.command)
+        steps.append(replay.command)
     if origin.kind == "nothing" or replay.command:
         steps.append("headwater run")
     elif any(change.kind == "changed" for change in (*changes.views, *changes.models)):
