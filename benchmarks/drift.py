@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks._environment import describe, load_average, write
+from benchmarks._reach import Reach, hold
 from contracts.drift_record import DriftAlert
 from contracts.model_spec import Drift
 from dataflows.definitions.drift import compile_drift
@@ -169,6 +170,16 @@ def cost(count: int) -> dict[str, float]:
     return figures
 
 
+def reaches(figures: dict[str, Any]) -> list[Reach]:
+    """No false alarm, and each planted drift is found."""
+    quiet = Reach("alerts of streams that stay", figures["stationary"]["alerts"], most=0)
+    planted = [
+        Reach(f"{name}: share found", one["found"] / one["of"], least=1.0)
+        for name, one in figures["planted"].items()
+    ]
+    return [quiet, *planted]
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -196,6 +207,7 @@ def main() -> None:
     for name, one in found.items():
         rows = f"{one['rows_median']:,.0f} rows (at most {one['rows_max']:,})"
         print(f"{name:32} found {one['found']} of {one['of']}, after {rows}")
+    hold(reaches(figures))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import numpy as np
 from river import metrics
 
 from benchmarks._environment import describe, write
+from benchmarks._reach import Reach, hold
 from dataflows.evaluation.board import EvaluationBoard
 from dataflows.evaluation.judged import Judged
 
@@ -124,6 +125,14 @@ def measure(count: int, call_rows: int, segments: int, values: int) -> dict[str,
     }
 
 
+def reaches(worlds: dict[str, dict[str, Any]]) -> list[Reach]:
+    """Figures of all groups at once cost no more than River's of one after another."""
+    return [
+        Reach(f"{name}: times as fast as River", each["times_as_fast_as_river"], least=1.0)
+        for name, each in worlds.items()
+    ]
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -147,6 +156,7 @@ def main() -> None:
             f"(River {us['river']:6.2f})  report {each['report_ms']:6.1f} ms  "
             f"state {each['state_bytes'] / 1e6:.2f} MB"
         )
+    hold(reaches(found))
 
 
 if __name__ == "__main__":

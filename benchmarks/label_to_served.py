@@ -29,6 +29,7 @@ from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient
 
 from benchmarks._environment import describe, load_average, write
+from benchmarks._reach import Reach, hold
 from benchmarks._table import load_line, show
 from scorer.client import ScorerCallError, ScorerClient
 from tests.services.kafka import KafkaBroker
@@ -231,6 +232,11 @@ def measure(folder: Path, rate: int, warm_up: float, seconds: float) -> dict[str
     }
 
 
+def reaches(figures: dict[str, Any]) -> list[Reach]:
+    """What a label taught is served soon."""
+    return [Reach("label produced to version served, p99 ms", figures["p99_ms"], most=2_000)]
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -259,6 +265,7 @@ def main() -> None:
             ]
         ],
     )
+    hold(reaches(figures))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from river import linear_model, optim, preprocessing
 
 from benchmarks._environment import describe, write
+from benchmarks._reach import Reach, hold
 from contracts.feature_schema import FeatureSchema, VectorField
 from contracts.model_repository import ModelRepository
 from contracts.plan import ModelPlan, Plan, Topic
@@ -275,6 +276,16 @@ def publishing(seconds: int, fields: int, call_rows: int) -> dict[str, Any]:
     }
 
 
+def reaches(figures: dict[str, Any]) -> list[Reach]:
+    """What decision 6 relies on."""
+    rate = 1e6 / figures["us_per_row"]["model_step"]
+    cost = figures["publishing"]["cost_share_of_one_a_second"]["into_repository"]
+    return [
+        Reach("examples a CPU-second, of the whole model step", rate, least=25_000),
+        Reach("share of the time for a version each second", cost, most=0.05),
+    ]
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -299,6 +310,7 @@ def main() -> None:
             f"{way:18} {rate:9,.0f} examples/s   {share:6.1%} less with a version for each "
             f"{EXAMPLES_PER_SECOND:,} examples, {one:6.1%} with one a second of the clock"
         )
+    hold(reaches(figures))
 
 
 if __name__ == "__main__":

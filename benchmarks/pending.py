@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks._environment import describe, load_average, write
+from benchmarks._reach import Reach, hold
 from dataflows.learning import pending_kernel as kernel
 from dataflows.learning.learner import REMEMBERED_MAX
 from dataflows.learning.pending import Pending
@@ -169,6 +170,12 @@ def _key(number: int) -> str:
     return f"flight-{number:013d}"  # 20 characters
 
 
+def reaches(figures: dict[str, Any]) -> list[Reach]:
+    """A million vectors wait on a small machine."""
+    names = ("bytes_each", "bytes_each_after_steady_state", "disk_bytes_each")
+    return [Reach(name, figures[name], most=1_024) for name in names]
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -184,6 +191,7 @@ def main() -> None:
     write(options.output, {"environment": environment, "load_average": load, **figures})
     for name, value in figures.items():
         print(f"{name:32} {value:,.2f}")
+    hold(reaches(figures))
 
 
 if __name__ == "__main__":

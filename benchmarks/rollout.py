@@ -11,6 +11,7 @@ score.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks._environment import describe, write
+from benchmarks._reach import Reach, hold
 from contracts.assignment import is_challenged
 from contracts.model_channels import Channels, Decision
 from contracts.plan import RolloutPlan
@@ -136,6 +138,24 @@ def measure(
     }
 
 
+def reaches(rows: list[dict[str, Any]]) -> list[Reach]:
+    """Whoever learned nonsense goes soon; whoever is as good stays."""
+    found = []
+    for row in rows:
+        name = (
+            f"{row['challenger']}, {row['scores']} scores, {row['entities']} entities, "
+            f"{row['labels_per_step']} labels a step"
+        )
+        share = row["rolled_back"] / row["runs"]
+        if row["challenger"] == "labels flipped":
+            most = row["labels_to_rollback_max"]
+            found.append(Reach(f"{name}: share rolled back", share, least=1.0))
+            found.append(Reach(f"{name}: most labels until then", most or math.nan, most=500))
+        if row["challenger"] == "equal":
+            found.append(Reach(f"{name}: share rolled back", share, most=0.01))
+    return found
+
+
 def main() -> None:
     """Run all worlds and write the report."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -156,6 +176,7 @@ def main() -> None:
         arguments.output,
         {**describe(["numpy"]), "plan": str(PLAN), "longer_plan": str(LONGER), "results": rows},
     )
+    hold(reaches(rows))
 
 
 if __name__ == "__main__":
