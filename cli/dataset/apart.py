@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cli.failures import CommandError
-from cli.run_progress import watch
 
 if TYPE_CHECKING:
     from dataflows.datasets.order import Builder, Made, Order
@@ -41,6 +40,7 @@ def builder(lock: int) -> Builder:
     """
 
     def make(order: Order) -> Made:
+        from cli.run_progress import watch
         from dataflows.datasets.order import Made, state_folder
 
         work = Path(order.work)
