@@ -19,6 +19,7 @@ from contracts.processes import PROCESSES
 from contracts.settings import PREFIX
 from dataflows.windows.view_state import warm_up
 from tests.integration.commands import ROOT, Commands
+from tests.kafka_sockets import close_what_fails
 from tests.order import LONGEST
 from tests.services.kafka import KafkaBroker
 from tests.services.outside import OutsideKafka, OutsideRedis
@@ -38,6 +39,8 @@ KERNELS_SECONDS_MAX = 300.0
 # Imported before any test imports Feast, which sets a variable that makes Prometheus add up what
 # all registries of a process count.
 _PROMETHEUS_FIRST = prometheus_client
+
+close_what_fails()
 
 # Numba compiles during the first example, so single examples have no deadline: pytest-timeout
 # watches the whole test. CI repeats the same examples so that a red run can be run again.
