@@ -127,3 +127,20 @@ def test_predictions_that_wait_are_forgotten(
     pending = driver.pending
     assert pending.waiting == states.count("waiting") == pending.rows.used
     assert pending.remembered == states.count("repeated") + states.count("late")
+
+
+def test_what_was_written_of_predictions_is_written_anew() -> None:
+    """A part that has a forgotten prediction is left behind, and the new one has the others."""
+    oracle = Oracle(1_000, 1_000, 10, 1)
+    driver = Driver(oracle)
+    driver.run([Row(1, "someone"), Row(2, "others"), Row(3, "someone else")], 10)
+    driver.keep()
+    (before,) = driver.files.values()
+    assert b"someone" in before
+    codes = key_codes(["someone"])
+    assert driver.pending.forget(lambda found: np.isin(found, codes)) == 1
+    driver.keep()
+    (after,) = driver.files.values()
+    assert after.count(b"someone") == after.count(b"someone else") == 1
+    driver.reload()
+    assert driver.pending.waiting == 2
