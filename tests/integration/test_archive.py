@@ -75,6 +75,7 @@ def test_replay_reads_the_archive(
     (tmp_path / "topics" / "README.md").write_text("Ours.")
     replay = made.start("replay", archive_url=archive)
     assert replay.wait() == 0, replay.output
+    assert "left out are 1 files of other names" in replay.output
     assert made.run_to_end() == {"events": 0, "bad": 0}
     assert made.digests() == expected.digests
 
