@@ -69,12 +69,17 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     return load_repository(shop.make_repository(folder, head + MODELS))
 
 
-@pytest.fixture
-def out(repository: Repository, new_log: Path, tmp_path: Path) -> Path:
-    """What a run to the end of the log left."""
-    folder = tmp_path / "out"
+@pytest.fixture(scope="module")
+def out(
+    repository: Repository,
+    records: list[shop.Record],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """What a run to the end of the log left; for looking at only."""
+    folder = tmp_path_factory.mktemp("ran") / "out"
+    log = shop.write_log(folder.with_name("log"), records)
     views = [view.name for view in repository.plan.views]
-    settings = shop.settings(repository.directory, new_log, folder, batch_bytes=9_000)
+    settings = shop.settings(repository.directory, log, folder, batch_bytes=9_000)
     run_flow(repository, settings, shop.places(folder, views), until_end=True)
     return folder
 
@@ -196,6 +201,10 @@ def test_every_task_is_served(
         "odd": {"amount": 7.5},
         "hasty": {"amount": 7.5},
     }
+
+    # The scorer has all champions before it takes calls, so that none may be missing here.
+    champions = {name: ModelRepository(out / "models").channels(name).champion for name in rows}
+    assert champions == {name: newest(out, name)[0].version for name in rows}
 
     async def ask() -> dict[str, Scored]:
         async with running(settings, folder) as address, AsyncScorerClient(address) as client:
