@@ -12,7 +12,16 @@ from benchmarks._reach import Reach, hold
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 # Each has figures that a decision or the documentation relies on.
-HELD = ("learning", "pending", "label_to_served", "rollout", "train", "drift", "evaluation")
+HELD = (
+    "learning",
+    "pending",
+    "label_to_served",
+    "rollout",
+    "rollback",
+    "train",
+    "drift",
+    "evaluation",
+)
 
 
 def test_a_bound_that_is_missed_ends_with_1(capsys: pytest.CaptureFixture[str]) -> None:
