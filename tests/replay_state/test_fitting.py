@@ -88,7 +88,7 @@ def test_a_replay_that_has_not_begun_is_refused(pair: Pair, tmp_path: Path) -> N
     _fails(pair, tmp_path / "out", EngineError, "at the begin; start the same replay again")
 
 
-@pytest.mark.parametrize("what", ["format", "partitions", "HEADWATER_SHARDS", "topics"])
+@pytest.mark.parametrize("what", ["partitions", "topics"])
 def test_states_of_different_kinds_are_refused(pair: Pair, tmp_path: Path, what: str) -> None:
     """Another layout, other partitions, shards or topics: nothing of the one fits the other."""
     path = pair.fresh / "identity.json"
