@@ -29,7 +29,7 @@ from dataflows.stores.store_mark import check_mark, where_is
 # it takes a fenced one, about 2 µs a row, it answers nobody else.
 _ROWS_AT_ONCE = 500
 # Long texts make smaller chunks.
-_TEXT_BYTES_AT_ONCE = 1_000_000
+_TEXT_BYTES_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
