@@ -110,7 +110,12 @@ class ModelPool:
         if model not in self._known:
             raise UnknownModelError(f"unknown model {model!r:.120}")
         refusal = self._refused.get((model, channel))
-        why = f"version {refusal.version} was refused" if refusal else f"it has no {channel}"
+        if refusal:
+            why = f"version {refusal.version} was refused"
+        elif model in self._trouble:
+            why = "what the repository has of it cannot be read"
+        else:
+            why = f"it has no {channel}"
         raise ModelNotReadyError(f"model {model!r} cannot score yet: {why}")
 
     def rollout(self, model: str) -> Rollout | None:

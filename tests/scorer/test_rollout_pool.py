@@ -4,12 +4,72 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
+
+import pytest
 
 from contracts.manifest import Manifest
+from scorer.errors import ModelNotReadyError
 from scorer.model import LoadedModel
 from scorer.model_pool import ModelPool
 from tests.scorer.rollout_shop import add, challenge, shadow, until
-from tests.scorer.shop import MODEL, Shop
+from tests.scorer.shop import MODEL, WEIGHTS, Shop, bias_of, linear_onnx, manifest_for
+
+
+def test_the_first_look_ends_when_all_is_loaded(scorer_shop: Shop) -> None:
+    """More models than load at a time, in whatever order they come to an end: none is missing."""
+    repository = scorer_shop.repository
+    add(scorer_shop, "2")
+    challenge(scorer_shop, "2", 0.5)
+    names = [MODEL, *(f"more_{number}" for number in range(9))]
+    for name in names[1:]:
+        data = linear_onnx(WEIGHTS, bias_of("1"))
+        repository.publish(replace(manifest_for("1", data), model=name), data)
+        repository.set_channel(name, "champion", "1", "test", "test", 0)
+    under_way, ended = threading.Semaphore(0), list[str]()
+
+    def load(manifest: Manifest, onnx: bytes) -> LoadedModel:
+        if manifest.model == MODEL:
+            # The first to begin is the last to end.
+            for _ in names[1:]:
+                assert under_way.acquire(timeout=30)
+        else:
+            under_way.release()
+        ended.append(manifest.model)
+        return LoadedModel(manifest, onnx)
+
+    async def run() -> None:
+        # Both versions of the first model wait for all others.
+        under_way.release(len(names) - 1)
+        pool = ModelPool(repository, 1, lambda *_: None, load)
+        await pool.poll()
+        assert [pool.channel(name, "champion").manifest.version for name in names] == ["1"] * 10
+        assert pool.channel(MODEL, "challenger").manifest.version == "2"
+        await pool.close()
+
+    asyncio.run(run())
+    assert len(ended) == len(names) + 1
+
+
+def test_what_cannot_be_read_is_not_called_missing(scorer_shop: Shop) -> None:
+    """A caller is told that there is trouble, not that nobody made a champion; and once it ends."""
+    file = scorer_shop.repository.root / MODEL / "channels.json"
+    good = file.read_bytes()
+
+    async def run() -> None:
+        pool = ModelPool(scorer_shop.repository, 1, lambda *_: None)
+        file.write_bytes(b"{")
+        await pool.poll()
+        with pytest.raises(ModelNotReadyError, match=r"cannot score yet: .* cannot be read"):
+            pool.channel(MODEL, "champion")
+        file.write_bytes(good)
+        await pool.poll()
+        assert pool.channel(MODEL, "champion").manifest.version == "1"
+        with pytest.raises(ModelNotReadyError, match="it has no shadow"):
+            pool.channel(MODEL, "shadow")
+        await pool.close()
+
+    asyncio.run(run())
 
 
 def test_a_slow_load_holds_up_no_rollback(scorer_shop: Shop) -> None:
