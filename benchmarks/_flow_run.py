@@ -21,7 +21,7 @@ from contracts.file_log import PartitionFile, partition_files
 from contracts.settings import DataflowSettings
 from dataflows.definitions.repository import Repository, load_repository
 from dataflows.flow.engine import default_places, run_flow
-from dataflows.replay.replay import digest
+from dataflows.replay.contents import digest
 from dataflows.sources.decoding import make_decoder
 from dataflows.windows.view_state import warm_up
 

@@ -28,8 +28,9 @@ from dataflows.flow.state_lock import exclusive_state, shared_state
 from dataflows.flow.store_check import check_store
 from dataflows.flow.target import LogEnd, TargetOf, log_end, never
 from dataflows.flow.together import run_together
+from dataflows.flow.waiting import teller
 from dataflows.git_commit import git_commit
-from dataflows.sources.archive_log import check_first_run
+from dataflows.sources.archive_log import ArchivedLog, check_first_run
 from dataflows.sources.plan_log import PlanLog, open_log
 from dataflows.sources.span import Span
 from dataflows.stores.handover import finish_handover
@@ -262,6 +263,8 @@ def _open_log(
         context.waiting["log"] = f"Kafka at {','.join(servers)} to answer"
         tell()
     log = open_plan_log(context.settings, repository.plan)
+    if isinstance(log, ArchivedLog):
+        log.tell = teller(context, "archive")
     context.waiting.pop("log", None)
     tell()
     return log
