@@ -51,14 +51,10 @@ def drift(
 
 
 def _show(report: DriftReport) -> None:
-    print_table(
-        ("what", "how"),
-        [
-            ("predictions", _watched(report.rows, report.rows_until_watched)),
-            ("labels", _watched(report.labels, report.labels_until_watched)),
-            ("looks", f"{report.looks:,}"),
-        ],
-    )
+    lines = [("predictions", _watched(report.rows, report.rows_until_watched))]
+    if any(one.kind == "error" for one in report.figures):
+        lines.append(("labels", _watched(report.labels, report.labels_until_watched)))
+    print_table(("what", "how"), [*lines, ("looks", f"{report.looks:,}")])
     # What has drifted comes first.
     figures = sorted(report.figures, key=lambda one: (one.since_us is None, one.kind, one.feature))
     header = ("kind", "feature", "value", "threshold", "p-value", "drift since")

@@ -96,7 +96,9 @@ def _score(manifest: Manifest) -> list[str]:
 def _metrics(manifest: Manifest) -> list[str]:
     pairs = [(name, _figure(value)) for name, value in sorted(manifest.metrics.items())]
     how = (
-        "On examples held out behind those it learned from."
+        "Each row was scored before it was learned."
+        if manifest.task == "anomaly"
+        else "On examples held out behind those it learned from."
         if manifest.lineage.get("kind") == "batch"
         else "Each row was scored before its label was learned (progressive validation). Names "
         "with `baseline_` are of trivial predictions on the same rows."

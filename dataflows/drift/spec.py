@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from contracts.feature_schema import FeatureSchema
-from contracts.plan import DriftPlan
+from contracts.plan import DriftPlan, ModelPlan
 
 # A window is this many blocks: it moves by one, and is compared after each.
 BLOCKS = 10
@@ -30,10 +29,11 @@ class DriftSpec:
     plan: DriftPlan
 
     @classmethod
-    def of(cls, model: str, schema: FeatureSchema, plan: DriftPlan) -> DriftSpec:
-        """The spec of a model with this vector."""
-        nominal = tuple(field.dtype == "string" for field in schema.fields)
-        return cls(model, schema.names, nominal, plan)
+    def of(cls, model: ModelPlan, plan: DriftPlan) -> DriftSpec:
+        """The spec of a model; without labels there are no errors to watch."""
+        nominal = tuple(field.dtype == "string" for field in model.schema.fields)
+        watched = plan if model.label_topic else replace(plan, error=None)
+        return cls(model.name, model.schema.names, nominal, watched)
 
     @property
     def block_rows(self) -> int:

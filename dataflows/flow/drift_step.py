@@ -30,7 +30,7 @@ class DriftLogic(StatefulBatchLogic[Step, DriftAlert, Handle]):
     def __init__(
         self, model: ModelPlan, plan: DriftPlan, context: RunContext, handle: Handle | None
     ) -> None:
-        spec = DriftSpec.of(model.name, model.schema, plan)
+        spec = DriftSpec.of(model, plan)
         self._task = model.task
         self._files = StateFiles(context.places.state / "drift" / model.name, handle)
         self._handle = handle

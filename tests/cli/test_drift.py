@@ -64,6 +64,13 @@ def test_for_people(models: Path) -> None:
     assert lines[-1] == "begin\tks\tdistance\t0.2500\t0.1000\t2013-01-02 00:00:00"
 
 
+def test_of_a_model_without_labels_none_are_waited_for(models: Path) -> None:
+    """Where errors are not watched nothing is said of labels."""
+    silent = msgspec.structs.replace(REPORT, figures=REPORT.figures[1:], labels_until_watched=0)
+    report_path(models, "m").write_bytes(msgspec.json.encode(silent))
+    assert "labels" not in _asked("m")
+
+
 def test_for_programs(models: Path) -> None:
     """The JSON is the report."""
     assert msgspec.convert(json.loads(_asked("m", "--json")), DriftReport) == REPORT

@@ -71,6 +71,14 @@ def test_a_card_says_what_is_known() -> None:
     assert "By segment" not in bare
 
 
+def test_a_card_without_labels_speaks_of_none() -> None:
+    """A detector scores a row before it learns that row; others before they learn its label."""
+    card = render_card(replace(manifest(), task="anomaly"), None, None, "")
+    assert "Each row was scored before it was learned." in card
+    assert "label" not in card
+    assert "before its label was learned" in render_card(manifest(), None, None, "")
+
+
 def test_a_version_has_its_card_from_the_start(tmp_path: Path) -> None:
     """Publishing writes the card with the figures of that moment, and a plot that is XML."""
     repository = ModelRepository(tmp_path)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from contracts.category import category_code
+from contracts.drift_record import read_report
 from contracts.evaluation_file import evaluation_file, read_evaluation
 from contracts.model_repository import ModelRepository
 from contracts.scorer_settings import ScorerSettings
@@ -151,6 +152,18 @@ def test_each_task_is_evaluated(out: Path) -> None:
         row["label"] for row in texts
     }
     assert figures("odd")["all"]["outcomes"] == 0
+
+
+def test_without_labels_no_errors_are_watched(out: Path) -> None:
+    """The drift report of a model that gets no labels does not wait for any."""
+    kinds: dict[str, set[str]] = {}
+    for name in ("odd", "days"):
+        report = read_report(out / "models", name)
+        assert report is not None
+        kinds[name] = {one.kind for one in report.figures}
+        assert (report.labels_until_watched > 0) == (name == "days")
+    assert "error" in kinds["days"]
+    assert kinds["odd"] == kinds["days"] - {"error"}
 
 
 def test_scores_are_what_river_says_of_the_examples(repository: Repository, out: Path) -> None:
