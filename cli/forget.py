@@ -33,7 +33,7 @@ def forget(
         str, typer.Argument(help="A Feast entity or a join key; several with commas.")
     ],
     keys: Annotated[
-        list[str], typer.Argument(metavar="KEY…", help="Keys; of several join keys: name=value …")
+        list[str], typer.Argument(metavar="KEY", help="Keys; of several join keys each name=value.")
     ],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only count what would be removed.")
@@ -43,7 +43,7 @@ def forget(
 ) -> None:
     """Remove an entity from stores, examples and state, and leave a tombstone that replays honour.
 
-    What has one more join key is removed as well: who forgets a user forgets what the user did in
+    What has further join keys is removed as well: who forgets a user forgets what the user did in
     each shop. A running dataflow is made to end; start `headwater run` again afterwards. Events
     that come later count as those of somebody new. An erasure that was interrupted is finished by
     the same command.

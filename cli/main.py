@@ -65,7 +65,7 @@ VERBS = (
     Verb("status", status, "headwater status --json"),
     Verb("produce", produce, "headwater produce flights.arrived arrivals.ndjson"),
     Verb("features", features, f"headwater features late_arrival {_KEYS}"),
-    Verb("replay", replay, "headwater replay"),
+    Verb("replay", replay, "headwater replay --views carrier_arrivals --live"),
     Verb("verify", verify, VERIFY_EXAMPLE),
     Verb("forget", forget, FORGET_EXAMPLE),
     Verb("train", train, "headwater train late_arrival --trials 20"),

@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 def plan(
     revision: Annotated[
         str,
-        typer.Argument(metavar="[REV]", help="A commit of the repository; else its files as is."),
+        typer.Argument(
+            metavar="REV", help="A commit, branch or tag; without it the files as they are."
+        ),
     ] = "",
     repo: RepoOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Show what definitions change, which replay that takes, and how long. Changes nothing.
 
-    Compared are the files of the repository, or those of commit REV, with what the state was made
-    of. The last line says what to do next.
+    Compared are the definitions in the folder, or those of commit REV, with those that the state
+    was made of. The last lines say what to do next.
     """
     from cli.plan_report import as_data, as_lines
     from contracts.settings import DataflowSettings

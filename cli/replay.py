@@ -20,26 +20,38 @@ if TYPE_CHECKING:
     from dataflows.replay.options import ReplayOptions, Result
     from dataflows.replay.replay import Replayed
 
-_PART = "Put in place only this result (with the others that are named); state stays as it is."
+_PART = "Put in place only the {}, and what else is named so; state stays as it is."
 
 
 def replay(
     repo: RepoOption = None,
     begin: Annotated[
-        str, typer.Option("--from", help="A time, TOPIC/PARTITION=OFFSET,... or `earliest`.")
+        str,
+        typer.Option(
+            "--from", metavar="PLACE", help="TIME, TOPIC/PARTITION=OFFSET,... or `earliest`."
+        ),
     ] = "earliest",
     end: Annotated[
-        str, typer.Option("--to", help="A time or TOPIC/PARTITION=OFFSET,...; tables only.")
+        str,
+        typer.Option(
+            "--to",
+            metavar="PLACE",
+            help="TIME or TOPIC/PARTITION=OFFSET,...; only with --offline or --examples.",
+        ),
     ] = "",
     views: Annotated[
-        str, typer.Option(metavar="NAME,...", help="Rebuild these views, and who reads them.")
+        str,
+        typer.Option(metavar="NAME,...", help="Only these views, and the models that read them."),
     ] = "",
     model: Annotated[
-        str, typer.Option(metavar="NAME,...", help="Rebuild these models, with their views.")
+        str,
+        typer.Option(metavar="NAME,...", help="Only these models, and the views that they read."),
     ] = "",
-    online: Annotated[bool, typer.Option("--online", help=_PART)] = False,
-    offline: Annotated[bool, typer.Option("--offline", help=_PART)] = False,
-    examples: Annotated[bool, typer.Option("--examples", help=_PART)] = False,
+    online: Annotated[bool, typer.Option("--online", help=_PART.format("online values"))] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help=_PART.format("offline tables"))
+    ] = False,
+    examples: Annotated[bool, typer.Option("--examples", help=_PART.format("examples"))] = False,
     live: Annotated[
         bool, typer.Option("--live", help="Go on as the dataflow once all is in place.")
     ] = False,
@@ -54,7 +66,7 @@ def replay(
     on until the replay is close behind it; then it is made to end, the new values are put in place
     in one step, and `headwater run` goes on from there (with --live the replay does). The scorer
     serves all the while. A replay that is interrupted changes nothing; the same command goes on
-    with what it has built. It is done by one process.
+    with what it has built. TIME is event time: 2013-12-30, or 2013-12-30T18:00:00Z.
     """
     from cli.loading import load_quietly
     from cli.run import run

@@ -51,16 +51,21 @@ ModelArgument = Annotated[str, typer.Argument(help="Name of the model.")]
 LearnerOption = Annotated[LearnerName, typer.Option(help="What learns.")]
 FromOption = Annotated[
     datetime | None,
-    typer.Option("--from", formats=TIME_FORMS, help="Predictions from this moment on, UTC."),
+    typer.Option(
+        "--from", formats=TIME_FORMS, metavar="TIME", help="Predictions from this moment on, UTC."
+    ),
 ]
 UntilOption = Annotated[
     datetime | None,
-    typer.Option("--until", formats=TIME_FORMS, help="Predictions before this moment, UTC."),
+    typer.Option(
+        "--until", formats=TIME_FORMS, metavar="TIME", help="Predictions before this moment, UTC."
+    ),
 ]
 TestFromOption = Annotated[
     datetime | None,
     typer.Option(
         formats=TIME_FORMS,
+        metavar="TIME",
         help="From here on the model is only measured, UTC; else the last fifth.",
     ),
 ]

@@ -26,11 +26,15 @@ dataset_app = typer.Typer(
 NameArgument = Annotated[str, typer.Argument(help="Name of the data set.")]
 FromOption = Annotated[
     datetime | None,
-    typer.Option("--from", formats=TIME_FORMS, help="Predictions from this moment on, UTC."),
+    typer.Option(
+        "--from", formats=TIME_FORMS, metavar="TIME", help="Predictions from this moment on, UTC."
+    ),
 ]
 ToOption = Annotated[
     datetime | None,
-    typer.Option("--to", formats=TIME_FORMS, help="Predictions before this moment, UTC."),
+    typer.Option(
+        "--to", formats=TIME_FORMS, metavar="TIME", help="Predictions before this moment, UTC."
+    ),
 ]
 
 
