@@ -103,7 +103,7 @@ class Shards:
     def __init__(self, folder: Path, handles: Sequence[ShardHandle | None]) -> None:
         places = Places(folder, SqliteConfig(folder / "none.db"), {}, folder, folder)
         settings = DataflowSettings.for_repo(folder, shards=SHARDS)
-        context = RunContext(settings, places, until_end=None, stop=threading.Event())
+        context = RunContext(settings, places, target=None, stop=threading.Event())
         self._logics = [ShardLogic(PLAN, 1, context, handle) for handle in handles]
 
     def run(self, inputs: Sequence[ShardInput]) -> int:

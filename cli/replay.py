@@ -23,42 +23,48 @@ if TYPE_CHECKING:
 _PART = "Put in place only the {}, and what else is named so; state stays as it is."
 
 
+BeginOption = Annotated[
+    str,
+    typer.Option("--from", metavar="PLACE", help="TIME, TOPIC/PARTITION=OFFSET,... or `earliest`."),
+]
+EndOption = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        metavar="PLACE",
+        help="TIME or TOPIC/PARTITION=OFFSET,...; only with --offline or --examples.",
+    ),
+]
+ViewsOption = Annotated[
+    str, typer.Option(metavar="NAME,...", help="Only these views, and the models that read them.")
+]
+ModelOption = Annotated[
+    str, typer.Option(metavar="NAME,...", help="Only these models, and the views that they read.")
+]
+OnlineOption = Annotated[bool, typer.Option("--online", help=_PART.format("online values"))]
+OfflineOption = Annotated[bool, typer.Option("--offline", help=_PART.format("offline tables"))]
+ExamplesOption = Annotated[bool, typer.Option("--examples", help=_PART.format("examples"))]
+LiveOption = Annotated[
+    bool, typer.Option("--live", help="Go on as the dataflow once all is in place.")
+]
+CoresOption = Annotated[int, typer.Option(min=0, help="Use no more cores than this; 0 for all.")]
+DropOption = Annotated[
+    bool, typer.Option("--drop", help="Remove what an interrupted replay has built.")
+]
+
+
 def replay(
     repo: RepoOption = None,
-    begin: Annotated[
-        str,
-        typer.Option(
-            "--from", metavar="PLACE", help="TIME, TOPIC/PARTITION=OFFSET,... or `earliest`."
-        ),
-    ] = "earliest",
-    end: Annotated[
-        str,
-        typer.Option(
-            "--to",
-            metavar="PLACE",
-            help="TIME or TOPIC/PARTITION=OFFSET,...; only with --offline or --examples.",
-        ),
-    ] = "",
-    views: Annotated[
-        str,
-        typer.Option(metavar="NAME,...", help="Only these views, and the models that read them."),
-    ] = "",
-    model: Annotated[
-        str,
-        typer.Option(metavar="NAME,...", help="Only these models, and the views that they read."),
-    ] = "",
-    online: Annotated[bool, typer.Option("--online", help=_PART.format("online values"))] = False,
-    offline: Annotated[
-        bool, typer.Option("--offline", help=_PART.format("offline tables"))
-    ] = False,
-    examples: Annotated[bool, typer.Option("--examples", help=_PART.format("examples"))] = False,
-    live: Annotated[
-        bool, typer.Option("--live", help="Go on as the dataflow once all is in place.")
-    ] = False,
-    cores: Annotated[int, typer.Option(min=0, help="Use no more cores than this; 0 for all.")] = 0,
-    drop: Annotated[
-        bool, typer.Option("--drop", help="Remove what an interrupted replay has built.")
-    ] = False,
+    begin: BeginOption = "earliest",
+    end: EndOption = "",
+    views: ViewsOption = "",
+    model: ModelOption = "",
+    online: OnlineOption = False,
+    offline: OfflineOption = False,
+    examples: ExamplesOption = False,
+    live: LiveOption = False,
+    cores: CoresOption = 0,
+    drop: DropOption = False,
 ) -> None:
     """Rebuild from the log beside what is live, and put it in its place.
 

@@ -23,7 +23,7 @@ SLICE = ROOT / "tests" / "data" / "flights2013"
 DAY_US = 86_400_000_000
 BEGIN_US = int(datetime(2013, 2, 9, 5, tzinfo=UTC).timestamp()) * 1_000_000
 ONCE = ClientOptions(Retries(tries_max=1))
-ROW = {
+ROW: dict[str, float | int | str] = {
     "tailnum": "N14228", "origin": "EWR", "carrier": "UA", "dest": "IAH", "month": 1,
     "distance": 1400, "sched_elapsed_minutes": 227, "day_of_week": 1,
     "hour_sin": 0.97, "hour_cos": 0.26,
