@@ -24,6 +24,11 @@ def check_in_common(live: StoppedState, fresh: StoppedState) -> None:
                 "drop the replay with `headwater replay --drop`, and rebuild everything with "
                 "`headwater replay`"
             )
+    if fresh.positions and not live.positions:
+        raise EngineError(
+            f"the state in {live.folder} has not come to the end of its first epoch, so there is "
+            "nothing to keep; rebuild everything with `headwater replay`"
+        )
     names = sorted({*live.positions, *fresh.positions})
     for name in names:
         here, there = live.positions.get(name), fresh.positions.get(name)

@@ -88,6 +88,12 @@ def test_a_replay_that_has_not_begun_is_refused(pair: Pair, tmp_path: Path) -> N
     _fails(pair, tmp_path / "out", EngineError, "at the begin; start the same replay again")
 
 
+def test_a_live_state_without_an_epoch_is_refused(pair: Pair, tmp_path: Path) -> None:
+    """One that was killed before anything was durable has nothing that could be kept."""
+    shutil.rmtree(pair.live / "recovery")
+    _fails(pair, tmp_path / "out", EngineError, "nothing to keep; rebuild everything")
+
+
 @pytest.mark.parametrize("what", ["partitions", "topics"])
 def test_states_of_different_kinds_are_refused(pair: Pair, tmp_path: Path, what: str) -> None:
     """Another layout, other partitions, shards or topics: nothing of the one fits the other."""
