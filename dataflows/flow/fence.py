@@ -9,7 +9,7 @@ fence without its holder (which was killed) fences nobody.
 from __future__ import annotations
 
 import fcntl
-import os
+import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +24,8 @@ from dataflows.flow.state_lock import exclusive_state, is_held, is_locked, taken
 
 _LOOK_SECONDS = 0.1
 _PAUSE_SECONDS = 0.02
+# Fences of this very process. Containers that share a folder may have the same process ids.
+_OURS: set[str] = set()
 
 
 class FencedError(EngineError):
@@ -31,7 +33,7 @@ class FencedError(EngineError):
 
 
 class _Fence(msgspec.Struct):
-    pid: int
+    token: str
     reason: str
 
 
@@ -66,13 +68,15 @@ def fenced(state: Path, reason: str, patience_seconds: float) -> Iterator[None]:
     Raises:
         EngineError: it does not end; nothing has changed then.
     """
-    fence = _fence_path(state)
-    replace_file(fence, msgspec.json.encode(_Fence(os.getpid(), reason)))
+    fence, token = _fence_path(state), secrets.token_hex(16)
+    _OURS.add(token)
     try:
+        replace_file(fence, msgspec.json.encode(_Fence(token, reason)))
         with _once_free(state, patience_seconds):
             yield
     finally:
         fence.unlink(missing_ok=True)
+        _OURS.discard(token)
 
 
 def check_fence(state: Path) -> None:
@@ -144,7 +148,7 @@ def _fenced_by(state: Path) -> str | None:
         fence = msgspec.json.decode(_fence_path(state).read_bytes(), type=_Fence)
     except (OSError, msgspec.DecodeError):
         return None
-    if fence.pid == os.getpid() or not is_locked(_lock_path(state)):
+    if fence.token in _OURS or not is_locked(_lock_path(state)):
         return None
     return fence.reason
 
