@@ -54,6 +54,8 @@ class Repository:
         notes: what is not refused, but people should know; a line each.
         services: feature service -> its (view, feature) pairs, in order.
         entities: Feast entity -> its join key.
+        whole: the plan that ``plan`` is a part of; None if it is all there is. All of its functions
+            look at each record: one that fails at it counts for no view.
     """
 
     directory: Path
@@ -64,6 +66,7 @@ class Repository:
     notes: tuple[str, ...]
     services: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     entities: dict[str, str] = field(default_factory=dict)
+    whole: Plan | None = None
 
 
 @dataclass(frozen=True)

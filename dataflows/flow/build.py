@@ -56,7 +56,8 @@ def build_flow(repository: Repository, log: PlanLog, context: RunContext) -> Dat
     plan = repository.plan
     flow = Dataflow("headwater")
     partitions = log.partitions
-    batches = op.input("log", flow, LogSource(plan, log, context, repository.transforms))
+    source = LogSource(repository.whole or plan, log, context, repository.transforms)
+    batches = op.input("log", flow, source)
     forgotten = None
     if context.tombstones is not None:
         forgotten = ForgottenKeys(context.tombstones, log)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 import msgspec
 
@@ -21,7 +23,7 @@ from dataflows.flow.target import Cut, LogEnd, Target, TargetOf
 from dataflows.replay.days import Days, day_after, day_of
 from dataflows.replay.fitting import Gone, check_rest, check_unchanged, gone_from
 from dataflows.replay.options import Moment, Offsets, ReplayOptions, check_options
-from dataflows.replay.places import fresh_places, remove, selected, sibling
+from dataflows.replay.places import fresh_places, gathered_values, remove, selected, sibling
 from dataflows.replay.selection import Selection, closed, everything, restricted
 from dataflows.sources.plan_log import PlanLog
 from dataflows.sources.span import Span
@@ -125,8 +127,11 @@ def make_job(repository: Repository, settings: DataflowSettings, options: Replay
     return Job(repository, built, selection, options, kind, live, fresh, days, gone)
 
 
-def final_target(job: Job, positions: Mapping[str, int]) -> TargetOf:
-    """Where a graft or a repair ends, the live state standing at ``positions``."""
+def final_target(job: Job, positions: Mapping[str, int], watermark_us: int) -> TargetOf:
+    """Where a graft or a repair ends, the live state standing at ``positions``.
+
+    ``watermark_us`` is how far the live state's watermark has come.
+    """
 
     def target(log: PlanLog) -> Target:
         offsets = {}
@@ -140,7 +145,7 @@ def final_target(job: Job, positions: Mapping[str, int]) -> TargetOf:
             last = end.of(partition.name) if isinstance(end, Offsets) else None
             here = positions[partition.name]
             offsets[partition.number] = here if last is None else min(here, last)
-        return LogEnd(offsets) if job.kind is Kind.REPAIR else Cut(offsets)
+        return LogEnd(offsets) if job.kind is Kind.REPAIR else Cut(offsets, watermark_us)
 
     return target
 
@@ -166,10 +171,26 @@ def take_up(job: Job) -> bool:
     return False
 
 
+def leftovers(live: Places) -> list[Path]:
+    """All that a replay builds, and the terms on which; what is not exchanged goes in the end."""
+    fresh = fresh_places(live)
+    gathered = gathered_values(fresh)
+    files = [gathered.with_name(gathered.name + suffix) for suffix in ("-wal", "-shm", "")]
+    terms = sibling(live.state, ".replay.json")
+    return [fresh.state, fresh.examples, fresh.models, *fresh.offline.values(), *files, terms]
+
+
 def drop(live: Places) -> bool:
     """Remove what an interrupted replay has built; True if there was any."""
     path = sibling(live.state, ".replay.json")
     was_there = path.exists()
     remove(fresh_places(live))
+    beside = [sibling(path, ".days") for path in (*live.offline.values(), *_tables(live.examples))]
+    for folder in (*(sibling(live.state, name) for name in (".graft", ".graft.new")), *beside):
+        shutil.rmtree(folder, ignore_errors=True)
     path.unlink(missing_ok=True)
     return was_there
+
+
+def _tables(examples: Path) -> list[Path]:
+    return [path for path in examples.glob("*/*") if path.is_dir()]

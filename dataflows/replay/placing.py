@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from contracts.settings import DataflowSettings
 from dataflows.flow.engine import OpenLog
 from dataflows.flow.identity import generation
 from dataflows.replay.days import Days, day_after, days_in, put_together
-from dataflows.replay.job import Job, Kind, ReplayError
+from dataflows.replay.job import Job, Kind, ReplayError, leftovers
 from dataflows.replay.keeping import keep_batch_versions, keep_decisions
 from dataflows.replay.options import Offsets
 from dataflows.replay.places import gathered_values, sibling
@@ -29,8 +30,12 @@ def handover_of(job: Job, settings: DataflowSettings, open_log: OpenLog) -> Hand
         keep_batch_versions(model, job.live.models, job.fresh.models)
     keep_decisions(job.live.models, job.fresh.models)
     if job.kind is Kind.WHOLE:
-        return _whole(job)
-    return _graft(job, settings, open_log) if job.kind is Kind.GRAFT else _repair(job)
+        handover = _whole(job)
+    elif job.kind is Kind.GRAFT:
+        handover = _graft(job, settings, open_log)
+    else:
+        handover = _repair(job)
+    return replace(handover, leftovers=tuple(map(str, leftovers(job.live))))
 
 
 def _whole(job: Job) -> Handover:
@@ -48,7 +53,7 @@ def _graft(job: Job, settings: DataflowSettings, open_log: OpenLog) -> Handover:
     fresh, live = job.fresh, job.live
     out = sibling(live.state, ".graft")
     shutil.rmtree(out, ignore_errors=True)
-    made = fresh.state if job.built.plan.views else None
+    made = fresh.state if job.selection.views or job.selection.models else None
     folders = GraftFolders(live.state, made, out)
     with closing(open_log(settings, job.repository.plan)) as log:
         graft(folders, job.repository, job.selection, settings, log)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from contracts.settings import DataflowSettings
 from dataflows.definitions.repository import Repository
-from dataflows.flow.engine import Summary, run_locked
+from dataflows.flow.engine import Summary, default_places, run_locked
 from dataflows.flow.fence import fenced, rebuilding
 from dataflows.flow.refilling import online_filler
 from dataflows.flow.state_lock import is_held
@@ -17,13 +17,14 @@ from dataflows.flow.target import TargetOf, cut_at_end, log_end
 from dataflows.replay import job as jobs
 from dataflows.replay.catching_up import behind_the_live, is_near
 from dataflows.replay.contents import Digest, digest, digest_if_readable
+from dataflows.replay.earlier import finish_earlier, patience_seconds
 from dataflows.replay.job import Job, Kind, ReplayError
 from dataflows.replay.opening import replay_log
 from dataflows.replay.options import ReplayOptions
 from dataflows.replay.placing import handover_of
 from dataflows.replay.stretch import Stretch
-from dataflows.replay_state.positions import read_positions
-from dataflows.stores.handover import finish_handover, hand_over, journal_path
+from dataflows.replay_state.positions import read_positions, read_watermark
+from dataflows.stores.handover import hand_over, journal_path
 
 _PASSES_MAX = 20
 
@@ -72,15 +73,24 @@ def replay(
         ReplayInterruptedError: a signal came.
         EngineError: the dataflow did not end, or log, state or a store cannot be used.
     """
-    job = jobs.make_job(repository, settings, options)
-    with rebuilding(job.live.state), _keeping_what_is_built(job), ExitStack() as alone:
-        work = _Work(job, settings, stretch or Stretch())
+    with rebuilding(default_places(repository, settings).state):
+        finish_earlier(repository, settings)
+        job = jobs.make_job(repository, settings, options)
+        with _keeping_what_is_built(job):
+            return _replayed(job, settings, stretch or Stretch(), monotonic)
+
+
+def _replayed(
+    job: Job, settings: DataflowSettings, stretch: Stretch, monotonic: Callable[[], float]
+) -> Replayed:
+    repository = job.repository
+    with ExitStack() as alone:
+        work = _Work(job, settings, stretch)
         is_beside = is_held(job.live.state)
         if is_beside:
             work.catch_up()
-        alone.enter_context(fenced(job.live.state, "a replay", _patience_seconds(settings)))
+        alone.enter_context(fenced(job.live.state, "a replay", patience_seconds(settings)))
         paused_at = monotonic()
-        finish_handover(job.live.state, online_filler(repository, settings, job.live))
         before = None if is_beside else digest_if_readable(repository, job.live)
         work.finish(is_beside=is_beside)
         after = digest(repository, job.fresh) if before and job.kind is Kind.WHOLE else None
@@ -145,7 +155,7 @@ class _Work:
                 f"there is no state in {job.live.state} that a part could belong to: replay "
                 "everything with `headwater replay`"
             )
-        self._run(jobs.final_target(job, positions))
+        self._run(jobs.final_target(job, positions, read_watermark(job.live.state)))
 
     def _run(self, target_of: TargetOf) -> Summary:
         job = self._job
@@ -165,8 +175,3 @@ class _Work:
                 "stays: the same command goes on with it, `headwater replay --drop` removes it"
             )
         return summary
-
-
-def _patience_seconds(settings: DataflowSettings) -> float:
-    """How long a dataflow may take to end: it may have just begun an epoch."""
-    return settings.gather_seconds + 2 * settings.epoch_seconds

@@ -54,6 +54,8 @@ def restricted(repository: Repository, selection: Selection) -> Repository:
     So partitions keep their numbers, and the watermark waits for whom it waits in the whole.
     """
     plan = repository.plan
+    if selection == everything(plan):
+        return repository
     return replace(
         repository,
         plan=replace(
@@ -62,7 +64,8 @@ def restricted(repository: Repository, selection: Selection) -> Repository:
             models=tuple(model for model in plan.models if model.name in selection.models),
         ),
         models={n: m for n, m in repository.models.items() if n in selection.models},
-        transforms={n: t for n, t in repository.transforms.items() if n in selection.views},
+        # What a function of any view fails at is no record for any of them.
+        whole=repository.whole or plan,
     )
 
 

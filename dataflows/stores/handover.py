@@ -48,11 +48,14 @@ class Handover:
             those that readers look at next.
         values: None to leave the online store as it is.
         later: as ``folders``, exchanged after the online values.
+        leftovers: files and folders that go in the end: what was built and is not exchanged. From
+            a part of it nobody could build on.
     """
 
     folders: tuple[tuple[str, str], ...]
     values: Values | None
     later: tuple[tuple[str, str], ...] = ()
+    leftovers: tuple[str, ...] = ()
 
 
 def journal_path(state: Path) -> Path:
@@ -88,9 +91,14 @@ def finish_handover(state: Path, fill: Callable[[Values], None]) -> bool:
         remove_store(gathered)
     for new, live in handover.later:
         _exchange(Path(new), Path(live))
-    journal.unlink()
     for _, live in (*handover.folders, *handover.later):
         shutil.rmtree(_old(Path(live)), ignore_errors=True)
+    for path in map(Path, handover.leftovers):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    journal.unlink()
     return True
 
 

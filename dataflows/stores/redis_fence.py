@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from contracts.online_store import RedisConfig
+from contracts.redis_mark import mark_key
 from dataflows.stores.online_writer import OnlineStoreGoneError
-from dataflows.stores.redis_mark import mark_in, mark_key
+from dataflows.stores.redis_mark import mark_in
 from dataflows.stores.store_mark import check_mark, where_is
 
 _LOOK = b"""local found = redis.call('GET', KEYS[1])

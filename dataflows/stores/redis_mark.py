@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 from contracts.online_store import RedisConfig
+from contracts.redis_mark import mark_key
 from dataflows.stores.online_writer import ANSWER_SECONDS_MAX
 from dataflows.stores.redis_client import open_client, store_errors
 
@@ -26,12 +27,6 @@ def write_mark(config: RedisConfig, project: str, mark: str) -> None:
     """Leave a mark, in place of any other. Raise OnlineStoreError."""
     with store_errors(config), closing(open_client(config, ANSWER_SECONDS_MAX)) as client:
         client.set(mark_key(project), mark)
-
-
-def mark_key(project: str) -> str:
-    """The key of a project's mark."""
-    # Does not end with the project, as Feast's keys do, so nobody takes it for an entity.
-    return f"headwater:{project}:generation"
 
 
 def mark_in(answer: object) -> str | None:

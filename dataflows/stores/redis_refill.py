@@ -24,10 +24,11 @@ from redis.cluster import RedisCluster
 from contracts.feast_redis import redis_field, redis_key, redis_timestamp_field
 from contracts.online_store import RedisConfig
 from contracts.plan import View
+from contracts.redis_mark import mark_key
 from dataflows.stores.gathered_rows import GatheredRows
 from dataflows.stores.online_writer import OnlineStoreError
 from dataflows.stores.redis_client import open_client, store_errors
-from dataflows.stores.redis_mark import mark_in, mark_key
+from dataflows.stores.redis_mark import mark_in
 from dataflows.stores.redis_refill_scripts import STAGE, SWAP
 from dataflows.stores.redis_scan import entity_keys, keys_with, views_of
 from dataflows.stores.redis_slots import TAG_BYTES, slot_tags

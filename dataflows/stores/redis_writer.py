@@ -18,10 +18,11 @@ from redis.cluster import RedisCluster
 
 from contracts.online_store import RedisConfig
 from contracts.plan import View
+from contracts.redis_mark import mark_key
 from dataflows.stores.redis_client import open_cluster, open_server, store_errors
 from dataflows.stores.redis_commands import RowLayout
 from dataflows.stores.redis_fence import Fence
-from dataflows.stores.redis_mark import mark_in, mark_key
+from dataflows.stores.redis_mark import mark_in
 from dataflows.stores.redis_protocol import Strings
 from dataflows.stores.store_mark import check_mark, where_is
 

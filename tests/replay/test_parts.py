@@ -22,6 +22,18 @@ from tests.replay.world import VISIT_SUMS, World, files_below, make_world
 
 DAY_2 = int(datetime(2013, 1, 2, tzinfo=UTC).timestamp()) * 1_000_000
 MORE = shop.DEFINITIONS + VISIT_SUMS
+PICKY = """
+def picked(rows):
+    if 2 in rows["pages"]:
+        raise ValueError("too many pages")
+    return rows
+
+
+picky = view(
+    "picky", [user], VISITS, {"user": String},
+    [Aggregation(column="seconds", function="last", name="seconds_last")],
+    {"seconds_last": Float64}, udf=picked, udf_string="picked")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +191,18 @@ def test_a_view_is_served_until_its_replay(halved: World, commands: Commands) ->
     assert _values(halved, "visit_sums") == before
     halved.replay(views=("visit_sums",))
     assert _values(halved, "visit_sums") == set()
+
+
+def test_a_record_that_another_view_refuses(tmp_path: Path, records: list[shop.Record]) -> None:
+    """It counts for no view, in the replay of one that takes it too."""
+    world = make_world(tmp_path / "picky", shop.DEFINITIONS + VISIT_SUMS + PICKY)
+    world.write(_first(records))
+    world.run()
+    before = world.digest()
+    assert sum(len(path.read_bytes()) for path in world.log.glob("visits.dlq/*")) > 1_000
+    shutil.rmtree(world.places.offline["visit_sums"])
+    world.replay(views=("visit_sums",), results=("online", "offline"))
+    assert world.digest() == before
 
 
 def test_a_changed_view(world: World, records: list[shop.Record], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from contracts.plan import ModelPlan, Plan
 from dataflows.definitions.repository import Repository
-from dataflows.replay.selection import SelectionError, closed, everything, restricted
+from dataflows.replay.selection import Selection, SelectionError, closed, everything, restricted
 
 VIEWS = [f"v{number}" for number in range(6)]
 
@@ -47,6 +47,8 @@ def test_restricted_repositories(repository: Repository) -> None:
     part = restricted(repository, closed(plan, [], ["late_order"]))
     assert part.plan.topics == plan.topics
     assert [model.name for model in part.plan.models] == ["late_order"]
+    nothing = restricted(repository, Selection((), ()))
+    assert (nothing.plan.views, nothing.plan.models, nothing.whole) == ((), (), plan)
     assert restricted(repository, everything(plan)) == repository
 
 
