@@ -86,6 +86,9 @@ class OnlineReader(Protocol):
     async def read_cells(self, wanted: Sequence[Wanted]) -> list[Cells]:
         """One ``Cells`` for each ``Wanted``, in that order; all of an entity is from one moment.
 
+        Values that a replay puts in place are all there, or none of them; in a cluster of Redis
+        that is so on each of its nodes.
+
         Raises:
             StoreUnavailableError: the store did not answer, or its bytes cannot be read.
         """

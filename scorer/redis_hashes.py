@@ -7,10 +7,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
+import hiredis
+
 from contracts.feast_redis import redis_field, redis_timestamp_field
 from contracts.online_store import RedisConfig
+from contracts.redis_mark import mark_key
 from scorer.online_store import Source
 from scorer.redis_connection import RedisConnection
+
+# Hashes that Redis may read in one step; of 20 features each they take it about 1 ms, and nobody
+# else is answered meanwhile.
+STEP_HASHES_MAX = 256
+_MULTI = b"*1\r\n$5\r\nMULTI\r\n"
+_EXEC = b"*1\r\n$4\r\nEXEC\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +79,24 @@ def _begin(count: int) -> bytes:
 
 
 class ServerHashes:
-    """Hashes of one server, over one connection that all reads share."""
+    """Hashes of one server, over one connection that all reads share.
 
-    def __init__(self, config: RedisConfig, answer_seconds: float) -> None:
-        """Nothing is opened yet; for the time see ``RedisConnection``."""
+    All of a read is from one generation. Redis answers what it has received: a packet that comes in
+    pieces (it reads 16 kB at a time, and what several callers sent lies in a row) could be answered
+    half before and half after the step in which a replay puts its values in place. So a read of
+    several hashes is one step of the server. A very large one would keep others waiting: there the
+    mark that a replay touches is watched, and only a read that straddles a touch is done again.
+    """
+
+    def __init__(self, config: RedisConfig, project: str, answer_seconds: float) -> None:
+        """Nothing is opened yet; ``project`` is Feast's. For the time see ``RedisConnection``."""
         self._connection = RedisConnection(config, answer_seconds)
+        key = mark_key(project).encode()
+        self._watch = b"*2\r\n$5\r\nWATCH\r\n$%d\r\n%b\r\n" % (len(key), key)
 
     async def read(self, reads: Sequence[HashRead]) -> list[Any]:
         """See ``Hashes``."""
-        return await self._connection.ask(b"".join(map(_command, reads)), len(reads))
+        return await self._ask([_command(one) for one in reads])
 
     async def read_each(self, keys: Sequence[bytes], rows: Sequence[RowFields]) -> list[Any]:
         """See ``Hashes``."""
@@ -86,7 +104,27 @@ class ServerHashes:
             b"%b%d\r\n%b\r\n%b" % (row.begin, len(key), key, row.sent)
             for key, row in zip(keys, rows, strict=True)
         ]
-        return await self._connection.ask(b"".join(commands), len(commands))
+        return await self._ask(commands)
+
+    async def _ask(self, commands: list[bytes]) -> list[Any]:
+        """The answers to commands, all from one generation; an exception for each without one."""
+        count = len(commands)
+        if count == 1:
+            return await self._connection.ask(commands[0], 1)
+        if count > STEP_HASHES_MAX:
+            request = b"".join((self._watch, *commands, _MULTI, _EXEC))
+            is_watched, *answers, _, untouched = await self._connection.ask(request, count + 3)
+            # EXEC gives no list if the mark was touched, be it to what it was before. A user who
+            # may not watch is answered in one step.
+            if untouched == [] and is_watched == b"OK":
+                return answers
+        replies = await self._connection.ask(b"".join((_MULTI, *commands, _EXEC)), count + 2)
+        found = replies[-1]
+        if isinstance(found, list) and len(found) == count:
+            return found
+        # EXEC only says that something went wrong; what, a reply before it says.
+        why = next((one for one in replies if isinstance(one, hiredis.ReplyError)), None)
+        return [why] * count
 
     async def close(self) -> None:
         """See ``Hashes``."""

@@ -43,7 +43,7 @@ class RedisReader:
         self._times: dict[bytes, int] = {}
         self._address = config.label
         try:
-            self._hashes = _hashes(config, answer_seconds)
+            self._hashes = _hashes(config, project, answer_seconds)
         except OSError as error:
             raise ConfigurationError(
                 f"connection_string of feature_store.yaml: its certificates fail: {error}"
@@ -51,6 +51,8 @@ class RedisReader:
 
     async def read_cells(self, wanted: Sequence[Wanted]) -> list[Cells]:
         """One ``Cells`` for each ``Wanted``; all of an entity is from one moment.
+
+        All is from one generation, except in a cluster, where each node changes at its own moment.
 
         Raises:
             StoreUnavailableError: the server is away or refused the read, or the reader is closed.
@@ -138,10 +140,10 @@ class RedisReader:
         await self._hashes.close()
 
 
-def _hashes(config: RedisConfig, answer_seconds: float) -> Hashes:
+def _hashes(config: RedisConfig, project: str, answer_seconds: float) -> Hashes:
     if config.is_cluster:
         # redis-py takes a third of a second to import.
         from scorer.redis_cluster import ClusterHashes
 
         return ClusterHashes(config, answer_seconds)
-    return ServerHashes(config, answer_seconds)
+    return ServerHashes(config, project, answer_seconds)

@@ -170,8 +170,9 @@ def explain(address: str, error: Exception) -> str:
         )
     if code == "NOPERM":
         return (
-            f"Redis at {address} does not let this user read (NOPERM): allow it HMGET on the"
-            " project's keys, or change the user in the connection_string of feature_store.yaml"
+            f"Redis at {address} does not let this user read (NOPERM): allow it HMGET, MULTI"
+            " and EXEC on the project's keys, or change the user in the connection_string of"
+            " feature_store.yaml"
         )
     if code == "LOADING":
         return f"Redis at {address} is still loading its data (LOADING); try again"

@@ -14,13 +14,13 @@ import pytest
 
 from contracts.feast_redis import redis_key
 from contracts.online_store import RedisConfig, SqliteConfig
+from contracts.redis_mark import mark_key
 from dataflows.stores.online_writer import (
     OnlineStoreError,
     OnlineStoreGoneError,
     open_online_writer,
 )
 from dataflows.stores.redis_client import open_cluster
-from dataflows.stores.redis_mark import mark_key
 from dataflows.stores.redis_writer import RedisOnlineWriter
 from dataflows.stores.sqlite_writer import SqliteOnlineWriter
 from dataflows.stores.store_mark import (

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
+from contracts.redis_mark import mark_key
 from dataflows.stores.online_writer import OnlineStoreError, OnlineStoreGoneError
 from dataflows.stores.redis_client import open_cluster
-from dataflows.stores.redis_mark import claim_mark, mark_key, read_mark, write_mark
+from dataflows.stores.redis_mark import claim_mark, read_mark, write_mark
 from dataflows.stores.redis_writer import RedisOnlineWriter
 from tests.services.redis import RedisServer
 from tests.stores.redis_shop import (

@@ -23,11 +23,11 @@ from contracts.feast_bytes import entity_key
 from contracts.feast_redis import redis_key, redis_timestamp_field
 from contracts.online_store import RedisConfig, SqliteConfig
 from contracts.plan import View
+from contracts.redis_mark import mark_key
 from dataflows.stores import redis_refill
 from dataflows.stores.digest import digest_redis, digest_sqlite
 from dataflows.stores.online_writer import OnlineStoreError, OnlineStoreGoneError
 from dataflows.stores.redis_client import open_cluster
-from dataflows.stores.redis_mark import mark_key
 from dataflows.stores.redis_slots import slot_tags
 from dataflows.stores.redis_writer import RedisOnlineWriter
 from dataflows.stores.refill import add_values, remove_views, replace_values
