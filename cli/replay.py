@@ -114,10 +114,14 @@ def _names(text: str) -> tuple[str, ...]:
 def _drop(repository: Repository, settings: DataflowSettings) -> None:
     from dataflows.flow.engine import default_places
     from dataflows.flow.fence import rebuilding
+    from dataflows.replay.earlier import finish_earlier
     from dataflows.replay.job import drop
 
     live = default_places(repository, settings)
     with rebuilding(live.state):
+        if finish_earlier(repository, settings):
+            typer.echo("too late: it was being put in place already, and now all of it is")
+            return
         was_there = drop(live)
     typer.echo("removed what the replay had built" if was_there else "there was nothing to remove")
 
