@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -47,6 +48,7 @@ def run(
         settings = DataflowSettings.for_repo(folder)
         repository = load_quietly(folder)
         places = default_places(repository, settings)
+        tell_unfinished_erasure(settings.state_dir)
         address, number = settings.metrics_address, settings.process
         names = [model.name for model in repository.plan.models]
         more = [EvaluationCollector(places.models, names), DriftCollector(places.models, names)]
@@ -58,6 +60,17 @@ def run(
     if until_end and not settings.addresses and not summary.was_stopped:
         events, seconds = summary.tally.events, summary.seconds
         note_rate(places.state, events, seconds, repository.plan, settings.workers)
+
+
+def tell_unfinished_erasure(state: Path) -> None:
+    """Say so on stderr: only its caller knows who is to be forgotten, and can finish it."""
+    from dataflows.erasure.tombstones import read_tombstones
+
+    found = read_tombstones(state)
+    if found is not None and not all(one.is_done for one in found.tombstones):
+        sys.stderr.write(
+            "note: an erasure was interrupted; start `headwater forget` again with its words\n"
+        )
 
 
 def summary_line(summary: Summary) -> str:

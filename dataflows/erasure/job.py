@@ -102,7 +102,7 @@ def forget(repository: Repository, settings: DataflowSettings, asked: Asked, tel
                 -report.entities :
             ]
             _remove(report, repository, settings, wanted, search)
-            write_tombstones(settings.state_dir, tombstones.done())
+            write_tombstones(settings.state_dir, tombstones.done(report.tombstones))
     _say_what_remains(report, plan, wanted, settings)
     return report
 

@@ -8,7 +8,7 @@ still ask of a key that he knows whether it was forgotten.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from hashlib import blake2b, sha256
 from pathlib import Path
 
@@ -108,11 +108,14 @@ class Tombstones(msgspec.Struct, frozen=True):
             )
         return msgspec.structs.replace(self, tombstones=tuple(kept.values()))
 
-    def done(self) -> Tombstones:
-        """As they are once everything was removed."""
+    def done(self, numbers: Collection[int]) -> Tombstones:
+        """As they are once everything of these was removed; others may have been interrupted."""
         return msgspec.structs.replace(
             self,
-            tombstones=tuple(msgspec.structs.replace(t, is_done=True) for t in self.tombstones),
+            tombstones=tuple(
+                msgspec.structs.replace(one, is_done=True) if one.number in numbers else one
+                for one in self.tombstones
+            ),
         )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.run import tell_unfinished_erasure
 from dataflows.definitions.repository import Repository
 from dataflows.erasure.tombstones import read_tombstones
 from dataflows.flow.fence import check_fence
@@ -72,3 +73,24 @@ def test_a_run_after_a_killed_erasure_brings_nobody_back(
     world.forget("user", ("u3",))
     world.run_to_end()
     assert contents(world.repository, world.out) == contents(world.repository, world.rebuild())
+
+
+def test_another_erasure_does_not_finish_it(
+    stopped: tuple[Path, Path],
+    repository: Repository,
+    new_world: NewWorld,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Who was being forgotten when it was killed is not done with by forgetting somebody else."""
+    world = new_world()
+    shutil.copytree(stopped[0], world.out, dirs_exist_ok=True)
+    assert forget_and_die(world, "u3", 2) == -signal.SIGKILL
+    world.forget("user", ("u4",))
+    found = read_tombstones(world.settings().state_dir)
+    assert found is not None
+    assert [one.is_done for one in found.tombstones] == [False, True]
+    tell_unfinished_erasure(world.settings().state_dir)
+    assert "an erasure was interrupted" in capsys.readouterr().err
+    world.forget("user", ("u3",))
+    tell_unfinished_erasure(world.settings().state_dir)
+    assert capsys.readouterr().err == ""
