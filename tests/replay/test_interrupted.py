@@ -1,0 +1,81 @@
+"""A replay that is killed while it is put in place: whoever comes next does the rest, all of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.flow import shop
+from tests.integration.commands import Commands
+from tests.replay.world import VISIT_SUMS, World, made_in_one_go, make_world
+
+CHANGED = shop.DEFINITIONS.replace('over("sum", 20, 5', 'over("sum", 30, 5')
+
+
+class _KilledError(BaseException):
+    """Stands for the end of the process."""
+
+
+def test_nothing_is_built_on_what_a_killed_replay_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: list[shop.Record]
+) -> None:
+    """Its values are in place, so what is left is not enough to go on from."""
+    world = make_world(tmp_path / "repository")
+    world.write(records[:600])
+    world.run_and_stop()
+    world.define(shop.DEFINITIONS + VISIT_SUMS)
+    _kill_before_the_journal_goes(world, monkeypatch, views=("visit_sums",))
+    world.write(records[600:900])
+    world.run_and_stop()
+    assert world.replay(results=("online",)).events > 600
+    assert world.replay(views=("visit_sums",)).events > 600
+    world.run()
+    whole = made_in_one_go(tmp_path / "whole", records[:900], shop.DEFINITIONS + VISIT_SUMS)
+    assert world.digest() == whole.digest()
+    left = {path.name for path in (world.folder / "data").iterdir()}
+    assert not {name for name in left if ".replay" in name or ".old" in name}, left
+
+
+def test_what_is_being_put_in_place_is_not_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commands: Commands, records: list[shop.Record]
+) -> None:
+    """Half of it would be new, half old: `--drop` does the rest instead, and says so."""
+    world = make_world(tmp_path / "repository")
+    world.write(records[:600])
+    world.run()
+    world.define(CHANGED)
+    _kill_before_the_values_change(world, monkeypatch)
+    dropping = world.start(commands, "replay", "--drop")
+    assert dropping.wait() == 0, dropping.output
+    assert "too late" in dropping.output
+    assert world.run().tally.events == 0
+    after = world.digest()
+    world.replay()
+    assert world.digest() == after
+
+
+def _kill_before_the_journal_goes(
+    world: World, monkeypatch: pytest.MonkeyPatch, views: tuple[str, ...]
+) -> None:
+    unlink = Path.unlink
+
+    def dying(path: Path, *, missing_ok: bool = False) -> None:
+        if path.name.endswith(".handover.json"):
+            raise _KilledError()
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", dying)
+        with pytest.raises(_KilledError):
+            world.replay(views=views)
+
+
+def _kill_before_the_values_change(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dying(*_: object, **__: object) -> None:
+        raise _KilledError()
+
+    with monkeypatch.context() as patched:
+        patched.setattr("dataflows.stores.refill.replace_values", dying)
+        with pytest.raises(_KilledError):
+            world.replay()
