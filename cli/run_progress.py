@@ -1,7 +1,12 @@
-"""How far a run is, told while it runs: a live bar on a terminal, plain lines elsewhere."""
+"""How far a run is, told while it runs: a live bar on a terminal, plain lines elsewhere.
+
+A job in the background (``headwater run &``) has no bar either: it would be drawn over what its
+user types.
+"""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -49,7 +54,7 @@ def watching(look: Look) -> Iterator[None]:
     """Tell what ``look`` says as long as the context; a thread of its own does."""
     console = Console(stderr=True)
     stop = threading.Event()
-    tell = _tell_live if console.is_terminal else _tell_plainly
+    tell = _tell_live if has_terminal(console) else _tell_plainly
     thread = threading.Thread(target=tell, args=(look, console, stop), daemon=True)
     thread.start()
     try:
@@ -57,6 +62,17 @@ def watching(look: Look) -> Iterator[None]:
     finally:
         stop.set()
         thread.join(_STOP_SECONDS_MAX)
+
+
+def has_terminal(console: Console) -> bool:
+    """Whether that is a terminal, and this process no job in its background."""
+    if not console.is_terminal:
+        return False
+    try:
+        return os.tcgetpgrp(console.file.fileno()) == os.getpgrp()
+    except (OSError, ValueError):
+        # It has no jobs: nobody types there.
+        return True
 
 
 def progress_line(state: Path) -> str | None:
