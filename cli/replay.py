@@ -89,8 +89,8 @@ def replay(
     ]  # fmt: skip
     try:
         options = ReplayOptions(
-            views=_names(views),
-            models=_names(model),
+            views=_names("--views", views),
+            models=_names("--model", model),
             results=tuple(name for name, is_chosen in chosen if is_chosen),
             begin=parse_place("--from", begin),
             end=parse_place("--to", end),
@@ -107,8 +107,11 @@ def replay(
         run(repo)
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+def _names(option: str, text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if text and not names:
+        raise typer.BadParameter(f"{option} {text!r} names nothing")
+    return names
 
 
 def _drop(repository: Repository, settings: DataflowSettings) -> None:

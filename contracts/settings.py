@@ -208,7 +208,8 @@ class Settings(BaseSettings):
         """The settings of a process that works on the Feast repository in folder ``repo``.
 
         ``given`` (field name and value) goes before the environment. Folders come out absolute:
-        a default lies in the repository, one that was set counts from the current folder.
+        a default lies in the repository, one that was set counts from the current folder. The
+        state folder's is its real name, where it goes by another one.
 
         Raises:
             SettingsError: one line that names each wrong variable and what it may be.
@@ -222,6 +223,12 @@ class Settings(BaseSettings):
             name: (value if name in settings.model_fields_set else data / value).absolute()
             for name, value in settings
             if isinstance(value, Path)
+        }
+        # Who runs on it is told by a lock beside it, whatever name it goes by.
+        folders |= {
+            name: path.resolve()
+            for name, path in folders.items()
+            if name == "state_dir" and isinstance(path, Path)
         }
         if "log_url" not in settings.model_fields_set:
             folders["log_url"] = (data / "log").as_uri()

@@ -23,7 +23,14 @@ from dataflows.flow.target import Cut, LogEnd, Target, TargetOf
 from dataflows.replay.days import Days, day_after, day_of
 from dataflows.replay.fitting import Gone, check_rest, check_unchanged, gone_from
 from dataflows.replay.options import Moment, Offsets, ReplayOptions, check_options
-from dataflows.replay.places import fresh_places, gathered_values, remove, selected, sibling
+from dataflows.replay.places import (
+    check_exchangeable,
+    fresh_places,
+    gathered_values,
+    remove,
+    selected,
+    sibling,
+)
 from dataflows.replay.selection import Selection, closed, everything, restricted
 from dataflows.sources.plan_log import PlanLog
 from dataflows.sources.span import Span
@@ -76,6 +83,16 @@ class Job:
         return Span(from_us, self.days.to_us)
 
     @property
+    def exchanged(self) -> list[Path]:
+        """Folders that are replaced as a whole, or in which others are."""
+        found = [self.live.offline[name] for name in self.fresh.offline]
+        if self.kind is Kind.REPAIR:
+            results = self.options.results
+            examples = [self.live.examples] if "examples" in results else []
+            return [*(found if "offline" in results else []), *examples]
+        return [*found, self.live.examples, self.live.models, self.live.state]
+
+    @property
     def warm_up_us(self) -> int:
         """How far before the first moment that counts reading must begin."""
         windows = [window_us(view) or 0 for view in self.built.plan.views]
@@ -124,7 +141,9 @@ def make_job(repository: Repository, settings: DataflowSettings, options: Replay
     if isinstance(options.end, Moment):
         days = Days(days.first, day_after(options.end.us))
     fresh = selected(fresh_places(live), selection)
-    return Job(repository, built, selection, options, kind, live, fresh, days, gone)
+    job = Job(repository, built, selection, options, kind, live, fresh, days, gone)
+    check_exchangeable(job.exchanged)
+    return job
 
 
 def final_target(job: Job, positions: Mapping[str, int], watermark_us: int) -> TargetOf:

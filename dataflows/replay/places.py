@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from contracts.online_store import SqliteConfig
+from dataflows.flow.errors import EngineError
 from dataflows.flow.run_context import Places
 from dataflows.replay.selection import Selection
 from dataflows.stores.handover import remove_store
@@ -36,8 +38,19 @@ def selected(places: Places, selection: Selection) -> Places:
 
 
 def sibling(path: Path, suffix: str = _SUFFIX) -> Path:
-    """The path that stands for it while a replay is under way."""
-    return path.with_name(path.name + suffix)
+    """The path that stands for it while a replay is under way; on its disk, as renaming needs."""
+    real = path.resolve()
+    return real.with_name(real.name + suffix)
+
+
+def check_exchangeable(folders: Iterable[Path]) -> None:
+    """Raise EngineError if one of the folders could not be renamed, and so not be replaced."""
+    for folder in folders:
+        if folder.resolve().is_mount():
+            raise EngineError(
+                f"{folder} is a mount point, so that no other folder can take its place: mount the "
+                "folder above it instead, or choose a folder in it"
+            )
 
 
 def gathered_values(fresh: Places) -> Path:

@@ -129,4 +129,5 @@ def _days(fresh: Path, live: Path, days: Days) -> tuple[Path, Path]:
 
 def _moves(folders: list[tuple[Path, Path]]) -> Iterator[Move]:
     for new, live in folders:
-        yield str(new), str(live)
+        # Of a link it is the folder behind it that is exchanged.
+        yield str(new), str(live.resolve())
