@@ -107,7 +107,7 @@ def run_locked(
         open_plan_log: opens the log.
         span: rows of other event times are left out; None for all.
     """
-    with _asking_for_room(places.state):
+    with asking_for_room(places.state):
         context = RunContext(settings, places, None, threading.Event(), span=span)
         _make_folder(places.state)
         tell = begin_progress(context)
@@ -136,7 +136,7 @@ def _run_seat(
     with (
         shared_state(places.state, seat.number) as keep_place,
         Session(places.state, settings, seat) as session,
-        _asking_for_room(places.state),
+        asking_for_room(places.state),
     ):
         context = RunContext(settings, places, None, threading.Event())
         context.processes, context.process = len(seat.addresses), seat.number
@@ -236,7 +236,8 @@ def _say_nothing() -> None:
 
 
 @contextmanager
-def _asking_for_room(state: Path) -> Iterator[None]:
+def asking_for_room(state: Path) -> Iterator[None]:
+    """Make an EngineError of a full disk. ``state`` is named if the system does not say where."""
     try:
         yield
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -40,5 +41,7 @@ def keep_decisions(live: Path, fresh: Path) -> None:
         try:
             keep_served(old.root, new.root, model)
             new.take_over(old, model, ACTOR)
-        except (ModelRepositoryError, OSError):
+        except (ModelRepositoryError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
             continue  # what cannot be read cannot be kept; the replay mends it
