@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from contracts.settings import DataflowSettings
 from dataflows.definitions.repository import Repository
-from dataflows.flow.engine import Summary, default_places, run_locked
+from dataflows.flow.engine import Summary, asking_for_room, default_places, run_locked
 from dataflows.flow.fence import fenced, rebuilding
 from dataflows.flow.refilling import online_filler
 from dataflows.flow.state_lock import is_held
@@ -76,7 +76,7 @@ def replay(
     with rebuilding(default_places(repository, settings).state):
         finish_earlier(repository, settings)
         job = jobs.make_job(repository, settings, options)
-        with _keeping_what_is_built(job):
+        with asking_for_room(job.fresh.state), _keeping_what_is_built(job):
             return _replayed(job, settings, stretch or Stretch(), monotonic)
 
 
