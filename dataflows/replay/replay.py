@@ -109,9 +109,16 @@ def _keeping_what_is_built(job: Job) -> Iterator[None]:
     jobs.take_up(job)
     try:
         yield
-    except BaseException:
-        if not (job.fresh.state / "shards").exists() and not journal_path(job.live.state).exists():
+    except BaseException as error:
+        if journal_path(job.live.state).exists():
+            raise
+        if not (job.fresh.state / "shards").exists():
             jobs.drop(job.live)
+        elif isinstance(error, Exception) and "`headwater replay`" in str(error):
+            # Said of a state on which nothing can go on; here that is the one under way.
+            raise ReplayError(
+                f"{error}. Before that remove what is built already: `headwater replay --drop`"
+            ) from error
         raise
 
 
