@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from dataflows.flow.errors import EngineError
+from dataflows.replay.job import drop
 from tests.flow import shop
 from tests.integration.commands import Commands
 from tests.replay.world import VISIT_SUMS, World, made_in_one_go, make_world
@@ -53,6 +55,29 @@ def test_what_is_being_put_in_place_is_not_dropped(
     after = world.digest()
     world.replay()
     assert world.digest() == after
+
+
+def test_what_cannot_be_gone_on_with_is_to_be_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: list[shop.Record]
+) -> None:
+    """Of a dataflow's state one would say: replay. Of a replay's that would lead nowhere."""
+    world = make_world(tmp_path / "repository")
+    world.write(records[:300])
+    world.run()
+    with monkeypatch.context() as patched:
+        patched.setattr("dataflows.replay.replay.handover_of", _die)
+        with pytest.raises(_KilledError):
+            world.replay()
+    other = World(world.folder, {"shards": 4})
+    with pytest.raises(EngineError, match=r"HEADWATER_SHARDS changed.*`headwater replay --drop`"):
+        other.replay()
+    drop(other.places)
+    other.replay()
+    assert other.run().tally.events == 0
+
+
+def _die(*_: object) -> None:
+    raise _KilledError()
 
 
 def _kill_before_the_journal_goes(
