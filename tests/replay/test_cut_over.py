@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from cli.demo.flight_log import FlightLog, append_lines
 from cli.demo.flights import SCHEDULED_TOPIC, files_in, flight_records
 from cli.demo.processes import free_address
+from dataflows.flow.metrics import current_progress
 from scorer.client import ClientOptions, FeaturesOf, Retries, ScorerCallError, ScorerClient
 from tests.cli.readme import python_code
 from tests.integration.commands import Command, Commands, wait_for
@@ -20,7 +22,8 @@ from tests.replay.world import World, running
 
 ROOT = Path(__file__).parents[2]
 SLICE = ROOT / "tests" / "data" / "flights2013"
-DAY_US = 86_400_000_000
+HOUR_US = 3_600_000_000
+DAY_US = 24 * HOUR_US
 BEGIN_US = int(datetime(2013, 2, 9, 5, tzinfo=UTC).timestamp()) * 1_000_000
 ONCE = ClientOptions(Retries(tries_max=1))
 ROW: dict[str, float | int | str] = {
@@ -77,6 +80,41 @@ def test_a_new_view_is_cut_over_while_the_scorer_serves(tmp_path: Path, commands
     assert world.digest() == other.digest()
 
 
+def test_changed_views_are_served_old_or_new(tmp_path: Path, commands: Commands) -> None:
+    """All views of a model change: no vector has values of both, and no request has failed."""
+    flights = FlightLog(flight_records(files_in(SLICE)))
+    world = _flights_world(tmp_path / "repository")
+    # In the afternoon, when no window is empty.
+    flights.write(world.log, until_us=BEGIN_US + DAY_US + 15 * HOUR_US)
+    definitions = (world.folder / "definitions.py").read_text()
+    address = free_address()
+    scorer = {"HEADWATER_SCORER_ADDRESS": address, "HEADWATER_MODEL_POLL_SECONDS": "0.1"}
+    _done(world.start(commands, "apply"))
+    with running(world, commands) as dataflow, _serving(world, commands, scorer):
+        wait_for("silence", lambda: _is_silent(world), dataflow)
+        _wait_for_a_model(address)
+        with _asking(address) as asked:
+            _wait_for_answers(asked)
+            world.define_flights(definitions.replace('function="mean"', 'function="max"'))
+            plan = _done(world.start(commands, "plan"))
+            assert "headwater replay --model late_arrival, then" in plan, plan
+            _done(world.start(commands, "apply"))
+            replaying = world.start(commands, "replay", "--model", "late_arrival", "--live")
+            assert "a replay takes over" in dataflow.refuse()
+            wait_for("the cut", lambda: "took over from" in replaying.output, replaying)
+            _wait_for_answers(asked)
+        assert asked.failures == []
+        assert replaying.stop() == 0, replaying.output
+    served = (world.log / "predictions" / "0.ndjson").read_bytes().splitlines()
+    vectors = [json.loads(line)["rows"][0]["vector"] for line in served]
+    old, new = vectors[0], vectors[-1]
+    changed = [place for place, value in enumerate(old) if value != new[place]]
+    assert len(changed) >= 3
+    for vector in vectors:
+        # What the end of the log's silence adds to the new ones is not old either.
+        assert len({vector[place] == old[place] for place in changed}) == 1, vector
+
+
 class FlightsWorld(World):
     """The repository of the flights."""
 
@@ -88,6 +126,13 @@ class FlightsWorld(World):
 def _flights_world(folder: Path) -> FlightsWorld:
     shutil.copytree(ROOT / "feature_repo", folder, ignore=shutil.ignore_patterns("data"))
     return FlightsWorld(folder, {"shards": 4})
+
+
+def _is_silent(world: World) -> bool:
+    """Whether the last moment of the log has taken effect too."""
+    said = current_progress(world.settings.state_dir)
+    partitions = [one for worker in said for one in worker.partitions.values()]
+    return bool(partitions) and all(one.is_idle for one in partitions)
 
 
 def _done(command: Command) -> str:
