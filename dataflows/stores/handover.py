@@ -19,6 +19,10 @@ from contracts.durable_files import replace_file
 from contracts.plan import View
 
 
+class HandoverError(Exception):
+    """What was begun cannot be ended; the message says what to do."""
+
+
 @dataclass(frozen=True)
 class Values:
     """Online values that are to be put in place.
@@ -74,12 +78,20 @@ def finish_handover(state: Path, fill: Callable[[Values], None]) -> bool:
     """Do what the journal says, if there is one; True if there was. Doing it twice is harmless.
 
     ``fill`` makes the live online store hold what the file has.
+
+    Raises:
+        HandoverError: the journal cannot be read.
     """
     journal = journal_path(state)
     try:
         handover = msgspec.json.decode(journal.read_bytes(), type=Handover)
     except FileNotFoundError:
         return False
+    except msgspec.DecodeError as error:
+        raise HandoverError(
+            f"{journal} is damaged ({error}), so nobody knows what of a replay is in place: remove "
+            "it, then rebuild everything with `headwater replay`"
+        ) from error
     for new, live in handover.folders:
         _exchange(Path(new), Path(live))
     values = handover.values

@@ -8,6 +8,7 @@ import pytest
 
 from dataflows.stores.handover import (
     Handover,
+    HandoverError,
     Values,
     finish_handover,
     hand_over,
@@ -130,3 +131,11 @@ def test_values_that_only_go(tmp_path: Path) -> None:
     hand_over(Handover((), values), world.state, asked.append)
     assert asked == [values]
     assert not journal_path(world.state).exists()
+
+
+def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
+    """Nobody guesses what it said; a replay of everything makes up for it."""
+    world = World(tmp_path)
+    journal_path(world.state).write_text('{"folders": ')
+    with pytest.raises(HandoverError, match="remove it, then rebuild everything"):
+        finish_handover(world.state, world.fill)
