@@ -15,6 +15,7 @@ from contracts.durable_files import replace_file
 from contracts.settings import DataflowSettings
 from dataflows.changes.definitions import window_us
 from dataflows.definitions.repository import Repository
+from dataflows.erasure.tombstones import read_tombstones
 from dataflows.flow.engine import default_places
 from dataflows.flow.errors import EngineError
 from dataflows.flow.identity import definitions_of
@@ -106,6 +107,9 @@ class Job:
             "options": repr(self.options),
             "definitions": hashlib.sha256(definitions_of(self.built).encode()).hexdigest(),
         }
+        if self.selection.models and (known := read_tombstones(self.live.state)) is not None:
+            # What models have learned already they would not forget.
+            content["tombstones"] = str(known.newest[1])
         return msgspec.json.encode(content)
 
 
@@ -181,8 +185,9 @@ def take_up(job: Job) -> bool:
         if path.read_bytes() == terms:
             return job.fresh.state.exists()
         raise ReplayError(
-            "an interrupted replay with other options or definitions has left what it built: go "
-            "on with that one, or remove it with `headwater replay --drop`"
+            "an interrupted replay with other options or definitions, or from before somebody was "
+            "forgotten, has left what it built: go on with the same one, or remove it with "
+            "`headwater replay --drop`"
         )
     remove(job.fresh)
     path.parent.mkdir(parents=True, exist_ok=True)
