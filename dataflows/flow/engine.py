@@ -83,6 +83,8 @@ def run_flow(
     seat = seat_of(settings)
     if seat is not None:
         return _run_seat(repository, settings, places, seat, until_end=until_end)
+    # Who has the folder then is no dataflow that somebody could stop.
+    check_fence(places.state)
     with exclusive_state(places.state):
         check_fence(places.state)
         finish_handover(places.state, online_filler(repository, settings, places))
