@@ -73,6 +73,7 @@ class LogSource(FixedPartitionedSource[SourceBatch, Position]):
             settings.bad_record_window,
             self._registry,
             transformations_of(self._plan, topic, self._functions),
+            NOT_YET if resume_state is None else resume_state.first_us,
         )
         offset = None if resume_state is None else resume_state.offset
         reader = self._log.open(partition, offset)
@@ -165,7 +166,7 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
         for tell in self._context.on_epoch:
             tell()
         check_epoch(self._context.places.state, self._context.settings.shards)
-        return Position(self._reader.offset, self._stream.newest_us)
+        return Position(self._reader.offset, self._stream.newest_us, self._stream.first_us)
 
     def close(self) -> None:
         """Let go of the partition."""

@@ -97,8 +97,12 @@ class Job:
     def warm_up_us(self) -> int:
         """How far before the first moment that counts reading must begin."""
         windows = [window_us(view) or 0 for view in self.built.plan.views]
-        delays = [topic.watermark_delay_us for topic in self.built.plan.topics]
-        return max(windows, default=0) + max(delays, default=0)
+        return max(windows, default=0) + self.delay_us
+
+    @property
+    def delay_us(self) -> int:
+        """How far behind a record one may come that belongs before it."""
+        return max((topic.watermark_delay_us for topic in self.built.plan.topics), default=0)
 
     @property
     def terms(self) -> bytes:

@@ -39,9 +39,12 @@ class LogFrom:
         return self._log.ends()
 
     def open(self, partition: LogPartition, offset: int | None) -> PartitionReader:
-        """As ``PlanLog``."""
+        """As ``PlanLog``; what is no more, or not yet, is not asked for."""
         first = self._begin.of(partition.name)
-        return self._log.open(partition, first if offset is None else offset)
+        if offset is None and first is not None:
+            begin, end = self.begins()[partition.number], self.ends()[partition.number]
+            offset = min(max(first, begin), end)
+        return self._log.open(partition, offset)
 
     def settle(self) -> None:
         """As ``PlanLog``."""

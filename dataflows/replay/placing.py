@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +11,18 @@ from pathlib import Path
 from contracts.settings import DataflowSettings
 from dataflows.flow.engine import OpenLog
 from dataflows.flow.identity import generation
-from dataflows.replay.days import Days, day_after, days_in, put_together
+from dataflows.replay.days import Days, day_after, day_of, days_in, put_together
 from dataflows.replay.job import Job, Kind, ReplayError, leftovers
 from dataflows.replay.keeping import keep_batch_versions, keep_decisions
 from dataflows.replay.options import Offsets
 from dataflows.replay.places import gathered_values, sibling
 from dataflows.replay_state.graft import GraftFolders, graft
-from dataflows.stores.day_files import US_PER_DAY
+from dataflows.replay_state.positions import read_positions
 from dataflows.stores.handover import Handover, Values
+from dataflows.watermark import NOT_YET
 
 _TABLES = ("examples", "outcomes")
+_CHOOSE_ANEW = "`headwater replay --drop`, then choose an earlier --from, or a later --to"
 Move = tuple[str, str]
 
 
@@ -72,10 +74,12 @@ def _repair(job: Job) -> Handover:
     if "offline" in job.options.results:
         folders += _offline(job)
     if "examples" in job.options.results:
+        topics = [topic.name for topic in job.built.plan.topics]
         for name in job.selection.models:
+            days = _days_of(job, job.fresh.examples / name / "examples", topics)
             for table in _TABLES:
                 places = job.fresh.examples / name / table, job.live.examples / name / table
-                folders.append(_days(*places, job.days))
+                folders.append(_days(*places, days))
     wanted = "online" in job.options.results
     values = _values(job, generation(job.live.state)) if wanted else None
     return Handover(tuple(_moves(folders)), values)
@@ -96,27 +100,31 @@ def _offline(job: Job) -> list[tuple[Path, Path]]:
     for view in job.built.plan.views:
         if view.offline_path:
             fresh, live = job.fresh.offline[view.name], job.live.offline[view.name]
-            found.append(_days(fresh, live, _days_of(job, fresh)))
+            found.append(_days(fresh, live, _days_of(job, fresh, [view.topic])))
     return found
 
 
-def _days_of(job: Job, fresh: Path) -> Days:
-    """The days of a table that are whole: offsets say nothing of days, so its files do."""
-    first, end = job.days.first, job.days.end
-    has_bounds = isinstance(job.options.begin, Offsets) or isinstance(job.options.end, Offsets)
-    days = days_in(fresh)
-    if isinstance(job.options.begin, Offsets):
-        if not days:
-            raise ReplayError("nothing was read between --from and --to: choose an earlier --from")
-        first = day_after((days[0] + 1) * US_PER_DAY + job.warm_up_us)
-    if isinstance(job.options.end, Offsets) and days:
-        end = days[-1]
-    if not any(first <= day < end for day in days) and has_bounds:
+def _days_of(job: Job, fresh: Path, topics: Collection[str]) -> Days:
+    """The days of a table that are whole: where these topics were read from and to by offsets."""
+    begin, end = job.options.begin, job.options.end
+    days = job.days
+    live = read_positions(job.live.state)
+    for name, one in read_positions(job.fresh.state).items():
+        if name.rpartition("/")[0] not in topics or live[name].newest_us == NOT_YET:
+            continue
+        if isinstance(begin, Offsets) and begin.of(name):
+            if one.first_us == NOT_YET:
+                raise ReplayError(f"nothing was read of {name}: {_CHOOSE_ANEW}")
+            days = Days(max(days.first, day_after(one.first_us + job.warm_up_us)), days.end)
+        if isinstance(end, Offsets) and one.offset < live[name].offset:
+            days = Days(days.first, min(days.end, day_of(one.newest_us - job.delay_us)))
+    by_offsets = isinstance(begin, Offsets) or isinstance(end, Offsets)
+    if by_offsets and not any(days.first <= day < days.end for day in days_in(fresh)):
         raise ReplayError(
-            "no whole day lies between --from and --to with the longest window before it: choose "
-            "an earlier --from, or a later --to"
+            "no whole day lies between --from and --to, in all partitions and with the longest "
+            f"window before it: {_CHOOSE_ANEW}"
         )
-    return Days(first, end)
+    return days
 
 
 def _days(fresh: Path, live: Path, days: Days) -> tuple[Path, Path]:

@@ -22,10 +22,17 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Position:
-    """Where a partition was read to: the next offset, and the newest event time so far."""
+    """Where a partition was read to.
+
+    Attributes:
+        offset: of the next record.
+        newest_us: the newest event time so far.
+        first_us: the event time of the first record that was read.
+    """
 
     offset: int
     newest_us: int
+    first_us: int = NOT_YET
 
 
 class PartitionStream:
@@ -33,6 +40,7 @@ class PartitionStream:
 
     Attributes:
         newest_us: the newest event time so far.
+        first_us: the event time of the first record; ``NOT_YET`` until there was one.
         failure: set once too many records are bad; to be raised before the next batch, so that
             these records still reach the dead letters.
     """
@@ -47,11 +55,13 @@ class PartitionStream:
         bad_window_records: int,
         registry: SchemaRegistry | None = None,
         transformations: Sequence[Transformation] = (),
+        first_us: int = NOT_YET,
     ) -> None:
         self.topic = topic
         self.number = number
         self.partition = partition
         self.newest_us = newest_us
+        self.first_us = first_us
         self.failure: TooManyBadRecordsError | None = None
         self._decoder = make_decoder(topic, registry)
         self._transformations = transformations
@@ -76,6 +86,8 @@ class PartitionStream:
             newest_before[0] = self.newest_us
             newest_before[1:] = newest[:-1]
             self.newest_us = int(newest[-1])
+            if self.first_us == NOT_YET:
+                self.first_us = int(event_us[0])
         return SourceBatch(
             topic=self.topic.name,
             clock=self.clock(),

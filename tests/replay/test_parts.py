@@ -13,6 +13,7 @@ import pytest
 
 from contracts.online_store import SqliteConfig
 from dataflows.flow.errors import EngineError
+from dataflows.replay.job import drop
 from dataflows.replay.options import Moment, Offsets, OptionsError
 from dataflows.replay.selection import SelectionError
 from dataflows.stores.digest import digest_parquet
@@ -22,6 +23,11 @@ from tests.replay.world import VISIT_SUMS, World, files_below, make_world
 
 DAY_2 = int(datetime(2013, 1, 2, tzinfo=UTC).timestamp()) * 1_000_000
 MORE = shop.DEFINITIONS + VISIT_SUMS
+ORDER_COUNTS = """
+order_counts = view(
+    "order_counts", [shop], ORDERS, {"shop": Int64}, [over("count", 15, 15, "counted")],
+    {"counted": Int64})
+"""
 PICKY = """
 def picked(rows):
     if 2 in rows["pages"]:
@@ -69,6 +75,12 @@ def halved(stopped: World, tmp_path: Path) -> World:
 def _copy(world: World, folder: Path) -> World:
     shutil.copytree(world.folder, folder / "repository")
     return World(folder / "repository", world.given)
+
+
+def _line_at(world: World, partition: str, share: float) -> int:
+    """Where the line begins that is so far into a partition's file."""
+    lines = (world.log / f"{partition}.ndjson").read_bytes()
+    return lines.find(b"\n", int(share * len(lines))) + 1 if share < 1.0 else 2 * len(lines)
 
 
 def _first(records: list[shop.Record]) -> list[shop.Record]:
@@ -160,14 +172,44 @@ def test_a_part_from_a_time_on(
 
 
 def test_a_table_from_offsets_on(world: World) -> None:
-    """Reading begins there; what is not whole is not replaced."""
-    before = files_below(world.places.offline["visit_sums"])
-    begin = (world.log / "visits" / "0.ndjson").read_bytes().find(b"\n", 50_000) + 1
-    with pytest.raises(EngineError, match="no whole day"):
-        world.replay(
-            views=("visit_sums",), results=("offline",), begin=Offsets({"visits/0": begin})
-        )
-    assert files_below(world.places.offline["visit_sums"]) == before
+    """Reading begins there; days that are not whole then are not replaced."""
+    view = world.places.offline["visit_sums"]
+    right = digest_parquet(view)
+    first, second = sorted(view.glob("*.parquet"))
+    whole_days = first.read_bytes()
+    for path in (first, second):
+        _spoil(path)
+    spoilt = first.read_bytes()
+    of_visits: dict[str, object] = {"views": ("visit_sums",), "results": ("offline",)}
+    world.replay(**of_visits, begin=Offsets({"visits/0": _line_at(world, "visits/0", 0.25)}))
+    assert first.read_bytes() == spoilt
+    first.write_bytes(whole_days)
+    assert digest_parquet(view) == right
+    for share in (0.9, 2.0):
+        begin = Offsets({"visits/0": _line_at(world, "visits/0", share)})
+        with pytest.raises(EngineError, match=r"no whole day|nothing was read of visits/0"):
+            world.replay(**of_visits, begin=begin)
+        assert drop(world.places)
+    assert digest_parquet(view) == right
+
+
+def test_offsets_of_one_partition_bound_all(world: World) -> None:
+    """No row of a partition that was not read in full is taken for one that is not there."""
+    world.define(MORE + ORDER_COUNTS)
+    world.replay()
+    before = world.digest()
+    early, late = (_line_at(world, "orders/1", share) for share in (0.1, 0.9))
+    for options in (
+        {"views": ("order_counts",), "results": ("offline",), "begin": Offsets({"orders/1": late})},
+        {"views": ("order_counts",), "results": ("offline",), "end": Offsets({"orders/1": early})},
+        {"results": ("examples",), "end": Offsets({"orders/1": early})},
+    ):
+        with pytest.raises(EngineError, match="no whole day"):
+            world.replay(**options)
+        assert drop(world.places)
+        assert world.digest() == before
+    world.replay(results=("offline", "examples"), end=Offsets({"orders/1": late}))
+    assert world.digest() == before
 
 
 def test_what_is_gone(halved: World, records: list[shop.Record], whole: World) -> None:
