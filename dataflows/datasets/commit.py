@@ -13,6 +13,8 @@ from dataflows.datasets.errors import DatasetError
 _SECONDS_MAX = 10.0
 _CHECKOUT_SECONDS_MAX = 600.0
 _SHOWN_MAX = 3
+_CONFIG = "feature_store.yaml"
+_IGNORED = "!! "
 # What a run writes beside the definitions is none of them.
 _NOT_DEFINITIONS = (":(exclude)data", ":(exclude,glob)**/__pycache__/**")
 
@@ -25,11 +27,13 @@ class Commit:
         sha: empty if the folder is in no Git repository, or nothing was committed there.
         folder: the folder's place in the Git repository; empty for its root.
         changes: files of the folder that are not as in the commit, new ones too.
+        ignored: files and folders that Git was told to ignore.
     """
 
     sha: str
     folder: str
     changes: tuple[str, ...]
+    ignored: tuple[str, ...] = ()
 
     @property
     def is_clean(self) -> bool:
@@ -52,10 +56,17 @@ def commit_of(folder: Path) -> Commit:
         return Commit("", "", ())
     sha, place = _git(folder, "rev-parse", "HEAD", "--show-prefix").split("\n")[:2]
     command = ("status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames")
-    lines = _git(folder, *command, "--", ".", *_NOT_DEFINITIONS).split("\0")
+    also = "--ignored=matching"
+    lines = _git(folder, *command, also, "--", ".", *_NOT_DEFINITIONS).split("\0")
     # Paths are those in the Git repository, behind two letters and a space.
-    changes = tuple(line[3:].removeprefix(place) for line in lines if line)
-    return Commit(sha, place.rstrip("/"), changes)
+    ignored = tuple(line[3:].removeprefix(place) for line in lines if line.startswith(_IGNORED))
+    changes = tuple(
+        line[3:].removeprefix(place) for line in lines if line and not line.startswith(_IGNORED)
+    )
+    if not _succeeds(folder, "cat-file", "-e", f"HEAD:./{_CONFIG}"):
+        # Where Git ignores the folder as a whole it lists none of its files.
+        changes = tuple(dict.fromkeys((*changes, _CONFIG)))
+    return Commit(sha, place.rstrip("/"), changes, ignored)
 
 
 def check_out(folder: Path, sha: str, target: Path) -> None:

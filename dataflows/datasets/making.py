@@ -61,7 +61,9 @@ def build(
             f"{repository} {found.shown}, so nobody could make the data set again; commit first, "
             "or say --allow-dirty"
         )
-    origin = Origin(found.sha, found.folder, has_changes=not found.is_clean)
+    # The commit lacks what Git ignores: who takes changes takes that too.
+    has_changes = not found.is_clean or (wish.takes_changes and bool(found.ignored))
+    origin = Origin(found.sha, found.folder, has_changes=has_changes)
     return _made(repository, catalogue, wish, place, builder, origin, None)
 
 

@@ -225,13 +225,27 @@ def test_changes_are_refused(world: World) -> None:
 
 
 def test_what_git_ignores_is_missed(world: World) -> None:
-    """Definitions that need a file that is in no commit are refused when they are built."""
+    """Definitions that need a file that Git ignores are refused, or taken as they are."""
     (world.folder / ".gitignore").write_text("secret.py\n")
     (world.folder / "secret.py").write_text("DAYS = 3\n")
     world.git("add", ".gitignore")
     world.commit("from secret import DAYS\n" + shop.DEFINITIONS)
     with pytest.raises(DatasetError, match="cannot be loaded from what is in the commit alone"):
         world.build("second")
+    assert world.build("second", takes_changes=1).origin.has_changes
+
+
+def test_a_folder_that_git_ignores(world: World) -> None:
+    """A folder that Git ignores as a whole (the demo's in `build`) is taken with --allow-dirty."""
+    world.git("rm", "-r", "--quiet", "--cached", ".")
+    (world.folder.parent / ".gitignore").write_text(f"/{world.folder.name}/\n")
+    world.git("add", "../.gitignore")
+    world.git("commit", "--quiet", "--message", "ignored")
+    with pytest.raises(DatasetError, match=r"in no commit \(feature_store.yaml\)"):
+        world.build("second")
+    second = world.build("second", takes_changes=1)
+    assert second.origin.has_changes
+    assert world.check("second").differences == ()
 
 
 def test_without_git_or_commit(world: World, tmp_path: Path) -> None:
