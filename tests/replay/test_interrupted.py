@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from dataflows.erasure.tombstones import Tombstone, no_tombstones, write_tombstones
 from dataflows.flow.errors import EngineError
+from dataflows.flow.fence import fenced, rebuilding
 from dataflows.replay.job import drop
 from tests.flow import shop
 from tests.integration.commands import Commands
@@ -74,6 +76,49 @@ def test_what_cannot_be_gone_on_with_is_to_be_dropped(
     drop(other.places)
     other.replay()
     assert other.run().tally.events == 0
+
+
+def test_what_was_learned_before_an_erasure_is_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: list[shop.Record]
+) -> None:
+    """Its models have learned from who was forgotten since, and a replay is to learn anew."""
+    world = make_world(tmp_path / "repository")
+    world.write(records[:300])
+    world.run()
+    with monkeypatch.context() as patched:
+        patched.setattr("dataflows.replay.replay.handover_of", _die)
+        with pytest.raises(_KilledError):
+            world.replay()
+    forgotten = no_tombstones().added([_tombstone()])
+    write_tombstones(world.settings.state_dir, forgotten)
+    with pytest.raises(EngineError, match="from before somebody was forgotten"):
+        world.replay()
+
+
+def _tombstone() -> Tombstone:
+    known = no_tombstones()
+    return Tombstone(
+        number=0,
+        join_keys=("user",),
+        entity=known.digest(b"nobody"),
+        log="file",
+        topics={},
+        ends={},
+        spine_keys={},
+        at="2026-01-01T00:00:00+00:00",
+        by="test",
+    )
+
+
+def test_a_run_meanwhile_is_told_of_the_replay(
+    tmp_path: Path, commands: Commands, records: list[shop.Record]
+) -> None:
+    """And not of another dataflow, which nobody would find."""
+    world = make_world(tmp_path / "repository")
+    world.write(records[:100])
+    state = world.settings.state_dir
+    with rebuilding(state), fenced(state, "a replay", 5.0):
+        assert "a replay takes over" in world.start(commands, "run").refuse()
 
 
 def _die(*_: object) -> None:
