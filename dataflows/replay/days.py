@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from dataflows.state_files import link_or_copy
 from dataflows.stores.day_files import US_PER_DAY, day_number
 
 _FIRST, _LAST = -(2**31), 2**31
@@ -60,11 +60,4 @@ def put_together(fresh: Path, live: Path, days: Days, out: Path) -> None:
     for folder, is_fresh in ((live, False), (fresh, True)):
         for path in sorted(folder.glob("????-??-??.parquet")):
             if (days.first <= day_number(path.stem) < days.end) == is_fresh:
-                _link(path, out / path.name)
-
-
-def _link(path: Path, name: Path) -> None:
-    try:
-        os.link(path, name)
-    except OSError:
-        shutil.copyfile(path, name)
+                link_or_copy(path, out / path.name)

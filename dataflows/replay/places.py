@@ -10,7 +10,7 @@ from contracts.online_store import SqliteConfig
 from dataflows.flow.errors import EngineError
 from dataflows.flow.run_context import Places
 from dataflows.replay.selection import Selection
-from dataflows.stores.handover import remove_store
+from dataflows.stores.sqlite_file import remove_file
 
 _SUFFIX = ".replay"
 
@@ -64,4 +64,4 @@ def remove(fresh: Places) -> None:
     for folder in (fresh.state, fresh.examples, fresh.models, *fresh.offline.values()):
         if folder.exists():
             shutil.rmtree(folder)
-    remove_store(gathered_values(fresh))
+    remove_file(gathered_values(fresh))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -22,7 +21,6 @@ class Stretch:
 
     def __init__(self) -> None:
         self._ahead = _Ahead({}, {}, 0)
-        self._lock = threading.Lock()
         # Of who watches: where the pass was when it was first looked at.
         self._seen: dict[str, int] = {}
         self._seen_pass = 0
@@ -34,12 +32,11 @@ class Stretch:
             found = target_of(log)
             if found is not None:
                 begins = log.begins()
-                with self._lock:
-                    self._ahead = _Ahead(
-                        {one.name: begins[one.number] for one in log.partitions},
-                        {one.name: found.offsets[one.number] for one in log.partitions},
-                        self._ahead.passes + 1,
-                    )
+                self._ahead = _Ahead(
+                    {one.name: begins[one.number] for one in log.partitions},
+                    {one.name: found.offsets[one.number] for one in log.partitions},
+                    self._ahead.passes + 1,
+                )
             return found
 
         return target

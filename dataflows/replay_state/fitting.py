@@ -35,7 +35,8 @@ def check_in_common(live: StoppedState, fresh: StoppedState) -> None:
         if here is None or there is None or here.offset != there.offset:
             raise EngineError(
                 f"the state in {live.folder} stands at {_place(here)} of {name}, and the replay of "
-                f"a part of it at {_place(there)}; start the same replay again"
+                f"a part of it at {_place(there)}; start the same replay again, or if it is ahead, "
+                "`headwater run` first until that has come as far"
             )
 
 

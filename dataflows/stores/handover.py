@@ -17,6 +17,7 @@ import msgspec
 
 from contracts.durable_files import replace_file
 from contracts.plan import View
+from dataflows.stores.sqlite_file import remove_file
 
 
 class HandoverError(Exception):
@@ -100,7 +101,7 @@ def finish_handover(state: Path, fill: Callable[[Values], None]) -> bool:
     if values is not None and (gathered is None or gathered.exists()):
         fill(values)
     if gathered is not None:
-        remove_store(gathered)
+        remove_file(gathered)
     for new, live in handover.later:
         _exchange(Path(new), Path(live))
     for _, live in (*handover.folders, *handover.later):
@@ -112,12 +113,6 @@ def finish_handover(state: Path, fill: Callable[[Values], None]) -> bool:
             path.unlink(missing_ok=True)
     journal.unlink()
     return True
-
-
-def remove_store(path: Path) -> None:
-    """Remove a SQLite file with what SQLite keeps beside it."""
-    for suffix in ("-wal", "-shm", ""):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _old(live: Path) -> Path:

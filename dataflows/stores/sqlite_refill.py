@@ -67,6 +67,8 @@ def _opened(refill: Refill, path: Path, busy_seconds: float) -> sqlite3.Connecti
         remove_file(path)
     connection = open_to_write(path, busy_seconds)
     try:
+        # What was gathered goes after the commit, so nobody could do it again after a power cut.
+        connection.execute("PRAGMA synchronous=FULL")
         if refill.gathered is not None:
             connection.execute("ATTACH ? AS fresh", (str(refill.gathered),))
         else:
