@@ -29,8 +29,13 @@ def write_synced(file: Path, data: bytes) -> None:
 def replace_file(file: Path, data: bytes) -> None:
     """Replace ``file`` in one step: a reader sees all of the old or all of the new bytes."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    write_synced(temporary, data)
-    temporary.replace(file)
+    try:
+        write_synced(temporary, data)
+        temporary.replace(file)
+    except OSError:
+        # On a full disk it would be in the way, and nobody would remove it.
+        temporary.unlink(missing_ok=True)
+        raise
     sync_folder(file.parent)
 
 

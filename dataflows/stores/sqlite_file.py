@@ -70,6 +70,11 @@ def file_error(path: Path, error: Exception, busy_seconds: float) -> OnlineStore
             f"online store {path} was locked for {busy_seconds:g} s: another"
             " process writes to it; stop it (one dataflow per online store) and start again"
         )
+    if "full" in str(error) or "disk I/O" in str(error):
+        return OnlineStoreError(
+            f"cannot write the online store {path}: {error}; make room, see that the disk is well,"
+            " and start again"
+        )
     return OnlineStoreError(
         f"cannot write the online store {path}: {error}; check the disk and the rights"
         " of the file, or delete it and rebuild it with `headwater replay`"
