@@ -27,6 +27,11 @@ from dataflows.replay_state.positions import read_positions, read_watermark
 from dataflows.stores.handover import hand_over, journal_path
 
 _PASSES_MAX = 20
+# A replay that was killed does an epoch again; each epoch writes all values and states that changed
+# in it. So epochs are longer than those of a dataflow, whose rows somebody waits for.
+_EPOCHS_TOGETHER = 60
+_EPOCH_SECONDS_MAX = 60.0
+_EPOCH_BYTES_MAX = 1024 * 1024 * 1024
 
 
 class ReplayInterruptedError(Exception):
@@ -128,7 +133,7 @@ class _Work:
     def __init__(self, job: Job, settings: DataflowSettings, stretch: Stretch) -> None:
         self._job = job
         self._stretch = stretch
-        self._settings = settings.model_copy(update={"addresses": "", "process": 0})
+        self._settings = _long_epochs(settings).model_copy(update={"addresses": "", "process": 0})
         self.open_log = replay_log(job, self._settings)
         self.events = 0
         self.seconds = 0.0
@@ -182,3 +187,13 @@ class _Work:
                 "stays: the same command goes on with it, `headwater replay --drop` removes it"
             )
         return summary
+
+
+def _long_epochs(settings: DataflowSettings) -> DataflowSettings:
+    """Settings with epochs that are longer than those given, never shorter."""
+    seconds, size = settings.epoch_seconds, settings.epoch_bytes_max
+    longer = {
+        "epoch_seconds": max(seconds, min(seconds * _EPOCHS_TOGETHER, _EPOCH_SECONDS_MAX)),
+        "epoch_bytes_max": max(size, min(size * _EPOCHS_TOGETHER, _EPOCH_BYTES_MAX)),
+    }
+    return settings.model_copy(update=longer)
