@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,6 +33,8 @@ WINDOWS = {"10m": (600, 60), "1h": (3_600, 300), "24h": (86_400, 7_200)}
 SAMPLE_CARDS = 1_000
 PATIENCE_SECONDS = 600.0
 Ints = npt.NDArray[np.int64]
+# Entity key, features -> their values.
+ReadRow = Callable[[bytes, list[str]], list[Any]]
 
 
 def measure_flow(servers: str, redis_address: str, events: int, cards: int) -> dict[str, Any]:
@@ -42,18 +45,19 @@ def measure_flow(servers: str, redis_address: str, events: int, cards: int) -> d
     figures: dict[str, Any] = {"events": events, "cards": cards, "partitions": PARTITIONS}
     with TemporaryDirectory(prefix="headwater-bench-") as folder:
         made = make_payments(Path(folder) / "repository", servers, redis_address, PARTITIONS)
-        _produce(made, times_us, of_card, amounts)
+        produce(made, times_us, of_card, amounts)
         for epoch_seconds in (1.0, 10.0):
             found = _run(made, epoch_seconds, Path(folder) / f"state-{epoch_seconds:g}")
             assert found["events"] == events, f"{found['events']} of {events} events were read"
-            found["values_checked"] = _check(made, times_us, of_card, amounts)
+            found["values_checked"] = check_redis(made, times_us, of_card, amounts)
             found["events_per_cpu_second"] = events / found["cpu_seconds"]
             found["events_per_second"] = events / found["seconds"]
             figures[f"epoch_{epoch_seconds:g}_s"] = found
     return figures
 
 
-def _produce(made: Payments, times_us: Ints, of_card: Ints, amounts: Ints) -> None:
+def produce(made: Payments, times_us: Ints, of_card: Ints, amounts: Ints) -> None:
+    """Write the payments into the topic's partitions, in turn."""
     with KafkaProducer(
         bootstrap_servers=made.servers, linger_ms=100, batch_size=512 * 1024
     ) as producer:
@@ -81,10 +85,23 @@ def _run(made: Payments, epoch_seconds: float, state: Path) -> dict[str, Any]:
     return found
 
 
-def _check(made: Payments, times_us: Ints, of_card: Ints, amounts: Ints) -> int:
+def check_redis(made: Payments, times_us: Ints, of_card: Ints, amounts: Ints) -> int:
     """Nine values of some cards against a plain computation; how many values that were."""
     host, port = made.redis.split(":")
     store = redis.Redis(host, int(port))
+
+    def read(entity: bytes, features: list[str]) -> list[Any]:
+        fields = [redis_field(VIEW, feature) for feature in features]
+        row: Any = store.hmget(redis_key(made.project, entity), fields)
+        return [decode_value(value) if value else None for value in row]
+
+    compared = check_values(read, times_us, of_card, amounts)
+    store.close()
+    return compared
+
+
+def check_values(read: ReadRow, times_us: Ints, of_card: Ints, amounts: Ints) -> int:
+    """As ``check_redis``, whatever the store: ``read`` gives features of an entity key."""
     end_us = int(times_us[-1])
     compared = 0
     for card in range(min(SAMPLE_CARDS, int(of_card.max()) + 1)):
@@ -99,14 +116,11 @@ def _check(made: Payments, times_us: Ints, of_card: Ints, amounts: Ints) -> int:
                 float(inside.sum()) if len(inside) else None,
                 float(inside.max()) if len(inside) else None,
             ]
-            fields = [redis_field(VIEW, f"{f}_{window}") for f in ("count", "sum", "max")]
-            row: Any = store.hmget(redis_key(made.project, name), fields)
-            found = [decode_value(value) if value else None for value in row]
+            found = read(name, [f"{f}_{window}" for f in ("count", "sum", "max")])
             if not mine.any():
                 wanted = [None, None, None]  # a card without events has no row
             assert found == wanted, f"card-{card} over {window}: {found} instead of {wanted}"
             compared += len(wanted)
-    store.close()
     return compared
 
 
