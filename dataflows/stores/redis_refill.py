@@ -23,7 +23,6 @@ from redis.cluster import RedisCluster
 
 from contracts.feast_redis import redis_field, redis_key, redis_timestamp_field
 from contracts.online_store import RedisConfig
-from contracts.plan import View
 from contracts.redis_mark import mark_key
 from dataflows.stores.gathered_rows import GatheredRows
 from dataflows.stores.online_writer import OnlineStoreError
@@ -45,8 +44,7 @@ _SWAP_SECONDS_PER_ENTITY = 100e-6
 def replace_in_redis(refill: Refill, config: RedisConfig, timeout_seconds: float) -> None:
     """Make Redis hold exactly what was gathered; see ``refill.replace_values``."""
     project = refill.project
-    views = [view for view in (*refill.views, *refill.gone) if isinstance(view, View)]
-    has_names = len(views) < len(refill.views) + len(refill.gone)
+    views = [*refill.views, *refill.gone]
     with (
         closing(GatheredRows(refill.gathered, project, refill.views)) as rows,
         store_errors(config),
@@ -55,7 +53,7 @@ def replace_in_redis(refill: Refill, config: RedisConfig, timeout_seconds: float
         for key, fields in rows.entities():
             laying.add(key, fields)
         for entities in entity_keys(laying.client, project):
-            ours = [entity for entity in entities if has_names or views_of(entity, views)]
+            ours = [entity for entity in entities if views_of(entity, views)]
             for key in rows.missing(ours):
                 laying.add(key, ())
         laying.swap()
@@ -77,11 +75,8 @@ def _going(refill: Refill) -> list[bytes]:
     """The fields that no hash keeps, unless it gets them anew."""
     fields = []
     for view in (*refill.views, *refill.gone):
-        if isinstance(view, str):
-            fields.append(redis_timestamp_field(view))
-        else:
-            fields.append(redis_timestamp_field(view.name))
-            fields += [redis_field(view.name, a.feature) for a in view.aggregates]
+        fields.append(redis_timestamp_field(view.name))
+        fields += [redis_field(view.name, a.feature) for a in view.aggregates]
     return fields
 
 

@@ -29,16 +29,14 @@ class Refill:
         project: Feast project, of both stores.
         gathered: SQLite file as our writer leaves it; None for no rows at all.
         views: whose values are put in place.
-        gone: views of which nothing is to be left, or names of such: of a name alone Redis cannot
-            tell which values belong to it, so the row is taken away (its event time) and the
-            values, which nobody sees any more, stay.
+        gone: views of which nothing is to be left.
         mark: what the store bears in the end; None for what it bears now.
     """
 
     project: str
     gathered: Path | None
     views: Sequence[View]
-    gone: Sequence[View | str]
+    gone: Sequence[View]
     mark: str | None
 
 
@@ -48,7 +46,7 @@ def replace_values(
     views: Sequence[View],
     online: SqliteConfig | RedisConfig,
     mark: str | None = None,
-    gone: Sequence[View | str] = (),
+    gone: Sequence[View] = (),
     timeout_seconds: float = ANSWER_SECONDS_MAX,
 ) -> None:
     """Make the live store hold, for these views, exactly what the gathered file holds.
@@ -62,7 +60,7 @@ def replace_values(
         views: whose values are put in place.
         online: the live store.
         mark: what the store bears from then on; None for what it bears now.
-        gone: views of which nothing is to be left; see ``Refill``.
+        gone: views of which nothing is to be left.
         timeout_seconds: longest wait for an answer, or for another process that holds a file.
 
     Raises:
@@ -105,7 +103,7 @@ def add_values(
 
 def remove_views(
     project: str,
-    gone: Sequence[View | str],
+    gone: Sequence[View],
     online: SqliteConfig | RedisConfig,
     timeout_seconds: float = ANSWER_SECONDS_MAX,
 ) -> None:
@@ -121,11 +119,6 @@ def remove_views(
     from dataflows.stores.redis_refill import replace_in_redis
 
     replace_in_redis(refill, online, timeout_seconds)
-
-
-def name_of(view: View | str) -> str:
-    """The name of a view that may be given by it alone."""
-    return view if isinstance(view, str) else view.name
 
 
 def _check(gathered: Path) -> None:

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from contracts.online_store import SqliteConfig
-from dataflows.stores.refill import Refill, name_of
+from dataflows.stores.refill import Refill
 from dataflows.stores.sqlite_file import (
     file_errors,
     open_to_write,
@@ -24,7 +24,7 @@ from dataflows.stores.sqlite_mark import put_mark
 
 def replace_in_file(refill: Refill, online: SqliteConfig, busy_seconds: float) -> None:
     """Make the file hold exactly what was gathered; see ``refill.replace_values``."""
-    gone = [table_of(refill.project, name_of(view)) for view in refill.gone]
+    gone = [table_of(refill.project, view.name) for view in refill.gone]
     tables = _tables(refill)
     with (
         file_errors(online.path, busy_seconds),

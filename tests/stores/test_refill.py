@@ -329,27 +329,6 @@ def test_keys_expire_as_the_writer_has_it(new_redis_server: NewRedis, tmp_path: 
 
 
 @pytest.mark.services
-def test_a_view_of_which_only_the_name_is_known(config: RedisConfig, tmp_path: Path) -> None:
-    """Without its features the row is taken away all the same, of all entities, in both stores."""
-    rows = {view.name: {"a": 1, "b": 2} for view in VIEWS}
-    live = SqliteConfig(to_file(tmp_path / "live.db", rows))
-    held = {name: of_view for name, of_view in rows.items() if name != TIPS.name}
-    wanted = digest_sqlite(to_file(tmp_path / "wanted.db", held), PROJECT)
-    remove_views(PROJECT, [TIPS.name, "never_there"], live)
-    assert digest_sqlite(live.path, PROJECT) == wanted
-    with client_of(config) as client:
-        to_redis(config, rows)
-        write_mark(config, PROJECT, "mine")
-        remove_views(PROJECT, [TIPS.name, "never_there"], config)
-        found = contents(client, PROJECT)
-        client.delete(*found, mark_key(PROJECT))
-    assert len(found) == 4
-    for fields in found.values():
-        assert redis_timestamp_field(TIPS.name) not in fields
-        assert redis_timestamp_field(SHOPS.name) in fields or len(fields) == 7
-
-
-@pytest.mark.services
 def test_a_redis_that_is_full_or_gone_keeps_what_it_held(
     new_redis_server: NewRedis, tmp_path: Path
 ) -> None:
