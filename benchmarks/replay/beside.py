@@ -28,7 +28,6 @@ from benchmarks.freshness import (
     check,
     probe,
 )
-from contracts.settings import DataflowSettings
 from dataflows.flow.metrics import current_progress
 
 WARM_UP_SECONDS = 10.0

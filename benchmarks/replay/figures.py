@@ -135,7 +135,7 @@ def _latest(events: Events) -> dict[int, float]:
 
 
 def _cpu_seconds(one: Figures) -> float:
-    return float(one.get("muted_cpu_seconds", one["cpu_seconds"]))
+    return float(one["muted_cpu_seconds" if "muted_cpu_seconds" in one else "cpu_seconds"])
 
 
 def _wipe(folder: Path) -> None:

@@ -1,4 +1,6 @@
-"""One thing to be measured, in a process of its own: ``python -m benchmarks.replay.job JOB FOLDER``.
+"""One thing to be measured, in a process of its own.
+
+    python -m benchmarks.replay.job JOB FOLDER
 
 Settings come from the environment, as for ``headwater``. Answers with one line of JSON.
 """
