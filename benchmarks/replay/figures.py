@@ -111,7 +111,11 @@ def beside_feast(folder: Path, count: int, cards: int) -> Figures:
     online_path(ours).unlink()
     replayed = job("replay_online", ours)
     materialized = job("materialize", theirs)
-    mine, feasts = rows_in(ours), rows_in(theirs)
+    mine = rows_in(ours)
+    # Feast keeps the join key of a stream feature view as if it were a feature, too.
+    feasts = {
+        (key, name): value for (key, name), value in rows_in(theirs).items() if name != "card"
+    }
     wanted = _latest(events)
     assert len(mine) == len(wanted), f"{len(mine)} values instead of {len(wanted)}"
     assert mine == feasts, "values differ"
