@@ -34,6 +34,7 @@ from dataflows.flow.fence import fenced, rebuilding
 from dataflows.flow.refilling import online_filler
 from dataflows.flow.run_context import Places
 from dataflows.learning.pending import key_codes
+from dataflows.replay.earlier import patience_seconds
 from dataflows.replay.places import fresh_places
 from dataflows.served.state import EvaluatorError, evaluator_folder
 from dataflows.sources.archive import survey
@@ -88,8 +89,7 @@ def forget(repository: Repository, settings: DataflowSettings, asked: Asked, tel
     with rebuilding(live.state):
         # Most of the log is read while the dataflow still runs.
         _search(search, settings, tell)
-        patience_seconds = settings.gather_seconds + 2 * settings.epoch_seconds
-        with fenced(live.state, "an erasure", patience_seconds):
+        with fenced(live.state, "an erasure", patience_seconds(settings)):
             finish_handover(live.state, online_filler(repository, settings, live))
             with closing(open_log(settings, plan)) as log:
                 ends = log.ends()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -28,13 +27,13 @@ from dataflows.replay.places import (
     check_exchangeable,
     fresh_places,
     gathered_values,
-    remove,
     selected,
     sibling,
 )
 from dataflows.replay.selection import Selection, closed, everything, restricted
 from dataflows.sources.plan_log import PlanLog
 from dataflows.sources.span import Span
+from dataflows.stores.handover import remove_all
 
 
 class ReplayError(EngineError):
@@ -183,7 +182,7 @@ def take_up(job: Job) -> bool:
     Raises:
         ReplayError: that was another replay.
     """
-    path = sibling(job.live.state, ".replay.json")
+    path = _terms_path(job.live)
     terms = job.terms
     if path.exists():
         if path.read_bytes() == terms:
@@ -193,31 +192,32 @@ def take_up(job: Job) -> bool:
             "forgotten, has left what it built: go on with the same one, or remove it with "
             "`headwater replay --drop`"
         )
-    remove(job.fresh)
+    drop(job.live)
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, terms)
     return False
 
 
 def leftovers(live: Places) -> list[Path]:
-    """All that a replay builds, and the terms on which; what is not exchanged goes in the end."""
+    """All that a replay builds and puts together, and last the terms on which."""
     fresh = fresh_places(live)
     gathered = gathered_values(fresh)
     files = [gathered.with_name(gathered.name + suffix) for suffix in ("-wal", "-shm", "")]
-    terms = sibling(live.state, ".replay.json")
-    return [fresh.state, fresh.examples, fresh.models, *fresh.offline.values(), *files, terms]
+    folders = [fresh.state, fresh.examples, fresh.models, *fresh.offline.values()]
+    folders += [sibling(live.state, suffix) for suffix in (".graft", ".graft.new")]
+    folders += [sibling(p, ".days") for p in (*live.offline.values(), *_tables(live.examples))]
+    return [*folders, *files, _terms_path(live)]
 
 
 def drop(live: Places) -> bool:
     """Remove what an interrupted replay has built; True if there was any."""
-    path = sibling(live.state, ".replay.json")
-    was_there = path.exists()
-    remove(fresh_places(live))
-    beside = [sibling(path, ".days") for path in (*live.offline.values(), *_tables(live.examples))]
-    for folder in (*(sibling(live.state, name) for name in (".graft", ".graft.new")), *beside):
-        shutil.rmtree(folder, ignore_errors=True)
-    path.unlink(missing_ok=True)
+    was_there = _terms_path(live).exists()
+    remove_all(leftovers(live))
     return was_there
+
+
+def _terms_path(live: Places) -> Path:
+    return sibling(live.state, ".replay.json")
 
 
 def _tables(examples: Path) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from contracts.online_store import SqliteConfig
 from dataflows.flow.errors import EngineError
 from dataflows.flow.run_context import Places
 from dataflows.replay.selection import Selection
-from dataflows.stores.sqlite_file import remove_file
 
 _SUFFIX = ".replay"
 
@@ -57,11 +55,3 @@ def gathered_values(fresh: Places) -> Path:
     """The SQLite file with the online values that a replay has built."""
     assert isinstance(fresh.online, SqliteConfig), "a replay builds a file"
     return fresh.online.path
-
-
-def remove(fresh: Places) -> None:
-    """Remove all that a replay has built."""
-    for folder in (fresh.state, fresh.examples, fresh.models, *fresh.offline.values()):
-        if folder.exists():
-            shutil.rmtree(folder)
-    remove_file(gathered_values(fresh))

@@ -101,7 +101,6 @@ def _replayed(
         after = digest(repository, job.fresh) if before and job.kind is Kind.WHOLE else None
         handover = handover_of(job, settings, work.open_log)
         hand_over(handover, job.live.state, online_filler(repository, settings, job.live))
-        jobs.drop(job.live)
         pause_seconds = monotonic() - paused_at if is_beside else None
         if before and after is None:
             after = digest_if_readable(repository, job.live)

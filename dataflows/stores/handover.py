@@ -8,7 +8,7 @@ function that is given, since what is open elsewhere goes on to be read.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -106,13 +106,18 @@ def finish_handover(state: Path, fill: Callable[[Values], None]) -> bool:
         _exchange(Path(new), Path(live))
     for _, live in (*handover.folders, *handover.later):
         shutil.rmtree(_old(Path(live)), ignore_errors=True)
-    for path in map(Path, handover.leftovers):
+    remove_all(map(Path, handover.leftovers))
+    journal.unlink()
+    return True
+
+
+def remove_all(paths: Iterable[Path]) -> None:
+    """Remove files and folders, those of them that are there."""
+    for path in paths:
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-    journal.unlink()
-    return True
 
 
 def _old(live: Path) -> Path:
