@@ -14,8 +14,9 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import yaml
@@ -183,11 +184,21 @@ def read_store_config(directory: Path) -> StoreConfig:
     return StoreConfig(config["project"], online)
 
 
+class _SourceOnly(SourceFileLoader):
+    """Compiles each time: bytecode counts as up to date after an edit within the same second."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
 def _import_definitions(directory: Path) -> ModuleType:
     path = directory / "definitions.py"
     if not path.is_file():
         raise DefinitionError(f"{path} does not exist; all definitions of a repository stand there")
-    spec = importlib.util.spec_from_file_location("headwater_definitions", path)
+    name = "headwater_definitions"
+    loader = _SourceOnly(name, str(path))
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     if spec is None or spec.loader is None:
         raise DefinitionError(f"{path} cannot be imported")
     module = importlib.util.module_from_spec(spec)
