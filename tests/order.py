@@ -23,6 +23,7 @@ LONGEST = (
     "tests/integration/test_determinism.py",
     "tests/integration/test_equality.py",
     "tests/replay_state/test_graft.py",
+    "tests/datasets/test_commands.py",
     "tests/integration/test_archive.py",
     "tests/integration/test_compose.py",
     "tests/cli/test_produce.py",
