@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -166,7 +166,20 @@ class _Work:
                 f"there is no state in {job.live.state} that a part could belong to: replay "
                 "everything with `headwater replay`"
             )
+        self._check_behind(positions)
         self._run(jobs.final_target(job, positions, read_watermark(job.live.state)))
+
+    def _check_behind(self, live: Mapping[str, int]) -> None:
+        """A dataflow that was killed goes on from before where a pass saw it."""
+        if not (self._job.fresh.state / "recovery").exists():
+            return
+        for name, position in read_positions(self._job.fresh.state).items():
+            if position.offset > live.get(name, position.offset):
+                raise ReplayError(
+                    f"the dataflow was killed and stands at {name}={live[name]}, before where the "
+                    f"replay has read to ({position.offset}): start `headwater run` until it has "
+                    "passed, then the same replay again"
+                )
 
     def _run(self, target_of: TargetOf) -> Summary:
         job = self._job

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -39,6 +41,36 @@ def test_nothing_is_built_on_what_a_killed_replay_left(
     assert world.digest() == whole.digest()
     left = {path.name for path in (world.folder / "data").iterdir()}
     assert not {name for name in left if ".replay" in name or ".old" in name}, left
+
+
+def test_results_are_never_newer_than_the_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: list[shop.Record]
+) -> None:
+    """A dataflow that was killed stands before what a pass has read: it has to run on first."""
+    world = make_world(tmp_path / "repository")
+    world.write(records[:600])
+    world.run_and_stop()
+    shutil.copytree(world.places.state, tmp_path / "state")
+    world.write(records[600:700])
+    world.run_and_stop()
+    with monkeypatch.context() as patched:
+        patched.setattr("dataflows.replay.replay.handover_of", _die)
+        with pytest.raises(_KilledError):
+            world.replay(results=("online",))
+    shutil.rmtree(world.places.state)
+    shutil.copytree(tmp_path / "state", world.places.state)
+    with pytest.raises(EngineError, match="start `headwater run` until it has passed"):
+        world.replay(results=("online",))
+    world.run_and_stop()
+    world.replay(results=("online",))
+    world.run()
+    before = world.digest()
+    world.replay()
+    assert world.digest() == before
+
+
+def _die(*given: object) -> NoReturn:
+    raise _KilledError()
 
 
 def test_what_is_being_put_in_place_is_not_dropped(
