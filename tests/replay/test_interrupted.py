@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
@@ -67,10 +66,6 @@ def test_results_are_never_newer_than_the_state(
     before = world.digest()
     world.replay()
     assert world.digest() == before
-
-
-def _die(*given: object) -> NoReturn:
-    raise _KilledError()
 
 
 def test_what_is_being_put_in_place_is_not_dropped(
