@@ -39,6 +39,8 @@ def test_a_store_bears_the_mark_of_its_state(
         ("another", "filled from another state folder, but the state in"),
         (filling_mark("another"), "half way through a replay that did not end, but the state in"),
     ],
+    # The mark of a refill is another one in each process.
+    ids=["another", "filling"],
 )
 def test_a_store_of_another_is_refused(
     copied_run: tuple[Path, Path], run: Run, repository: Repository, mark: str, message: str
