@@ -61,6 +61,8 @@ __all__ = [
     "VersionNotFoundError",
 ]
 
+# How many entries of an audit another repository has given.
+_TAKEN = ".taken-over"
 _TEMPORARY = ".tmp-"
 _SIGNATURE = "manifest.sig"
 _PLOT = "calibration.svg"
@@ -278,10 +280,13 @@ class ModelRepository(ModelDecisions):
         theirs = other.audit(model)
         folder = self._folder(model)
         with exclusive(folder / ".lock"):
-            # Doing it again must not tell anything twice.
-            entries = [*theirs, *(entry for entry in self.audit(model) if entry not in theirs)]
+            # Doing it again must not tell anything twice: our own begin behind what was taken over.
+            taken = folder / _TAKEN
+            known = int(taken.read_text()) if taken.exists() else 0
+            entries = [*theirs, *self.audit(model)[known:]]
             text = "".join(json.dumps(asdict(entry)) + "\n" for entry in entries)
             replace_file(folder / "audit.ndjson", text.encode())
+            replace_file(taken, str(len(theirs)).encode())
             chosen, last = other.channels(model), {entry.channel: entry for entry in theirs}
             names: tuple[Channel, ...] = ("champion", "shadow", "challenger")
             for name in names:

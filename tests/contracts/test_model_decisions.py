@@ -97,6 +97,10 @@ def test_the_audit_is_kept_in_front(repository: ModelRepository, fresh: ModelRep
     fresh.take_over(repository, "fraud", ACTOR)
     assert fresh.audit("fraud") == theirs + ours
     assert repository.audit("fraud") == theirs
+    # A replay that was interrupted does it again, and the other has gone on meanwhile.
+    _follow(repository, "3")
+    fresh.take_over(repository, "fraud", ACTOR)
+    assert fresh.audit("fraud") == repository.audit("fraud") + ours
 
 
 def test_a_champion_that_was_chosen_is_kept(

@@ -107,6 +107,8 @@ def test_rows_that_fail_are_set_aside_once(
     for order, amount, last, ratio in vectors:
         assert ratio == amount / (1.0 + (last or 0.0)) + len(orders[order]["user"] or "")
     (out / "state").rename(tmp_path / "lost")
+    # A store that another state has filled would be refused.
+    (out / "online.db").unlink()
     run(demanding, new_log, out)
     assert list(letters(new_log)) == found
 
