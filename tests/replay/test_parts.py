@@ -281,6 +281,24 @@ def test_a_model_with_its_views(halved: World, records: list[shop.Record], tmp_p
     assert halved.digest() == other.digest()
 
 
+def test_a_model_that_has_published_nothing_yet(
+    halved: World, records: list[shop.Record], tmp_path: Path
+) -> None:
+    """Versions of the old learner do not stay in the place of those that are still to come."""
+    changed = MORE.replace("optim.SGD(0.01)", "optim.SGD(0.05)")
+    changed = changed.replace(
+        "publish_every=timedelta(minutes=30)", "publish_every=timedelta(days=9)"
+    )
+    halved.define(changed)
+    halved.replay(models=("late_order",))
+    other = make_world(tmp_path / "other", changed)
+    other.write(records)
+    other.run()
+    halved.write(_rest(records))
+    halved.run()
+    assert halved.digest() == other.digest()
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
