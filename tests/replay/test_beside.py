@@ -21,9 +21,7 @@ def test_it_takes_over_from_a_running_dataflow(
     tmp_path: Path, commands: Commands, records: list[shop.Record], whole: World
 ) -> None:
     """Records come all the while; the dataflow ends with a message, and all is as in one go."""
-    world = make_world(tmp_path / "repository")
-    half = len(records) // 2
-    world.write(records[:half])
+    world, half = _half_written(tmp_path, records)
     with running(world, commands) as dataflow:
         world.wait_until_read(dataflow)
         replaying = world.start(commands, "replay")
@@ -40,9 +38,7 @@ def test_a_new_view_is_filled_beside_a_running_dataflow(
     tmp_path: Path, commands: Commands, records: list[shop.Record], whole_with_more: World
 ) -> None:
     """Only the new view is read for; with --live the replay goes on with all of them."""
-    world = make_world(tmp_path / "repository")
-    half = len(records) // 2
-    world.write(records[:half])
+    world, half = _half_written(tmp_path, records)
     with running(world, commands) as dataflow:
         world.wait_until_read(dataflow)
         world.define(shop.DEFINITIONS + VISIT_SUMS)
@@ -140,6 +136,13 @@ def test_one_replay_at_a_time(
         first.signal(signal.SIGCONT)
     # Wherever that meets it: the replay ends with a word, the dataflow that it became without.
     assert first.stop() == int("the replay was stopped" in first.output), first.output
+
+
+def _half_written(folder: Path, records: list[shop.Record]) -> tuple[World, int]:
+    """A world with the first half of the records, and how many these are."""
+    world, half = make_world(folder / "repository"), len(records) // 2
+    world.write(records[:half])
+    return world, half
 
 
 def _wait_for_moment(world: World, moment: str, replaying: Command) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,10 +53,7 @@ def test_results_are_never_newer_than_the_state(
     shutil.copytree(world.places.state, tmp_path / "state")
     world.write(records[600:700])
     world.run_and_stop()
-    with monkeypatch.context() as patched:
-        patched.setattr("dataflows.replay.replay.handover_of", _die)
-        with pytest.raises(_KilledError):
-            world.replay(results=("online",))
+    _kill_before_the_handover(world, monkeypatch, results=("online",))
     shutil.rmtree(world.places.state)
     shutil.copytree(tmp_path / "state", world.places.state)
     with pytest.raises(EngineError, match="start `headwater run` until it has passed"):
@@ -93,10 +91,7 @@ def test_what_cannot_be_gone_on_with_is_to_be_dropped(
     world = make_world(tmp_path / "repository")
     world.write(records[:300])
     world.run()
-    with monkeypatch.context() as patched:
-        patched.setattr("dataflows.replay.replay.handover_of", _die)
-        with pytest.raises(_KilledError):
-            world.replay()
+    _kill_before_the_handover(world, monkeypatch)
     other = World(world.folder, {"shards": 4})
     with pytest.raises(EngineError, match=r"HEADWATER_SHARDS changed.*`headwater replay --drop`"):
         other.replay()
@@ -112,10 +107,7 @@ def test_what_was_learned_before_an_erasure_is_not_gone_on_with(
     world = make_world(tmp_path / "repository")
     world.write(records[:300])
     world.run()
-    with monkeypatch.context() as patched:
-        patched.setattr("dataflows.replay.replay.handover_of", _die)
-        with pytest.raises(_KilledError):
-            world.replay()
+    _kill_before_the_handover(world, monkeypatch)
     forgotten = no_tombstones().added([_tombstone()])
     write_tombstones(world.settings.state_dir, forgotten)
     with pytest.raises(EngineError, match="from before somebody was forgotten"):
@@ -148,8 +140,17 @@ def test_a_run_meanwhile_is_told_of_the_replay(
         assert "a replay takes over" in world.start(commands, "run").refuse()
 
 
-def _die(*_: object) -> None:
+def _die(*_: object, **__: object) -> None:
     raise _KilledError()
+
+
+def _kill_before_the_handover(
+    world: World, monkeypatch: pytest.MonkeyPatch, **options: Any
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("dataflows.replay.replay.handover_of", _die)
+        with pytest.raises(_KilledError):
+            world.replay(**options)
 
 
 def _kill_before_the_journal_goes(
@@ -169,10 +170,7 @@ def _kill_before_the_journal_goes(
 
 
 def _kill_before_the_values_change(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def dying(*_: object, **__: object) -> None:
-        raise _KilledError()
-
     with monkeypatch.context() as patched:
-        patched.setattr("dataflows.stores.refill.replace_values", dying)
+        patched.setattr("dataflows.stores.refill.replace_values", _die)
         with pytest.raises(_KilledError):
             world.replay()

@@ -45,8 +45,7 @@ picky = view(
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, records: list[shop.Record]) -> World:
     """A world that came to the end of its log; to be copied."""
-    world = make_world(tmp_path_factory.mktemp("made") / "repository", MORE)
-    world.write(_first(records))
+    world = _written(tmp_path_factory.mktemp("made"), records)
     world.run()
     return world
 
@@ -54,8 +53,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, records: list[shop.Record]) -
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory, records: list[shop.Record]) -> World:
     """A world whose dataflow was stopped in the middle of its log; to be copied."""
-    world = make_world(tmp_path_factory.mktemp("stopped") / "repository", MORE)
-    world.write(_first(records))
+    world = _written(tmp_path_factory.mktemp("stopped"), records)
     world.run_and_stop()
     return world
 
@@ -70,6 +68,12 @@ def world(made: World, tmp_path: Path) -> World:
 def halved(stopped: World, tmp_path: Path) -> World:
     """A copy of the one that was stopped."""
     return _copy(stopped, tmp_path)
+
+
+def _written(folder: Path, records: list[shop.Record]) -> World:
+    world = make_world(folder / "repository", MORE)
+    world.write(_first(records))
+    return world
 
 
 def _copy(world: World, folder: Path) -> World:
