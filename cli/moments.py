@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
 
 TIME_FORMS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
+FromOption = Annotated[
+    datetime | None,
+    typer.Option(
+        "--from", formats=TIME_FORMS, metavar="TIME", help="Predictions from this moment on, UTC."
+    ),
+]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 

@@ -13,7 +13,7 @@ import typer
 
 from cli.actor import actor
 from cli.failures import CommandError
-from cli.moments import TIME_FORMS, micros, shown
+from cli.moments import TIME_FORMS, FromOption, micros, shown
 from cli.repository_option import RepoOption, require_repository
 from cli.tables import print_table
 
@@ -49,12 +49,6 @@ class ChannelName(StrEnum):
 
 ModelArgument = Annotated[str, typer.Argument(help="Name of the model.")]
 LearnerOption = Annotated[LearnerName, typer.Option(help="What learns.")]
-FromOption = Annotated[
-    datetime | None,
-    typer.Option(
-        "--from", formats=TIME_FORMS, metavar="TIME", help="Predictions from this moment on, UTC."
-    ),
-]
 UntilOption = Annotated[
     datetime | None,
     typer.Option(

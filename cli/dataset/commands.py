@@ -12,7 +12,7 @@ from cli.actor import actor
 from cli.dataset.apart import COMMAND, builder, make_ordered
 from cli.dataset.reports import print_check, print_list, print_made
 from cli.failures import CommandError
-from cli.moments import TIME_FORMS, micros
+from cli.moments import TIME_FORMS, FromOption, micros
 from cli.repository_option import RepoOption, require_repository
 
 if TYPE_CHECKING:
@@ -24,12 +24,6 @@ dataset_app = typer.Typer(
 )
 
 NameArgument = Annotated[str, typer.Argument(help="Name of the data set.")]
-FromOption = Annotated[
-    datetime | None,
-    typer.Option(
-        "--from", formats=TIME_FORMS, metavar="TIME", help="Predictions from this moment on, UTC."
-    ),
-]
 ToOption = Annotated[
     datetime | None,
     typer.Option(
