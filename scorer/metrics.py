@@ -6,14 +6,13 @@ labels takes longer than to count.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable
-from wsgiref.simple_server import WSGIServer
+from collections.abc import Callable, Iterable
 
 from google.protobuf import descriptor_pool
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from contracts import metric_names as names
+from scorer.metrics_server import show_metrics
 from scorer.process_metrics import Models, register_models, register_process
 from scorer.tally import Series, Sums, Tally
 from scorer.vector import Missing, MissingReason
@@ -156,13 +155,13 @@ class ScorerMetrics:
         """Count spans that did not reach the collector; from any thread."""
         self._spans_dropped.labels(reason).inc(count)
 
-    def serve(self, host: str, port: int) -> tuple[WSGIServer, threading.Thread]:
-        """Show them over HTTP from a thread, until ``shutdown`` of the returned server.
+    def serve(self, host: str, port: int) -> Callable[[], None]:
+        """Show them over HTTP from a thread; calling the result ends it.
 
         Raises:
             OSError: the address cannot be listened on.
         """
-        return start_http_server(port, host, registry=self.registry)
+        return show_metrics(self.registry, host, port)
 
     def _declare_calls(self) -> None:
         self._requests = self._counter(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from contracts import metric_names as names
 from contracts.settings import split_address
 from scorer.errors import ConfigurationError
+from scorer.metrics_server import show_metrics
 
 LABEL = "process"
 _ASK_TIMEOUT_SECONDS = 2.0
@@ -70,16 +71,14 @@ def show_gathered(
     registry.register(gathered)
     host, port = split_address(address)
     try:
-        server, thread = start_http_server(port, host, registry=registry)
+        end = show_metrics(registry, host, port)
     except OSError as error:
         raise ConfigurationError(
             f"cannot listen on {address}: set HEADWATER_METRICS_ADDRESS to a free one"
         ) from error
 
     def close() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        end()
         gathered.close()
 
     return close

@@ -291,18 +291,11 @@ def _listen(
 def _serve_metrics(metrics: ScorerMetrics, address: str) -> Callable[[], None]:
     """Show the metrics; calling the result ends it."""
     try:
-        server, thread = metrics.serve(*split_address(address))
+        return metrics.serve(*split_address(address))
     except OSError as error:
         raise ConfigurationError(
             f"cannot listen on {address}: set HEADWATER_METRICS_ADDRESS to a free one"
         ) from error
-
-    def close() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return close
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

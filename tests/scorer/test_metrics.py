@@ -315,10 +315,7 @@ def test_one_page_shows_all_processes() -> None:
             for _ in range(calls):
                 metrics.handled(method, "OK", 0.001)
             host, _, own = process_address(address, process).rpartition(":")
-            server, thread = metrics.serve(host, int(own))
-            stack.callback(thread.join)
-            stack.callback(server.server_close)
-            stack.callback(server.shutdown)
+            stack.callback(metrics.serve(host, int(own)))
         stack.callback(show_gathered(address, 3))
         page = Page(address)
     up = [page.total(metric_names.PROCESS_UP, process=str(number)) for number in range(3)]
