@@ -46,6 +46,8 @@ class ScorerSettings(Settings):
             share its read with; an idle scorer never waits.
         default_deadline_seconds: for requests that come without a deadline.
         grace_seconds: time for requests under way to finish after SIGTERM.
+        stuck_seconds: a process that has not answered to itself for so long is ended, as a function
+            of an on-demand view that never returns would hold it for ever; 0 for never.
         prediction_buffer_max: scored requests that wait to be written to the prediction log;
             past it they are dropped, and counted.
         shadow_rows_max: rows that wait to be scored by versions that did not answer them (a
@@ -83,6 +85,7 @@ class ScorerSettings(Settings):
     ] = 1.0
     default_deadline_seconds: float = positive_seconds(1.0, at_most=3_600)
     grace_seconds: float = seconds(5.0, at_most=3_600)
+    stuck_seconds: float = seconds(10.0, at_most=3_600)
     prediction_buffer_max: int = count(10_000, at_most=10_000_000)
     shadow_rows_max: int = count(10_000, at_most=1_000_000)
     shadow_load_max: _Share = 0.25

@@ -1,7 +1,7 @@
 """Several scorers that share one port: each has its own loop, models, connections and metrics.
 
 The kernel shares out connections (SO_REUSEPORT), so a caller with one connection meets one process.
-A process that dies is started again; one that keeps dying ends them all.
+A process that dies, or hangs, is started again; one that keeps dying ends them all.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import structlog
 from contracts.scorer_settings import ScorerSettings
 from contracts.settings import PREFIX, split_address
 from scorer.errors import ConfigurationError
+from scorer.heartbeat import Pulse
 from scorer.metrics_gathering import process_address, show_gathered
 
 _READY_SECONDS_MAX = 60.0
@@ -31,6 +32,8 @@ _LOOK_SECONDS = 0.1
 _STOP_SECONDS = 5.0
 _DEATHS_MAX = 5
 _DEATHS_SECONDS = 60.0
+# One that hangs in a function ends by itself, and says in which, if it is given this moment.
+_LAST_WORDS_SECONDS = 1.0
 _log = structlog.get_logger()
 
 
@@ -44,6 +47,7 @@ class _Child:
 
     number: int
     process: subprocess.Popen[bytes]
+    pulse: Pulse | None = None
 
 
 def serve_together(settings: ScorerSettings, repo_dir: Path, ready: Callable[[str], None]) -> None:
@@ -104,16 +108,22 @@ class _Group:
         deadline = time.monotonic() + _READY_SECONDS_MAX
         for child in self._children:
             _wait_until_ready(child, deadline, self._is_stopping)
+            self._listen(child)
 
     def look(self, seconds: float) -> None:
-        """Wait a little, and start again what has died."""
+        """Wait a little, and start again what has died; end what hangs."""
         time.sleep(seconds)
         for child in self._children:
             code = child.process.poll()
             # A signal to all of a process group ends them before we end them.
-            if code is None or self._is_stopping():
+            if self._is_stopping():
                 continue
             now = time.monotonic()
+            if code is None:
+                if child.pulse is not None and child.pulse.is_lost(now):
+                    _log.error("process_stuck", process=child.number)
+                    child.process.kill()
+                continue
             self._deaths = [one for one in self._deaths if now - one < _DEATHS_SECONDS] + [now]
             if len(self._deaths) > _DEATHS_MAX:
                 raise ProcessDiedError(
@@ -123,6 +133,7 @@ class _Group:
             _log.error("process_died", process=child.number, exit_code=code)
             _close(child)
             child.process = self._started(child.number)
+            self._listen(child)
 
     def stop(self) -> None:
         """End all: gracefully, and what does not end so by force."""
@@ -137,6 +148,17 @@ class _Group:
                 child.process.kill()
                 child.process.wait()
             _close(child)
+
+    def _listen(self, child: _Child) -> None:
+        output = child.process.stdout
+        assert output is not None
+        if limit := self._settings.stuck_seconds:
+            child.pulse = Pulse(
+                output.fileno(),
+                start_seconds_max=_READY_SECONDS_MAX,
+                silence_seconds_max=limit + _LAST_WORDS_SECONDS,
+                look_seconds_max=10 * _LOOK_SECONDS,
+            )
 
     def _started(self, number: int) -> subprocess.Popen[bytes]:
         environment = {
