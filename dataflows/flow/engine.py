@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from contracts.online_store import OnlineStoreConfigError, parse_online_store
@@ -85,10 +86,13 @@ def run_flow(
         return _run_seat(repository, settings, places, seat, until_end=until_end)
     # Who has the folder then is no dataflow that somebody could stop.
     check_fence(places.state)
-    with exclusive_state(places.state):
+    stop = threading.Event()
+    target_of = log_end if until_end else never
+    opened = partial(open_log, is_stopping=stop.is_set)
+    with exclusive_state(places.state), looking_for_fence(places.state, stop):
         check_fence(places.state)
-        finish_handover(places.state, online_filler(repository, settings, places))
-        return run_locked(repository, settings, places, log_end if until_end else never)
+        finish_handover(places.state, online_filler(repository, settings, places, stop))
+        return run_locked(repository, settings, places, target_of, opened, stop=stop)
 
 
 def run_locked(
@@ -98,6 +102,7 @@ def run_locked(
     target_of: TargetOf,
     open_plan_log: OpenLog = open_log,
     span: Span | None = None,
+    stop: threading.Event | None = None,
 ) -> Summary:
     """As ``run_flow`` in one process, for a caller that holds ``exclusive_state`` already.
 
@@ -108,20 +113,17 @@ def run_locked(
         target_of: where it ends, once the log is known.
         open_plan_log: opens the log.
         span: rows of other event times are left out; None for all.
+        stop: ends it in good order; None if only a signal does.
     """
     with asking_for_room(places.state):
-        context = RunContext(settings, places, None, threading.Event(), span=span)
+        context = RunContext(settings, places, None, stop or threading.Event(), span=span)
         _make_folder(places.state)
         tell = begin_progress(context)
         with closing(_open_log(repository, context, tell, open_plan_log)) as log:
             context.target = target_of(log)
             _prepare(repository, log, context, tell)
             flow = build_flow(repository, log, context)
-            with (
-                looking_for_fence(places.state, context.stop),
-                _stop_on_signals(context.stop),
-                explained(places.state),
-            ):
+            with _stop_on_signals(context.stop), explained(places.state):
                 execute(flow, context)
             return _summary(log, context)
 
@@ -135,20 +137,24 @@ def _run_seat(
     until_end: bool,
 ) -> Summary:
     """As ``run_flow``, as one of several processes. Process 0 makes everything ready for all."""
+    stop = threading.Event()
+    check = partial(check_fence, places.state)
     with (
         shared_state(places.state, seat.number) as keep_place,
-        Session(places.state, settings, seat) as session,
+        Session(places.state, settings, seat, check=check) as session,
+        looking_for_fence(places.state, stop),
         asking_for_room(places.state),
     ):
-        context = RunContext(settings, places, None, threading.Event())
+        context = RunContext(settings, places, None, stop)
         context.processes, context.process = len(seat.addresses), seat.number
         tell = _say_nothing
-        check_fence(places.state)
+        check()
         if seat.number == 0:
-            finish_handover(places.state, online_filler(repository, settings, places))
+            finish_handover(places.state, online_filler(repository, settings, places, stop))
             _make_folder(places.state)
             tell = begin_progress(context)
-        with closing(_open_log(repository, context, tell, open_log)) as log:
+        opened = partial(open_log, is_stopping=stop.is_set)
+        with closing(_open_log(repository, context, tell, opened)) as log:
             _compile(repository, context, tell)
             terms = _terms(repository, log, settings, until_end=until_end)
             if seat.number == 0:
@@ -163,15 +169,11 @@ def _run_seat(
             context.target = None if ends is None else LogEnd(ends)
             join_progress(context)
             flow = build_flow(repository, log, context)
-            with (
-                looking_for_fence(places.state, context.stop),
-                _stop_on_signals(context.stop),
-                explained(places.state),
-            ):
+            with _stop_on_signals(stop), explained(places.state):
                 run_together(
                     lambda: execute(flow, context, seat.addresses),
                     flow,
-                    context.stop,
+                    stop,
                     session,
                     keep_place,
                 )
@@ -196,7 +198,7 @@ def _prepare(
     """Make sure that state, stores and log belong together."""
     state = context.places.state
     if not (state / "identity.json").exists():
-        check_first_run(log, context.settings, repository.plan)
+        check_first_run(log, context.settings, repository.plan, context.stop.wait)
     check_identity(repository, context.settings, log, state)
     check_store(context, repository.store.project, tell)
     context.git_commit = git_commit(repository.directory)

@@ -19,8 +19,10 @@ from pathlib import Path
 import msgspec
 
 from contracts.durable_files import replace_file
+from contracts.log import LogError
 from dataflows.flow.errors import EngineError
 from dataflows.flow.state_lock import exclusive_state, is_held, is_locked, taken
+from dataflows.stores.online_writer import OnlineStoreGoneError
 
 _LOOK_SECONDS = 0.1
 _PAUSE_SECONDS = 0.02
@@ -90,8 +92,10 @@ def check_fence(state: Path) -> None:
 def looking_for_fence(state: Path, stop: threading.Event) -> Iterator[None]:
     """Set ``stop`` once the state folder is fenced; at the end of the context say so.
 
+    Who waits for a log or a store is to give up then, and raises what it was waiting for.
+
     Raises:
-        FencedError: it was, and the run is over.
+        FencedError: it was, and the run is over, or gave up waiting before it began.
     """
     is_over = threading.Event()
     found: list[str] = []
@@ -108,6 +112,10 @@ def looking_for_fence(state: Path, stop: threading.Event) -> Iterator[None]:
     looker.start()
     try:
         yield
+    except (LogError, OnlineStoreGoneError) as error:
+        if found:
+            raise _fenced_off(found[0]) from error
+        raise
     finally:
         is_over.set()
         looker.join(1.0)

@@ -23,13 +23,18 @@ _WHO = "online store"
 
 
 def online_filler(
-    repository: Repository, settings: DataflowSettings, live: Places
+    repository: Repository,
+    settings: DataflowSettings,
+    live: Places,
+    stop: threading.Event | None = None,
 ) -> Callable[[Values], None]:
     """A function that makes the live online store hold what a replay has gathered.
 
     It waits for a server that is gone, and raises EngineError, which says how to go on, if the
-    store cannot be filled. Doing it again, also after a part of it, gives the same.
+    store cannot be filled. Doing it again, also after a part of it, gives the same. ``stop`` ends
+    the waiting: then it raises OnlineStoreGoneError.
     """
+    told_to_stop = stop or threading.Event()
 
     def fill(values: Values) -> None:
         online, project = live.online, repository.store.project
@@ -46,10 +51,12 @@ def online_filler(
             else:
                 refill.add_values(gathered, project, views, online, values.mark)
 
-        context = RunContext(settings, live, None, threading.Event())
+        context = RunContext(settings, live, None, told_to_stop)
         try:
             patiently(put_in_place, context, _WHO, _teller(context))
         except OnlineStoreError as error:
+            if told_to_stop.is_set():
+                raise
             raise EngineError(
                 f"{error}. The rest of the replay is done by the next `headwater run` or "
                 "`headwater replay`"

@@ -107,12 +107,17 @@ class Session:
         settings: DataflowSettings,
         seat: Seat,
         monotonic: Callable[[], float] = time.monotonic,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
-        """To be made by who holds the seat; process 0 begins the session with it."""
+        """To be made by who holds the seat; process 0 begins the session with it.
+
+        ``check`` is called again and again while others are waited for; what it raises ends that.
+        """
         self.seat = seat
         self._state = state
         self._folder = processes_folder(state)
         self._monotonic = monotonic
+        self._check = check
         self._absent_seconds_max = settings.gather_seconds
         # One that runs may wait for brokers or Redis for as long as it is allowed to.
         self._busy_seconds_max = settings.gather_seconds + 2 * settings.outage_seconds
@@ -145,6 +150,7 @@ class Session:
         """
         begun_at = self._monotonic()
         while True:
+            self._check()
             late = self._not_here(terms)
             strangers = [n for n in held_seats(self._state) if n >= len(self.seat.addresses)]
             if not late and not strangers:
@@ -179,6 +185,7 @@ class Session:
         """
         joined, waits_since = "", self._monotonic()
         while True:
+            self._check()
             is_there = is_seat_held(self._state, 0)
             session = self._read("session", _Session)
             if is_there and session is not None:

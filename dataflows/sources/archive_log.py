@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 from contracts.log import Chunk, LogError, PartitionReader
@@ -167,15 +168,21 @@ def with_archive(log: PlanLog, archive: Archive, settings: DataflowSettings) -> 
     return ArchivedLog(log, archive, settings)
 
 
-def check_first_run(log: PlanLog, settings: DataflowSettings, plan: Plan) -> None:
+def check_first_run(
+    log: PlanLog,
+    settings: DataflowSettings,
+    plan: Plan,
+    wait: Callable[[float], bool | None] = time.sleep,
+) -> None:
     """For a run without state: raise LogError if it would leave out what the archive has.
 
-    Only names of files are looked at, and only if Kafka has let go of records.
+    Only names of files are looked at, and only if Kafka has let go of records. ``wait`` as of
+    ``Patience``.
     """
     lost = {(p.topic, p.partition): log.begins()[p.number] for p in log.partitions}
     if not settings.archive_url or log.kind != "kafka" or not any(lost.values()):
         return
-    store = ArchiveStore(settings.archive_url, Patience(settings.outage_seconds))
+    store = ArchiveStore(settings.archive_url, Patience(settings.outage_seconds, wait))
     for place, files in listing(store, plan).files.items():
         if files[0].name.first < lost.get(place, 0):
             raise LogError(

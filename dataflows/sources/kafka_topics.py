@@ -29,12 +29,18 @@ REPORT_SECONDS = 30.0
 # What stands in the place of an id where there is none.
 _NO_ID = str(uuid.UUID(int=0))
 
+IsStopping = Callable[[], bool]
+
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
-class GivenUpError(Exception):
+class GivenUpError(LogError):
     """We were told to stop while waiting for Kafka."""
+
+
+def _never() -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -51,11 +57,14 @@ class FoundTopic:
     partitions: list[int]
 
 
-def list_topics(settings: DataflowSettings, topics: Sequence[str]) -> dict[str, FoundTopic]:
+def list_topics(
+    settings: DataflowSettings, topics: Sequence[str], is_stopping: IsStopping = _never
+) -> dict[str, FoundTopic]:
     """Each topic by its name; those that are missing are made, with one partition.
 
     Raises:
         LogError: Kafka is gone for too long, refuses us, or does not make a topic.
+        GivenUpError: ``is_stopping`` says so while Kafka is waited for.
     """
 
     def ask(admin: Any) -> dict[str, FoundTopic]:
@@ -70,7 +79,7 @@ def list_topics(settings: DataflowSettings, topics: Sequence[str]) -> dict[str, 
             raise kafka.errors.LeaderNotAvailableError(f"{missing} are being made")
         return {topic: found[topic] for topic in topics}
 
-    return _asked(settings, ask) if topics else {}
+    return _asked(settings, ask, is_stopping) if topics else {}
 
 
 def existing_topics(settings: DataflowSettings, topics: Sequence[str]) -> dict[str, FoundTopic]:
@@ -79,7 +88,9 @@ def existing_topics(settings: DataflowSettings, topics: Sequence[str]) -> dict[s
 
 
 def bounds(
-    settings: DataflowSettings, partitions: Sequence[tuple[str, int]]
+    settings: DataflowSettings,
+    partitions: Sequence[tuple[str, int]],
+    is_stopping: IsStopping = _never,
 ) -> dict[tuple[str, int], tuple[int, int]]:
     """First offset kept and next offset to be written of each partition.
 
@@ -88,6 +99,7 @@ def bounds(
 
     Raises:
         LogError: Kafka is gone for too long, refuses us, or does not know a partition.
+        GivenUpError: as above.
     """
     names = [TopicPartition(topic, partition) for topic, partition in partitions]
 
@@ -102,7 +114,7 @@ def bounds(
         )
         return {(name[0], name[1]): (first[name].offset, end[name].offset) for name in names}
 
-    return _asked(settings, ask) if names else {}
+    return _asked(settings, ask, is_stopping) if names else {}
 
 
 def missing(
@@ -130,7 +142,7 @@ def missing(
 def connect(
     kind: Callable[..., _T],
     settings: DataflowSettings,
-    is_stopping: Callable[[], bool] = lambda: False,
+    is_stopping: IsStopping = _never,
     monotonic: Callable[[], float] = time.monotonic,
     **options: Any,
 ) -> _T:
@@ -156,7 +168,7 @@ def connect(
             if monotonic() - reported > REPORT_SECONDS:
                 reported = monotonic()
                 _log.warning("%s Asking on", error)
-    raise GivenUpError
+    raise _given_up(settings)
 
 
 def open_briefly(
@@ -173,9 +185,15 @@ def open_briefly(
     return open_client(kind, briefly, CLIENT_ID, **given)
 
 
-def _asked(settings: DataflowSettings, ask: Callable[[Any], _T]) -> _T:
+def _given_up(settings: DataflowSettings) -> GivenUpError:
+    return GivenUpError(f"told to stop before Kafka at {settings.log.servers} answered")
+
+
+def _asked(
+    settings: DataflowSettings, ask: Callable[[Any], _T], is_stopping: IsStopping = _never
+) -> _T:
     """The answer, asked for again while Kafka is gone; LogError after ``outage_seconds``."""
-    admin: Any = connect(KafkaAdminClient, settings)
+    admin: Any = connect(KafkaAdminClient, settings, is_stopping)
     begin = time.monotonic()
     try:
         while True:
@@ -194,6 +212,8 @@ def _asked(settings: DataflowSettings, ask: Callable[[Any], _T]) -> _T:
                 waited = time.monotonic() - begin
                 if waited > settings.outage_seconds:
                     raise not_answering(settings, waited) from error
+            if is_stopping():
+                raise _given_up(settings)
             time.sleep(PAUSE_SECONDS)
     finally:
         admin.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -111,20 +112,26 @@ class KafkaPlanLog:
 
     kind = "kafka"
 
-    def __init__(self, settings: DataflowSettings, plan: Plan) -> None:
-        """Ask the brokers; topics that do not exist yet are made. Raise LogError."""
+    def __init__(
+        self, settings: DataflowSettings, plan: Plan, is_stopping: Callable[[], bool]
+    ) -> None:
+        """Ask the brokers; topics that do not exist yet are made. Raise LogError.
+
+        ``is_stopping`` ends the waiting for brokers that do not answer.
+        """
         # kafka-python takes a moment to import, which the file log need not pay.
         from dataflows.sources import kafka_topics
         from dataflows.sources.kafka_log import KafkaLog
 
         self._settings = settings
-        found = kafka_topics.list_topics(settings, [topic.name for topic in plan.topics])
+        names = [topic.name for topic in plan.topics]
+        found = kafka_topics.list_topics(settings, names, is_stopping)
         self.topic_ids = {name: topic.topic_id for name, topic in found.items() if topic.topic_id}
         places = [
             (topic.name, number) for topic in plan.topics for number in found[topic.name].partitions
         ]
         self.partitions = _numbered(places)
-        self._bounds = kafka_topics.bounds(settings, places)
+        self._bounds = kafka_topics.bounds(settings, places, is_stopping)
         group = settings.kafka_group or f"headwater-{plan.project}"
         self._log: KafkaLog = KafkaLog(settings, group)
         self._readers: list[PartitionReader] = []
@@ -155,12 +162,18 @@ class KafkaPlanLog:
         self._log.close()
 
 
-def open_log(settings: DataflowSettings, plan: Plan) -> PlanLog:
-    """The log that the settings name; raise LogError if it cannot be had."""
+def open_log(
+    settings: DataflowSettings, plan: Plan, is_stopping: Callable[[], bool] = lambda: False
+) -> PlanLog:
+    """The log that the settings name.
+
+    Raises:
+        LogError: it cannot be had, or ``is_stopping`` said so while Kafka was waited for.
+    """
     folder = settings.log.folder
     if folder is not None:
         return FilePlanLog(folder, plan)
-    return KafkaPlanLog(settings, plan)
+    return KafkaPlanLog(settings, plan, is_stopping)
 
 
 def _numbered(places: list[tuple[str, int]]) -> list[LogPartition]:
