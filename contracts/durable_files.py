@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +39,23 @@ def replace_file(file: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(file.parent)
+
+
+def read_regular(file: Path, bytes_max: int = -1) -> bytes:
+    """All of a file, or its first bytes. OSError for what is no regular one, as pipes may not end.
+
+    Args:
+        file: which.
+        bytes_max: no more than that is read; -1 for all.
+    """
+    handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", str(file))
+        with os.fdopen(handle, "rb", closefd=False) as opened:
+            return opened.read(bytes_max)
+    finally:
+        os.close(handle)
 
 
 def append_line(file: Path, line: bytes) -> None:

@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
 
-from contracts.durable_files import append_line, exclusive, replace_file
+from contracts.durable_files import append_line, exclusive, read_regular, replace_file
 from contracts.manifest import MODEL_NAME, VERSION
 from contracts.model_channels import (
     AuditEntry,
@@ -50,7 +50,7 @@ class ModelDecisions:
         """
         file = self._folder(model) / "channels.json"
         try:
-            return Channels.from_json(json.loads(file.read_bytes()))
+            return Channels.from_json(json.loads(read_regular(file)))
         except FileNotFoundError:
             return Channels()
         except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:

@@ -17,7 +17,13 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from contracts.calibration_plot import calibration_svg
-from contracts.durable_files import exclusive, replace_file, sync_folder, write_synced
+from contracts.durable_files import (
+    exclusive,
+    read_regular,
+    replace_file,
+    sync_folder,
+    write_synced,
+)
 from contracts.evaluation_file import (
     EvaluationFileError,
     Side,
@@ -187,10 +193,10 @@ class ModelRepository(ModelDecisions):
         folder = self._version_folder(model, version)
         manifest_file, onnx_file = folder / "manifest.json", folder / "model.onnx"
         try:
-            text = manifest_file.read_bytes()
+            text = read_regular(manifest_file)
             self._check_signature(folder, text)
             manifest = Manifest.from_json(text)
-            onnx = onnx_file.read_bytes()
+            onnx = read_regular(onnx_file)
         except (ManifestError, SignatureError, OSError) as error:
             raise CorruptVersionError(f"{folder}: {error}") from error
         if (manifest.model, manifest.version) != (model, version):
@@ -207,7 +213,7 @@ class ModelRepository(ModelDecisions):
         if self._verifier is None:
             return
         file = folder / _SIGNATURE
-        self._verifier.check(manifest, file.read_bytes() if file.exists() else None)
+        self._verifier.check(manifest, read_regular(file) if file.exists() else None)
 
     def _write_card(self, folder: Path, manifest: Manifest) -> None:
         """The model card as of now, and its plot: for people, nothing reads them."""

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from contracts.durable_files import replace_file
+from contracts.durable_files import read_regular, replace_file
 from contracts.plan import Plan
 
 FORMAT: Final = 1
@@ -70,7 +70,7 @@ def read_plan(path: Path) -> Applied:
         PlanFileError: the file is missing, broken or of another layout.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Applied)
+        return msgspec.json.decode(read_regular(path), type=Applied)
     except FileNotFoundError:
         raise PlanFileError(f"{path} does not exist; run `headwater apply` first") from None
     except OSError as error:

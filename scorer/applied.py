@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from contracts.plan_file import PlanFileError, read_plan
 from scorer.catalogue import Catalogue
-from scorer.errors import UnknownFeatureError
+from scorer.daemon_threads import DaemonThreads
+from scorer.errors import OverloadedError, UnknownFeatureError
 
 _log = structlog.get_logger()
 
@@ -36,6 +38,7 @@ class AppliedFeatures:
         self._clock_seconds = clock_seconds
         self._look_seconds = look_seconds
         self._looking = asyncio.Lock()
+        self._threads = DaemonThreads("reading the plan file", 1)
         self._looked_at: float | None = None
         self._identity: tuple[int, ...] = ()
         self._catalogue: Catalogue | None = None
@@ -64,8 +67,8 @@ class AppliedFeatures:
 
     async def _look(self) -> None:
         try:
-            found = await asyncio.to_thread(_read, self._path, self._identity)
-        except (PlanFileError, OSError) as error:
+            found = await self._threads.run(partial(_read, self._path, self._identity))
+        except (PlanFileError, OSError, OverloadedError) as error:
             # Told once, not at every look.
             if str(error) != self._trouble:
                 self._trouble = str(error)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import structlog
 
+from contracts.durable_files import read_regular
 from contracts.manifest import sha256_hex
 
 FILES_MAX = 128
@@ -64,7 +65,7 @@ class GraphCache:
         """What is kept, if it is whole."""
         file = self._file(name)
         try:
-            head, _, graph = file.read_bytes().partition(b"\n")
+            head, _, graph = read_regular(file).partition(b"\n")
             about = json.loads(head)
             kept = KeptGraph(graph, tuple(map(str, about["scores"])))
             whole = about["sha256"] == sha256_hex(graph)

@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import get_args
 
 import structlog
@@ -20,6 +21,7 @@ from contracts.model_repository import (
     ModelRepositoryError,
     VersionNotFoundError,
 )
+from scorer.daemon_threads import DaemonThreads
 from scorer.errors import InvalidRequestError, ModelNotReadyError, UnknownModelError
 from scorer.model import LoadedModel, UnusableModelError
 from scorer.model_look import Identity, look_at
@@ -82,6 +84,10 @@ class ModelPool:
         self._loading: dict[Place, asyncio.Task[None]] = {}
         self._loads: dict[tuple[str, str, Identity], asyncio.Task[LoadedModel]] = {}
         self._room = asyncio.Semaphore(_LOADS_MAX)
+        # Each kind has its own, for one that hangs must not hold up the others.
+        self._look_threads = DaemonThreads("looking for models", 1)
+        self._load_threads = DaemonThreads("loading a version", _LOADS_MAX)
+        self._pin_threads = DaemonThreads("loading a version that was asked for", _LOADS_MAX)
         self._former: dict[str, tuple[LoadedModel, Identity]] = {}
         self._rollouts: dict[str, Rollout] = {}
 
@@ -144,7 +150,7 @@ class ModelPool:
         async with self._pinning:
             loaded = self._pinned.get(key)
             if loaded is None:
-                loaded = await asyncio.to_thread(self._load_pinned, model, version)
+                loaded = await self._pin_threads.run(partial(self._load_pinned, model, version))
             self._pinned[key] = loaded
             self._pinned.move_to_end(key)
             while len(self._pinned) > self._pinned_max:
@@ -185,7 +191,7 @@ class ModelPool:
     async def _look(self) -> None:
         try:
             # One thread for all: a rollback must not wait until every model had its turn.
-            seen = await asyncio.to_thread(look_at, self._repository)
+            seen = await self._look_threads.run(partial(look_at, self._repository))
         except OSError as error:
             self._complain("repository", f"cannot list models: {error}")
             return
@@ -269,7 +275,7 @@ class ModelPool:
 
     async def _load_in_room(self, model: str, version: str) -> LoadedModel:
         async with self._room:
-            return await asyncio.to_thread(self._load, model, version)
+            return await self._load_threads.run(partial(self._load, model, version))
 
     def _swap(self, place: Place, loaded: LoadedModel, identity: Identity, started: float) -> None:
         model, channel = place

@@ -10,6 +10,8 @@ from typing import Generic, TypeVar
 
 import structlog
 
+from contracts.durable_files import read_regular
+from scorer.daemon_threads import DaemonThreads
 from scorer.errors import ConfigurationError
 
 # Keys and certificates have some thousands; whatever is larger was named by mistake.
@@ -34,8 +36,7 @@ class NamedFile:
     def read(self) -> bytes:
         """All of it; ConfigurationError if that cannot be had, or is far too much."""
         try:
-            with self.path.open("rb") as file:
-                content = file.read(FILE_BYTES_MAX + 1)
+            content = read_regular(self.path, FILE_BYTES_MAX + 1)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "no name of a file"
             raise ConfigurationError(
@@ -90,11 +91,12 @@ async def keep_looking(
     sources: Iterable[Reloaded[object]], look_seconds: float = LOOK_SECONDS
 ) -> None:
     """Look at the files in a thread, again and again, until cancelled."""
+    threads = DaemonThreads("reading keys and certificates", 1)
     while True:
         await asyncio.sleep(look_seconds)
         for source in sources:
             try:
-                await asyncio.to_thread(source.look)
+                await threads.run(source.look)
             except Exception as error:  # noqa: BLE001 - it has to go on looking
                 # Without its text, which may show what was in a file.
                 _log.error("look_failed", error=type(error).__name__)

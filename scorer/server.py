@@ -95,15 +95,27 @@ async def serve(
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    starting = asyncio.current_task()
+
+    def on_signal() -> None:
+        stop.set()
+        if starting is not None:
+            # Models may lie on a disk that does not answer.
+            starting.cancel()
+
     signals = (signal.SIGTERM, signal.SIGINT)
     for one in signals:
-        loop.add_signal_handler(one, stop.set)
+        loop.add_signal_handler(one, on_signal)
     try:
         async with running(settings, repo_dir, port) as address:
+            starting = None
             if ready is not None:
                 ready(address)
             await stop.wait()
             _log.info("stopping", grace_seconds=settings.grace_seconds)
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
     finally:
         for one in signals:
             loop.remove_signal_handler(one)
