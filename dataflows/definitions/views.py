@@ -91,6 +91,12 @@ def compile_view(
 
 
 def _refuse_unsupported(view: StreamFeatureView, topic: Topic, where: str) -> None:
+    if view.name in (".", "..") or any(c in "/," or not c.isprintable() for c in view.name):
+        # It names a folder of the state, and stands between commas in `headwater replay --views`.
+        raise DefinitionError(
+            f"{where}: choose a name without commas, slashes and control characters, and not of "
+            "dots alone"
+        )
     tags.check_tags(view.tags, tags.OF_VIEWS, where)
     if view.enable_tiling or view.tiling_hop_size is not None:
         raise DefinitionError(

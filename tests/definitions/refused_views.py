@@ -111,6 +111,9 @@ REFUSED_VIEWS: dict[str, tuple[Callable[[], Objects], str]] = {
     "stream_engine": (lambda: [view(stream_engine={"type": "spark"})], "stream_engine cannot"),
     "version": (lambda: [view(version="v2")], "version 'v2' cannot be executed"),
     "online=False": (lambda: [view(online=False)], "online=False cannot be executed"),
+    "a name with a slash": (lambda: [view(name="a/../../b")], "choose a name without commas"),
+    "a name with a comma": (lambda: [view(name="a,b")], "choose a name without commas"),
+    "a name of dots": (lambda: [view(name="..")], "choose a name without commas"),
     "a view of views": (derived, "'second' reads a StreamFeatureView; only KafkaSource"),
     "PushSource": (lambda: [pushed()], "reads a PushSource; only KafkaSource"),
     "KinesisSource": (
