@@ -39,6 +39,8 @@ class ScorerSettings(Settings):
         metrics_address: where Prometheus may scrape; empty for nowhere.
         model_poll_seconds: time between two looks for a new model version.
         in_flight_max: requests accepted at one time by a process; more are refused.
+        in_flight_bytes_max: bytes of large requests (over 32 KiB) from their coming to their
+            answer; past it they are refused before they are read, but for one that is alone.
         rows_per_request_max: rows in one request.
         request_bytes_max: size of one request.
         stream_in_flight_max: requests of one stream that are read before the first is answered.
@@ -77,6 +79,7 @@ class ScorerSettings(Settings):
     metrics_address: AddressOrNone = ""
     model_poll_seconds: float = positive_seconds(0.2, at_most=3_600)
     in_flight_max: int = count(1_000, at_most=1_000_000)
+    in_flight_bytes_max: int = count(16 * 1024 * 1024, at_most=64 * 1024 * 1024 * 1024)
     rows_per_request_max: int = count(10_000, at_most=1_000_000)
     request_bytes_max: int = count(4 * 1024 * 1024, at_most=1024 * 1024 * 1024)
     stream_in_flight_max: int = count(64, at_most=10_000)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 import grpc
 import structlog
 
 from scorer.callers import ANYBODY, Caller, Callers, OpenDoor
 from scorer.errors import DeadlineError, InvalidRequestError, ScorerError, StoppingError
+from scorer.large_requests import MessageRoom, Unread
 from scorer.metrics import ScorerMetrics
+from scorer.row_room import NOTHING
 from scorer.status import status_of
 from scorer.unreadable import Unreadable
 
@@ -82,13 +84,18 @@ class Calls:
         callers: Callers,
         default_deadline_seconds: float,
         witnesses: tuple[Witness, ...] = (),
+        room: MessageRoom | None = None,
     ) -> None:
-        """``default_deadline_seconds`` is for calls that come without a deadline."""
+        """``default_deadline_seconds`` is for calls that come without a deadline.
+
+        ``room`` is for large requests; None if there are none.
+        """
         self._metrics = metrics
         self._callers = callers
         self._is_open = isinstance(callers, OpenDoor)
         self._default_deadline_seconds = default_deadline_seconds
         self._witnesses = witnesses
+        self._room = room
         self._refusing = False
         self._arrived = 0
         self._under_way = 0
@@ -123,14 +130,14 @@ class Calls:
         remaining = _seconds_left(context)
         try:
             call.caller = self._admitted(context)
-            if isinstance(request, Unreadable):
-                raise InvalidRequestError(request.reason)
-            if remaining is None:
-                async with asyncio.timeout(self._default_deadline_seconds):
-                    answer = await work(request, call)
-            else:
-                # gRPC cancels the work when the caller's own deadline has passed.
-                answer = await work(request, call)
+            with self._kept(request):
+                message = _read(request)
+                if remaining is None:
+                    async with asyncio.timeout(self._default_deadline_seconds):
+                        answer = await work(message, call)
+                else:
+                    # gRPC cancels the work when the caller's own deadline has passed.
+                    answer = await work(message, call)
             call.code = grpc.StatusCode.OK
             return answer
         except asyncio.CancelledError:
@@ -176,6 +183,12 @@ class Calls:
             raise StoppingError("the scorer is stopping; try again")
         return self._caller(context)
 
+    def _kept(self, request: object) -> AbstractContextManager[object]:
+        """Room for a request that has not been read yet. OverloadedError if there is none."""
+        if isinstance(request, Unread) and self._room is not None:
+            return self._room.keep(request)
+        return NOTHING
+
     def _caller(self, context: Context) -> Caller:
         if self._is_open:
             # To fetch metadata from gRPC costs more than all the rest here.
@@ -215,10 +228,10 @@ class Stream:
         try:
             # A token may expire, and its key be taken away, while a stream lasts.
             call.caller = calls._caller(self._context)
-            if isinstance(request, Unreadable):
-                raise InvalidRequestError(request.reason)
-            async with asyncio.timeout(calls._default_deadline_seconds):
-                answer = await work(request, call)
+            with calls._kept(request):
+                message = _read(request)
+                async with asyncio.timeout(calls._default_deadline_seconds):
+                    answer = await work(message, call)
             call.code = grpc.StatusCode.OK
             return answer, None
         except asyncio.CancelledError:
@@ -232,6 +245,14 @@ class Stream:
             calls._metrics.answered_in_stream(call.method, call.code.name, call.seconds)
             for witness in calls._witnesses:
                 witness.ended(call)
+
+
+def _read(request: _Request) -> _Request:
+    """The message that a request stands for. InvalidRequestError if that cannot be read."""
+    message = request.message() if isinstance(request, Unread) else request
+    if isinstance(message, Unreadable):
+        raise InvalidRequestError(message.reason)
+    return cast(_Request, message)
 
 
 def _failed(call: Call, error: Exception) -> str:

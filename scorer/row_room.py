@@ -11,45 +11,59 @@ from scorer.errors import OverloadedError
 ROWS_PER_REQUEST = 16
 # Smaller requests are bounded where they are read and run.
 _MANY_ROWS = 512
-_NOTHING: AbstractContextManager[None] = nullcontext()
+NOTHING: AbstractContextManager[None] = nullcontext()
 
 
-class RowRoom:
-    """Counts the rows of large requests from when they come to when they are answered.
+class Room:
+    """Counts what large requests have, from when they come to when they are answered."""
+
+    def __init__(self, most: int, many: int, what: str) -> None:
+        """Once ``most`` of ``what`` would be under way no more is let in.
+
+        What has no more than ``many`` does not count, and what comes alone is always let in.
+        """
+        self._most = most
+        self._many = many
+        self._what = what
+        self._taken = 0
+
+    def keep(self, count: int) -> AbstractContextManager[None]:
+        """Room for what a request has as long as the context.
+
+        Raises:
+            OverloadedError: there is none.
+        """
+        if count <= self._many:
+            return NOTHING
+        if self._taken and self._taken + count > self._most:
+            raise OverloadedError(
+                f"{self._taken} {self._what} of large requests are under way already; try again"
+                " later"
+            )
+        self._taken += count
+        return _Kept(self, count)
+
+    def leave(self, count: int) -> None:
+        """Called at the end of what ``keep`` gave."""
+        self._taken -= count
+
+
+class RowRoom(Room):
+    """Room for the rows of large requests.
 
     A large request goes through reading and running in pieces, of which the batcher sees one at a
     time; only here all its rows count.
     """
 
     def __init__(self, rows_max: int) -> None:
-        """Once ``rows_max`` rows are under way no more are let in."""
-        self._rows_max = rows_max
-        self._rows = 0
-
-    def keep(self, rows: int) -> AbstractContextManager[None]:
-        """Room for the rows of a request as long as the context.
-
-        Raises:
-            OverloadedError: there is none.
-        """
-        if rows <= _MANY_ROWS:
-            return _NOTHING
-        if self._rows >= self._rows_max:
-            raise OverloadedError(
-                f"{self._rows} rows of large requests are under way already; try again later"
-            )
-        self._rows += rows
-        return _Kept(self, rows)
-
-    def leave(self, rows: int) -> None:
-        """Called at the end of what ``keep`` gave."""
-        self._rows -= rows
+        """No more than ``rows_max`` rows are under way, but for those of one request."""
+        super().__init__(rows_max, _MANY_ROWS, "rows")
 
 
 class _Kept(AbstractContextManager[None]):
-    def __init__(self, room: RowRoom, rows: int) -> None:
+    def __init__(self, room: Room, count: int) -> None:
         self._room = room
-        self._rows = rows
+        self._count = count
 
     def __exit__(
         self,
@@ -57,4 +71,4 @@ class _Kept(AbstractContextManager[None]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._room.leave(self._rows)
+        self._room.leave(self._count)

@@ -21,6 +21,7 @@ from contracts.plan_file import plan_path
 from contracts.scorer_settings import ScorerSettings
 from contracts.settings import split_address
 from scorer import inference
+from scorer.acceptors import Acceptors
 from scorer.answering import Answering
 from scorer.applied import AppliedFeatures
 from scorer.batcher import Batcher, BatchLimits
@@ -34,6 +35,7 @@ from scorer.features import FeatureLimits, Features
 from scorer.features_service import FeatureCalls
 from scorer.foreign import feast_serving_pb2, open_inference_pb2, open_inference_pb2_grpc
 from scorer.foreign.pool import pool_of
+from scorer.large_requests import MessageRoom
 from scorer.messages import Messages
 from scorer.metrics import ScorerMetrics
 from scorer.model import LoadedModel
@@ -42,6 +44,7 @@ from scorer.observation import Observation
 from scorer.online_store import OnlineReader, open_online_store
 from scorer.onnx_runtime import open_runtime
 from scorer.prediction_log import PredictionLog, open_prediction_log
+from scorer.row_room import ROWS_PER_REQUEST
 from scorer.scoring import Scoring
 from scorer.service import ScorerService
 from scorer.shadowing import Shadowing, ShadowLimits
@@ -51,6 +54,8 @@ from scorer.v1 import scorer_pb2, scorer_pb2_grpc
 
 SERVICE = scorer_pb2.DESCRIPTOR.services_by_name["ScorerService"].full_name
 _SERVICES = (SERVICE, inference.SERVICE, FEAST_SERVICE)
+# Requests that share reads and runs with others, and so are to meet them.
+_SHARING = (f"{SERVICE}/Score", f"{inference.SERVICE}/ModelInfer")
 # Old versions are asked for now and then, to compare; each may take megabytes.
 _PINNED_MAX = 8
 # A store that hangs is told as UNAVAILABLE, before the deadline would hide the cause.
@@ -135,7 +140,8 @@ async def running(
     batcher = Batcher(reader, metrics, _batch_limits(settings))
     observation = Observation(settings, metrics)
     deadline_seconds = settings.default_deadline_seconds
-    calls = Calls(metrics, entrance.callers, deadline_seconds, observation.witnesses)
+    room = MessageRoom(settings.in_flight_bytes_max, ROWS_PER_REQUEST * settings.in_flight_max)
+    calls = Calls(metrics, entrance.callers, deadline_seconds, observation.witnesses, room)
     scoring = Scoring(pool, batcher, metrics, settings.rows_per_request_max, _clock_us)
     shadowing = _shadowing(settings, reader, predictions, metrics)
     answering = Answering(scoring, pool, metrics, _clock_us, predictions, shadowing)
@@ -163,9 +169,11 @@ async def running(
         follower = asyncio.create_task(entrance.watch())
         stack.push_async_callback(_cancelled, follower)
         server = _server(settings, port)
-        status = _add_services(server, service, inference_service, feast_serving)
+        acceptors = Acceptors(server, _SHARING)
+        status = _add_services(server, acceptors, service, inference_service, feast_serving)
         address = _listen(server, settings.scorer_address, entrance.credentials)
         await server.start()
+        acceptors.start()
         for name in ("", *_SERVICES):
             await status.set(name, health_pb2.HealthCheckResponse.SERVING)
         _log.info("serving", address=address, models=dict(pool.models()))
@@ -193,15 +201,16 @@ async def running(
 
 def _add_services(
     server: grpc.aio.Server,
+    acceptors: Acceptors,
     service: ScorerService,
     inference_service: inference.InferenceService,
     feast_serving: FeastServing,
 ) -> health.aio.HealthServicer:
     """All services, and those that tell of them; gives the one that tells of their health."""
     status = health.aio.HealthServicer()
-    scorer_pb2_grpc.add_ScorerServiceServicer_to_server(service, reading(server))
+    scorer_pb2_grpc.add_ScorerServiceServicer_to_server(service, reading(acceptors.as_server))
     open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
-        inference_service, reading(server)
+        inference_service, reading(acceptors.as_server)
     )
     add_feast_serving(feast_serving, reading(server))
     health_pb2_grpc.add_HealthServicer_to_server(status, server)

@@ -2,7 +2,7 @@
 
 gRPC itself ends a call whose bytes cannot be read with UNKNOWN, a code for defects of a server.
 Here such bytes become an ``Unreadable`` request, which ``scorer.calls`` answers like any other
-wrong one.
+wrong one. Large requests are left ``Unread``: to let them in is for ``scorer.calls``, too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any, cast
 
 import grpc
 from google.protobuf.message import DecodeError
+
+from scorer.large_requests import LARGE_BYTES, Unread, outline_of
 
 Read = Callable[[bytes], Any]
 
@@ -32,7 +34,7 @@ _UNREADABLE = Unreadable()
 
 
 def reading(server: grpc.aio.Server) -> grpc.aio.Server:
-    """What services are added to in the place of ``server``: their requests may be Unreadable.
+    """What services are added to in the place of ``server``: it tells of such requests.
 
     Only for services that leave all their work to ``scorer.calls``.
     """
@@ -64,10 +66,18 @@ class _Reading:
 
 
 def _reader(read: Read) -> Read:
+    # Generated code gives a method of the message's class.
+    outline = outline_of(cast(Any, read).__self__.DESCRIPTOR)
+
     def read_or_tell(data: bytes) -> Any:
         try:
             return read(data)
         except DecodeError:
             return _UNREADABLE
 
-    return read_or_tell
+    def look(data: bytes) -> Any:
+        if len(data) > LARGE_BYTES:
+            return Unread(data, read_or_tell, outline)
+        return read_or_tell(data)
+
+    return look
