@@ -28,8 +28,8 @@ from scorer.vector_plan import CheckedRows
 
 # Rows of one batch: more would hold the loop, and with it everybody else.
 _BATCH_ROWS_MAX = 1_024
-# Who met others so long ago meets them no more.
-_COMPANY_SECONDS = 0.1
+# Who met others so long ago, or at most twice that, meets them no more.
+_COMPANY_SECONDS = 0.05
 
 _Span = tuple[float, float]
 
@@ -84,7 +84,8 @@ class Batcher:
     """Collects requests while others are under way, then reads and runs for all of them at once.
 
     An idle batcher starts at the end of the loop's turn, so that only what came together waits for
-    each other.
+    each other. Where there were others lately, a batch begins as soon as so many requests are in
+    flight as there were then: more are not to be expected.
 
     Attributes:
         row_room: for whole requests; ``score`` sees them in pieces.
@@ -102,7 +103,9 @@ class Batcher:
         self._pending: deque[_Request] = deque()
         self._forming: asyncio.Task[None] | None = None
         self._waiting: asyncio.TimerHandle | None = None
-        self._company_until = 0.0
+        # Requests in flight when batches began, at most: in this span of time, and in the last.
+        self._met = self._met_before = 0
+        self._span_ends = 0.0
         # The loop itself holds tasks only weakly.
         self._batches: set[asyncio.Task[None]] = set()
         metrics.in_flight.set_function(lambda: self._in_flight)
@@ -147,13 +150,25 @@ class Batcher:
         self._in_flight += 1
         self._rows_in_flight += count
         self._pending.append(request)
-        if self._forming is None and self._waiting is None:
-            # Whoever came together with others, or while others are read, may meet more of them.
-            if self._batches or loop.time() < self._company_until:
-                self._waiting = loop.call_later(limits.wait_seconds_max, self._form)
-            else:
-                self._form()
+        if self._forming is None:
+            self._wait_or_form(loop)
         return await request.answer
+
+    def _wait_or_form(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Whoever came together with others, or while others are read, may meet more of them."""
+        expected = self._expected(loop.time())
+        if 1 < expected <= self._in_flight or not (expected > 1 or self._batches):
+            self._form()
+        elif self._waiting is None:
+            self._waiting = loop.call_later(self._limits.wait_seconds_max, self._form)
+
+    def _expected(self, now: float) -> int:
+        """How many requests were in flight at one time lately."""
+        if now >= self._span_ends:
+            is_next = now < self._span_ends + _COMPANY_SECONDS
+            self._met_before, self._met = self._met if is_next else 0, 0
+            self._span_ends = now + _COMPANY_SECONDS
+        return max(self._met, self._met_before)
 
     def _form(self) -> None:
         """Have a batch of all that is pending when its task begins, at the end of this turn."""
@@ -171,16 +186,19 @@ class Batcher:
             batch.append(self._pending.popleft())
             rows += len(batch[-1].rows.given)
         self._forming = None
-        now = asyncio.get_running_loop().time()
-        self._company_until = now + _COMPANY_SECONDS if len(batch) > 1 else 0.0
+        if self._in_flight > 1:
+            self._met = max(self._met, self._in_flight)
+        else:
+            self._met = self._met_before = 0
         if self._pending:
             self._form()
         return batch
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._batches.discard(task)
-        is_alone = not self._batches and task.get_loop().time() >= self._company_until
-        if self._pending and is_alone and self._forming is None:
+        if not self._pending or self._batches or self._forming is not None:
+            return
+        if self._expected(task.get_loop().time()) <= 1:
             self._form()
 
     async def _run(self) -> None:
