@@ -26,6 +26,7 @@ from cli.demo.processes import Process, free_address, wait_until
 from contracts.model_repository import ModelRepository
 from contracts.plan_file import plan_path, read_plan
 from contracts.settings import DataflowSettings
+from dataflows.changes.rate import note_rate
 from dataflows.flow.progress import read_progress
 from scorer.client import ScorerCallError, ScorerClient
 
@@ -167,7 +168,10 @@ def _catch_up(run: Process, history: History, stage: Stage) -> float:
         return events >= total and stage.online_us() > 0
 
     wait_until(is_done, run, CATCH_UP_SECONDS_MAX, POLL_SECONDS)
-    (worker,) = read_progress(stage.settings.state_dir)
+    state = stage.settings.state_dir
+    (worker,) = read_progress(state)
+    # The dataflow goes on from here, so it leaves none itself.
+    note_rate(state, worker.events, worker.seconds, read_plan(plan_path(stage.repo)).plan)
     return worker.events / worker.seconds
 
 

@@ -88,7 +88,9 @@ def _features(view: View) -> dict[str, str]:
 def _words(one: Aggregate) -> str:
     text = f"{one.function} of {one.column} {one.column_type}"
     if one.window_us:
-        text += f" over {shown_us(one.window_us)} by {shown_us(one.hop_us)}"
+        # Exact windows move by the microsecond; that they are exact is told of the view.
+        hop = f" by {shown_us(one.hop_us)}" if one.hop_us > 1 else ""
+        text += f" over {shown_us(one.window_us)}{hop}"
     return f"{text} as {one.dtype}"
 
 

@@ -124,6 +124,7 @@ OF_VIEWS: dict[str, Mutation] = {
     "feature a0 is gone": lambda v: replace(v, aggregates=v.aggregates[1:]),
     "features in another order": lambda v: replace(v, aggregates=v.aggregates[::-1]),
     "over 2 d by": lambda v: _first(v, window_us=48 * HOUR_US, hop_us=HOUR_US),
+    "over 3 h as": lambda v: _first(v, window_us=3 * HOUR_US, hop_us=1),
     "by 7 min": lambda v: _first(v, window_us=HOUR_US, hop_us=7 * 60_000_000),
     "-> max of x": lambda v: _first(v, function="max"),
     "-> sum of key": lambda v: _first(v, column="key"),

@@ -22,6 +22,7 @@ from cli.demo.player import Pace
 from cli.demo.processes import Process, free_address
 from cli.demo.stage import run_demo
 from contracts.model_repository import ModelRepository
+from dataflows.changes import rate
 from scorer.client import ClientOptions, Retries, ScorerClient
 from scorer.v1 import scorer_pb2, scorer_pb2_grpc
 from tests.cli.readme import command_line, python_block
@@ -38,7 +39,11 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a demo of which a day was played waiting, and a day at a pace."""
     folder = tmp_path_factory.mktemp("demo") / "demo"
     pace = Pace(days=2, waiting_days=1, time_lapse=20_000.0)
-    run_demo(folder, ROOT / "feature_repo", files_in(SLICE), Console(stderr=True), pace)
+    with pytest.MonkeyPatch.context() as patched:
+        # So that days count for as much as the year.
+        patched.setattr(rate, "EVENTS_MIN", 1_000)
+        patched.setattr(rate, "SECONDS_MIN", 0.0)
+        run_demo(folder, ROOT / "feature_repo", files_in(SLICE), Console(stderr=True), pace)
     return folder
 
 
@@ -58,6 +63,15 @@ def test_everything_was_read_and_learned(report: dict[str, Any]) -> None:
     assert report["flights"] == len(flights) == 3335
     assert report["events"] == len(flights) + departed + arrived + 288
     assert arrived - 2 <= report["online_examples"] <= arrived
+
+
+def test_a_plan_can_say_how_long_a_replay_takes(output: Path, report: dict[str, Any]) -> None:
+    """How fast the history was read is noted where `headwater plan` looks."""
+    known = rate.known_rate(output / "feature_repo" / "data" / "state")
+    assert known
+    assert round(known.events_per_second, 1) == report["events_per_second"]
+    assert 1_000 < known.events < report["events"]
+    assert (known.models, known.workers) == (2, 1)
 
 
 def test_served_vectors_are_the_dataflows_own(report: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from contracts.drift_record import report_path
 from contracts.evaluation_file import evaluation_file
 from contracts.log import Chunk, PartitionReader
 from contracts.plan import Plan
@@ -64,7 +65,34 @@ visit_sums = view(
                  time_window=timedelta(minutes=10), slide_interval=timedelta(minutes=5))],
     {"pages_10m": Int64})
 """
+# A model that shares a view with the one before, reads an on-demand view, and watches for drift.
+_SHARING = """
+from feast import RequestSource
+from feast.on_demand_feature_view import on_demand_feature_view
+from contracts.model_spec import Drift
+
+asked = RequestSource(name="asked", schema=[Field(name="amount", dtype=Float64)])
+
+
+@on_demand_feature_view(sources=[shop_totals, asked], mode="python", singleton=True,
+                        schema=[Field(name="ratio", dtype=Float64)])
+def compared(inputs):
+    return {"ratio": (inputs["amount"] or 0.0) / (1.0 + (inputs["mean_30m"] or 0.0))}
+
+
+sharing_service = FeatureService(name="large_order", features=[shop_totals, compared])
+large_order = Model(
+    name="large_order", features="large_order", request=["amount"],
+    spine=source(ORDERS, "large_spine"), spine_key="order_id",
+    label=Label(source=source(OUTCOMES, "large_label"), key="order_id", value="days > 4",
+                timeout=timedelta(minutes=20)),
+    publish_every=timedelta(minutes=20),
+    drift=Drift(window_rows=100, reference_rows=200, warmup_rows=0),
+    learner=lambda: preprocessing.StandardScaler()
+    | linear_model.LogisticRegression(optimizer=optim.SGD(0.05)))
+"""
 OLD = shop.DEFINITIONS + _MORE + _MODEL
+_SHARED_OLD = OLD + _SHARING
 # What changes -> (the new definitions, views and models that have to be replayed).
 CHANGES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "a new view": (OLD + _NEW_VIEW, ("visit_sums",), ()),
@@ -77,6 +105,14 @@ CHANGES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
                     'over("mean", 50, 5, "mean_30m")],\n    {"mean_30m": Float64})\nshop_service'),
         ("shop_totals",), (),
     ),
+    "a changed view that two models read": (
+        _SHARED_OLD.replace('("mean", 30, 10, "mean_30m")],\n    {"mean_30m": Float64})\nshop_ser',
+                            '("mean", 50, 5, "mean_30m")],\n    {"mean_30m": Float64})\nshop_ser'),
+        ("shop_totals",), (),
+    ),
+    "a changed on-demand view": (
+        _SHARED_OLD.replace("(1.0 + (inputs", "(2.0 + (inputs"), (), ("large_order",),
+    ),
     "a changed model": (OLD.replace("optim.SGD(0.01)", "optim.SGD(0.02)"), (), ("late_order",)),
     "a new model": (OLD, (), ("late_shop",)),
     "a model that is gone": (shop.DEFINITIONS + _MORE, (), ()),
@@ -88,6 +124,8 @@ CHANGES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
 
 def old_definitions(change: str) -> str:
     """What the definitions were before the change."""
+    if change in ("a changed view that two models read", "a changed on-demand view"):
+        return _SHARED_OLD
     return shop.DEFINITIONS + _MORE if change == "a new model" else OLD
 
 
@@ -257,8 +295,13 @@ def digests(plan: Plan, out: Path) -> dict[str, str]:
             found[f"{table} of {model.name}"] = digest_parquet(
                 out / "examples" / model.name / table
             )
-        file = evaluation_file(out / "models", model.name, "pipeline")
-        found[f"evaluation of {model.name}"] = file.read_text() if file.exists() else ""
+        models = out / "models"
+        files = {
+            "evaluation": evaluation_file(models, model.name, "pipeline"),
+            "drift": report_path(models, model.name),
+        }
+        for name, file in files.items():
+            found[f"{name} of {model.name}"] = file.read_text() if file.exists() else ""
     return {**found, "models": digest_models(out / "models")}
 
 

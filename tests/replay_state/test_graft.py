@@ -67,6 +67,8 @@ CASES = st.builds(
 @example(Case("a changed model", 640, "busy", "stopped", 3_000))
 @example(Case("a new model", 600, "silent", "cut"))
 @example(Case("a model that is gone", 500))
+@example(Case("a changed view that two models read", 700, "busy", "cut"))
+@example(Case("a changed on-demand view", 610, "silent", "known"))
 @example(Case("a changed model", 0, "silent"))
 @example(Case("a new view", 1, "between"))
 @example(Case("a view that is gone, and a new one", 900, "busy", "known"))
