@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -145,7 +146,7 @@ class InferenceService(wire_grpc.GRPCInferenceServiceServicer):
         tensors = encoded_tensors(request)
         vectors = vectors_of(model.plan, tensors, self._rows_max)
         if vectors is None:
-            rows = rows_of(model.plan, tensors, self._rows_max)
+            rows = await rows_of(model.plan, tensors, self._rows_max)
             with self._scoring.room(len(rows)):
                 asked = Asked(rows, [""] * len(rows), at_us)
                 answer = await self._answering.score(call, target, asked)
@@ -158,7 +159,8 @@ class InferenceService(wire_grpc.GRPCInferenceServiceServicer):
         )
         add = add_raw_output if request.raw_input_contents else add_typed_output
         for name in wanted:
-            add(response, name, tell(name))
+            add(response, name, await tell(name))
+            await asyncio.sleep(0)
         return response
 
 

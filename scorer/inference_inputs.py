@@ -1,7 +1,8 @@
-"""What the tensors of a request mean to a model: vectors as they are, or rows to read for. Pure."""
+"""What the tensors of a request mean to a model: vectors as they are, or rows to read for."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from contracts.feature_schema import ValueType
 from scorer.errors import InvalidRequestError
 from scorer.inference_tensors import BYTES, Encoded, Tensor, decoded
 from scorer.model import INPUT
+from scorer.scoring import PIECE_ROWS
 from scorer.vector_plan import Scalar, VectorPlan
 
 # A BOOL tensor NAME.null says in which rows the input NAME is unknown.
@@ -65,10 +67,12 @@ def vectors_of(
     )
 
 
-def rows_of(
+async def rows_of(
     plan: VectorPlan, tensors: Mapping[str, Encoded], rows_max: int
 ) -> list[dict[str, Scalar]]:
     """The rows of inputs that a request brings: a tensor [N] or [N, 1] for each input by its name.
+
+    Others get their turn in between: thousands of rows take milliseconds.
 
     Raises:
         InvalidRequestError: the tensors are wrong in themselves, or not what the model takes.
@@ -76,14 +80,26 @@ def rows_of(
     given = _inputs(plan, tensors)
     if given != plan.input_types.keys():
         raise InvalidRequestError(_wrong_inputs(plan, given))
-    all_tensors = {name: decoded(one, rows_max) for name, one in tensors.items()}
+    all_tensors: dict[str, Tensor] = {}
+    for name, one in tensors.items():
+        all_tensors[name] = decoded(one, rows_max)
+        if all_tensors[name].shape[0] > PIECE_ROWS:
+            await asyncio.sleep(0)
     _check_rows(list(all_tensors.values()))
     columns = []
     for name in plan.input_types:
         tensor = all_tensors[name]
         columns.append(_column(plan, tensor, _nulls(tensor, all_tensors.get(name + NULL_SUFFIX))))
+        if tensor.shape[0] > PIECE_ROWS:
+            await asyncio.sleep(0)
     names = list(plan.input_types)
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    rows: list[dict[str, Scalar]] = []
+    for start in range(0, max(map(len, columns), default=0), PIECE_ROWS):
+        if start:
+            await asyncio.sleep(0)
+        piece = [column[start : start + PIECE_ROWS] for column in columns]
+        rows += [dict(zip(names, row, strict=True)) for row in zip(*piece, strict=True)]
+    return rows
 
 
 def _inputs(plan: VectorPlan, tensors: Mapping[str, Encoded]) -> set[str]:
@@ -113,8 +129,8 @@ def _matrix(tensor: Tensor) -> NDArray[np.float64]:
 
 def _check_rows(tensors: list[Tensor]) -> None:
     """Refuse tensors that do not all have as many rows."""
-    first = tensors[0]
     for tensor in tensors:
+        first = tensors[0]
         if tensor.shape[0] != first.shape[0]:
             raise InvalidRequestError(
                 f"tensor {tensor.name!r:.120} has {tensor.shape[0]} rows and {first.name!r:.120} "

@@ -1,7 +1,8 @@
-"""Outputs of the Open Inference Protocol: what a model has, and their values. Pure."""
+"""Outputs of the Open Inference Protocol: what a model has, and their values."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from scorer.foreign import open_inference_pb2 as wire
 from scorer.inference_tensors import BYTES, Values, check_hints
 from scorer.model import OUTPUT, PROBABILITIES, LoadedModel, Outputs
 from scorer.scored import Answer, Part, aligned, labels_of
+from scorer.scoring import PIECE_ROWS
 
 MISSING, VERSION, LABEL = "missing", "version", "label"
 
@@ -46,12 +48,15 @@ def wanted_outputs(request: wire.ModelInferRequest, model: LoadedModel) -> list[
     return names or [OUTPUT]
 
 
-def values_of(answer: Answer, name: str) -> Values:
-    """The values of an output, in the order of the request's rows."""
+async def values_of(answer: Answer, name: str) -> Values:
+    """The values of an output, in the order of the request's rows.
+
+    Others get their turn in between: thousands of texts take milliseconds.
+    """
     if len(answer.parts) == 1:
-        return _values_of_part(answer, answer.parts[0], name)
+        return await _values_of_part(answer, answer.parts[0], name)
     order = np.argsort([number for part in answer.parts for number in part.rows]).tolist()
-    parts = [_values_of_part(answer, part, name) for part in answer.parts]
+    parts = [await _values_of_part(answer, part, name) for part in answer.parts]
     if name in (OUTPUT, PROBABILITIES):
         found: Values = np.concatenate(parts)[order]
         return found
@@ -59,7 +64,7 @@ def values_of(answer: Answer, name: str) -> Values:
     return [texts[place] for place in order]
 
 
-def values_of_vectors(model: LoadedModel, outputs: Outputs, name: str) -> Values:
+async def values_of_vectors(model: LoadedModel, outputs: Outputs, name: str) -> Values:
     """The same for vectors that the caller brought, of which nothing is missing."""
     count = len(outputs.scores)
     if name == OUTPUT:
@@ -74,7 +79,7 @@ def values_of_vectors(model: LoadedModel, outputs: Outputs, name: str) -> Values
     return _encoded(labels_of(model.manifest.classes, outputs.probabilities))
 
 
-def _values_of_part(answer: Answer, part: Part, name: str) -> Values:
+async def _values_of_part(answer: Answer, part: Part, name: str) -> Values:
     scored = part.scored
     manifest = scored.model.manifest
     if name == OUTPUT:
@@ -86,10 +91,16 @@ def _values_of_part(answer: Answer, part: Part, name: str) -> Values:
     if name == VERSION:
         return [manifest.version.encode()] * len(scored.scores)
     names = manifest.schema.names
-    return [
-        json.dumps({names[one.position]: one.reason.name.lower() for one in places}).encode()
-        for places in scored.vectors.missing
-    ]
+    missing = scored.vectors.missing
+    texts: list[bytes] = []
+    for start in range(0, len(missing), PIECE_ROWS):
+        if start:
+            await asyncio.sleep(0)
+        texts += [
+            json.dumps({names[one.position]: one.reason.name.lower() for one in places}).encode()
+            for places in missing[start : start + PIECE_ROWS]
+        ]
+    return texts
 
 
 def _encoded(texts: Sequence[str]) -> list[bytes]:

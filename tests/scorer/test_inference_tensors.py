@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -17,10 +19,15 @@ from scorer.errors import InvalidRequestError
 from scorer.foreign import open_inference_pb2 as wire
 from scorer.foreign import pool
 from scorer.inference_inputs import rows_of, vectors_of
+from scorer.inference_outputs import values_of
 from scorer.inference_tensors import add_raw_output, add_typed_output, decoded, encoded_tensors
+from scorer.scored import Answer, Part, Scored
+from scorer.scoring import PIECE_ROWS
+from scorer.vector import Missing, MissingReason, Vectors
 from scorer.vector_plan import plan_vector
 from tests.scorer.inference_requests import FIELDS, INPUTS, matrix, packed, raw, typed
 from tests.scorer.shop import SCHEMA
+from tests.scorer.test_batcher import load
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAN = plan_vector(SCHEMA)
@@ -37,6 +44,20 @@ VALUES = {
 TENSORS = st.sampled_from(sorted(VALUES)).flatmap(
     lambda datatype: st.tuples(st.just(datatype), st.lists(VALUES[datatype], max_size=20))
 )
+
+
+_Result = TypeVar("_Result")
+
+
+def turns(work: Coroutine[Any, Any, _Result]) -> tuple[_Result, int]:
+    """What work that only lets others go first comes to, and how often it does so."""
+    count = 0
+    while True:
+        try:
+            work.send(None)
+        except StopIteration as end:
+            return end.value, count
+        count += 1
 
 
 @given(TENSORS)
@@ -124,12 +145,39 @@ def test_any_message_is_understood_or_refused(
             tensors = encoded_tensors(request)
             vectors = vectors_of(PLAN, tensors, ROWS_MAX)
             if vectors is None:
-                rows = rows_of(PLAN, tensors, ROWS_MAX)
+                rows, _ = turns(rows_of(PLAN, tensors, ROWS_MAX))
                 assert all(row.keys() == PLAN.input_types.keys() for row in rows)
             else:
                 assert vectors.dtype == np.float64
         except InvalidRequestError:
             pass
+
+
+@pytest.mark.parametrize("made", [typed, raw])
+def test_many_rows_are_made_in_pieces(made: Callable[..., wire.ModelInferRequest]) -> None:
+    """Others get their turn after 512 rows at the latest; the rows are the same as of few."""
+    pieces = 4
+    many = {
+        name: (kind, list(values) * (pieces * PIECE_ROWS // 2))
+        for name, (kind, values) in INPUTS.items()
+    }
+    few, _ = turns(rows_of(PLAN, encoded_tensors(made(INPUTS)), 10_000))
+    rows, count = turns(rows_of(PLAN, encoded_tensors(made(many)), 10_000))
+    assert rows == few * (pieces * PIECE_ROWS // 2)
+    # Besides, each tensor is read in a turn of its own, and looked through in another.
+    assert count >= pieces - 1 + 2 * len(INPUTS)
+
+
+def test_many_texts_are_made_in_pieces() -> None:
+    """An answer that says of each row what was missing lets others go first, too."""
+    pieces = 4
+    missing = [(Missing(3, MissingReason.NO_ROW),), ()] * (pieces * PIECE_ROWS // 2)
+    times: list[int | None] = [None] * len(missing)
+    vectors = Vectors(np.zeros((len(missing), 6)), missing, times, times)
+    scored = Scored(load("1"), [0.5] * len(missing), vectors, 0)
+    texts, count = turns(values_of(Answer((Part("", range(len(missing)), scored),)), "missing"))
+    assert texts == [b'{"card_1h:spent": "no_row"}', b"{}"] * (len(missing) // 2)
+    assert count >= pieces - 1
 
 
 @given(st.lists(st.floats()), st.lists(st.binary()))
