@@ -9,7 +9,6 @@ line for each change of a channel, written before the change.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -67,9 +66,10 @@ __all__ = [
     "VersionNotFoundError",
 ]
 
-# How many entries of an audit another repository has given.
+# How many entries of an audit another repository has given, see ``_taken``.
 _TAKEN = ".taken-over"
-_TEMPORARY = ".tmp-"
+# What is being made or removed. There is one at most: every writer holds the lock.
+_TEMPORARY = ".tmp"
 _SIGNATURE = "manifest.sig"
 _PLOT = "calibration.svg"
 _Key = TypeVar("_Key", Signer, Verifier)
@@ -163,13 +163,10 @@ class ModelRepository(ModelDecisions):
         folder = self.root / manifest.model
         folder.mkdir(parents=True, exist_ok=True)
         with exclusive(folder / ".lock"):
-            # Whoever wrote these died: every writer holds the lock.
-            for stale in folder.glob(f"{_TEMPORARY}*"):
-                shutil.rmtree(stale)
             if (folder / manifest.version).exists():
                 self._refuse_other(manifest)
                 return False
-            temporary = folder / f"{_TEMPORARY}{manifest.version}-{os.getpid()}"
+            temporary = _free(folder)
             temporary.mkdir()
             write_synced(temporary / "model.onnx", onnx)
             write_synced(temporary / "manifest.json", text)
@@ -269,7 +266,7 @@ class ModelRepository(ModelDecisions):
                     self._change(model, new, "set", reason, actor, at_us)
             for each in gone:
                 # A death meanwhile leaves all of a version or nothing that is taken for one.
-                doomed = self._folder(model) / f"{_TEMPORARY}{each}-{os.getpid()}"
+                doomed = _free(self._folder(model))
                 (self._folder(model) / each).rename(doomed)
                 shutil.rmtree(doomed)
 
@@ -287,12 +284,12 @@ class ModelRepository(ModelDecisions):
         folder = self._folder(model)
         with exclusive(folder / ".lock"):
             # Doing it again must not tell anything twice: our own begin behind what was taken over.
-            taken = folder / _TAKEN
-            known = int(taken.read_text()) if taken.exists() else 0
+            known = _taken(folder)
             entries = [*theirs, *self.audit(model)[known:]]
-            text = "".join(json.dumps(asdict(entry)) + "\n" for entry in entries)
-            replace_file(folder / "audit.ndjson", text.encode())
-            replace_file(taken, str(len(theirs)).encode())
+            text = "".join(json.dumps(asdict(entry)) + "\n" for entry in entries).encode()
+            announced = f"{known} {len(theirs)} {len(text)} {sha256_hex(text)}"
+            replace_file(folder / _TAKEN, announced.encode())
+            replace_file(folder / "audit.ndjson", text)
             chosen, last = other.channels(model), {entry.channel: entry for entry in theirs}
             names: tuple[Channel, ...] = ("champion", "shadow", "challenger")
             for name in names:
@@ -328,6 +325,32 @@ class ModelRepository(ModelDecisions):
                 f"{self.root / manifest.model / manifest.version} exists with other contents; "
                 "versions never change: publish under the next number"
             )
+
+
+def _free(folder: Path) -> Path:
+    """Where something may be made or removed; what somebody left there who died is gone."""
+    place = folder / _TEMPORARY
+    if place.exists():
+        shutil.rmtree(place)
+    return place
+
+
+def _taken(folder: Path) -> int:
+    """How many entries of the audit in a folder another repository has given.
+
+    The file says how many there were, and how many there are once the audit begins as announced:
+    who was killed between the two files has changed nothing.
+    """
+    file = folder / _TAKEN
+    if not file.exists():
+        return 0
+    before, *announced = file.read_text().split()
+    if announced:
+        count, size, digest = announced
+        audit = folder / "audit.ndjson"
+        if audit.exists() and sha256_hex(audit.read_bytes()[: int(size)]) == digest:
+            return int(count)
+    return int(before)
 
 
 def _key_of(read: Callable[[Path], _Key], setting: str, file: str) -> _Key | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from contracts import model_repository
+from contracts.durable_files import replace_file
 from contracts.manifest import sha256_hex
 from contracts.model_channels import Channels
 from contracts.model_repository import (
@@ -99,6 +102,34 @@ def test_the_audit_is_kept_in_front(repository: ModelRepository, fresh: ModelRep
     assert repository.audit("fraud") == theirs
     # A replay that was interrupted does it again, and the other has gone on meanwhile.
     _follow(repository, "3")
+    fresh.take_over(repository, "fraud", ACTOR)
+    assert fresh.audit("fraud") == repository.audit("fraud") + ours
+
+
+@pytest.mark.parametrize("dies_at", [1, 2])
+def test_a_death_while_the_audit_is_taken_over_tells_nothing_twice(
+    repository: ModelRepository,
+    fresh: ModelRepository,
+    monkeypatch: pytest.MonkeyPatch,
+    dies_at: int,
+) -> None:
+    """Killed before the first or the second file is replaced, it is done again as if for once."""
+    _follow(repository, "1", "2")
+    _follow(fresh, "1")
+    ours = fresh.audit("fraud")
+    fresh.take_over(repository, "fraud", ACTOR)
+    _follow(repository, "3")
+    calls = itertools.count(1)
+
+    def replaced(path: Path, content: bytes) -> None:
+        if next(calls) == dies_at:
+            raise KeyboardInterrupt
+        replace_file(path, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(model_repository, "replace_file", replaced)
+        with pytest.raises(KeyboardInterrupt):
+            fresh.take_over(repository, "fraud", ACTOR)
     fresh.take_over(repository, "fraud", ACTOR)
     assert fresh.audit("fraud") == repository.audit("fraud") + ours
 
