@@ -33,13 +33,14 @@ def features(
     """Show the online values of an entity and their age, as JSON.
 
     A value is null if it is null, or if the entity has no row. "expired" says that the row is older
-    than the view's ttl, so that the scorer would take the model's default instead.
+    than the view's ttl, so that the scorer would take the model's default instead. "not_stored"
+    names features that are computed for each request (on-demand views), or not by the dataflow.
     """
     from contracts.plan_file import plan_path, read_plan
     from scorer.catalogue import Catalogue
 
     folder = require_repository(repo)
-    asked = Catalogue(read_plan(plan_path(folder))).service(service)
+    asked, others = Catalogue(read_plan(plan_path(folder))).stored_of(service)
     keys = _typed_keys(asked.key_types, parse_inputs(entity or []))
     wanted = [one for read in asked.reads if (one := read.wanted(keys)) is not None]
     found = asyncio.run(_read(folder, wanted))
@@ -49,7 +50,10 @@ def features(
         for place, position in enumerate(read.positions):
             cells[position] = _cell(asked.columns[position], answer, place, now_us)
     values = {one.name: cells[position] for position, one in enumerate(asked.columns)}
-    typer.echo(json.dumps({"service": service, "entity": keys, "features": values}, indent=2))
+    shown: dict[str, Any] = {"service": service, "entity": keys, "features": values}
+    if others:
+        shown["not_stored"] = others
+    typer.echo(json.dumps(shown, indent=2))
 
 
 def _typed_keys(

@@ -228,6 +228,21 @@ class Catalogue:
             found = self._sets[service] = self.named(names)
         return found
 
+    def stored_of(self, service: str) -> tuple[FeatureSet, tuple[str, ...]]:
+        """The stored features of a service, and the names of those that are not.
+
+        Raises:
+            UnknownFeatureError: there is no such service, or none of its features is stored.
+        """
+        names = self.service_names(service)
+        stored = [name for name in names if name in self._features]
+        if not stored:
+            raise UnknownFeatureError(
+                f"feature service {service!r} has no feature that a stream feature view stores;"
+                " ask for another one"
+            )
+        return self.named(stored), tuple(name for name in names if name not in self._features)
+
     def named(self, names: Iterable[str]) -> FeatureSet:
         """Features by name, each ``view:feature``.
 

@@ -43,6 +43,8 @@ VIEW = View(
 )
 SERVICES = {
     "rides": (("driver_rides", "rides"), ("driver_rides", "last_late")),
+    "with_share": (("ride_share", "share"), ("driver_rides", "rides")),
+    "shares": (("ride_share", "share"),),
     "all": tuple((VIEW.name, aggregate.feature) for aggregate in VIEW.aggregates),
 }
 
@@ -128,6 +130,26 @@ def test_strings_and_booleans_are_shown(made: tuple[Rides, OnlineWriter]) -> Non
         [None] * 4,
     ]
     assert [type(value) for value in shown[0]] == [float, int, str, bool]
+
+
+def test_what_is_not_stored_is_named(tmp_path: Path) -> None:
+    """Of a service with on-demand views the stored features are shown, the others only named."""
+    rides = repository(tmp_path, "rides", None)
+    with closing(SqliteOnlineWriter(tmp_path / "data" / "online.db", "rides")) as writer:
+        key = entity_key(("driver",), ("int64",), (3,))
+        stamps_us = np.full(1, time.time_ns() // 1000)
+        writer.write(VIEW, [key], stamps_us, np.array([[2.5, 7.0, 0.0, 1.0]]), [""])
+        writer.commit()
+    result = rides.headwater("features", "with_share", "driver=3")
+    assert (result.returncode, result.stderr) == (0, "")
+    shown = json.loads(result.stdout)
+    assert {name: one["value"] for name, one in shown["features"].items()} == {
+        "driver_rides:rides": 7
+    }
+    assert shown["not_stored"] == ["ride_share:share"]
+    nothing = rides.headwater("features", "shares", "driver=3")
+    assert (nothing.returncode, nothing.stdout) == (1, "")
+    assert "feature service 'shares' has no feature that a stream feature view" in nothing.stderr
 
 
 @pytest.mark.services
