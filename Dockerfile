@@ -7,7 +7,8 @@ RUN pip install --no-cache-dir --root-user-action=ignore "uv>=0.9,<1" && uv venv
 WORKDIR /build
 # The slow part first, and only again when the lock changes: what runs, in the lock's versions.
 COPY requirements.lock pyproject.toml ./
-RUN uv pip install --require-hashes --constraint requirements.lock --requirement pyproject.toml
+RUN uv pip install --require-hashes --constraint requirements.lock --requirement pyproject.toml \
+    --extra traces
 COPY README.md LICENSE ./
 COPY contracts contracts
 COPY dataflows dataflows

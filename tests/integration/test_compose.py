@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from graphlib import TopologicalSorter
@@ -94,6 +95,22 @@ def test_ours_may_do_little() -> None:
     last_stage = DOCKERFILE.rpartition("\nFROM ")[2]
     assert re.search(r"^USER 10001:10001$", last_stage, re.MULTILINE)
     assert not re.search(r"\b(apt-get|pip|uv)\b", last_stage)
+
+
+def test_the_image_can_send_traces() -> None:
+    """What HEADWATER_TRACES_ENDPOINT needs is in the image, in the lock's versions."""
+    (install,) = re.findall(
+        r"^RUN uv pip install --require-hashes [^\\]*\\\n.*$", DOCKERFILE, re.MULTILINE
+    )
+    extras = set(re.findall(r"--extra (\w+)", install))
+    assert "traces" in extras
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    locked = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    for extra in extras:
+        for wanted in project["optional-dependencies"][extra]:
+            name = re.match(r"[\w-]+", wanted)
+            assert name is not None
+            assert f"\n{name[0]}==" in locked, wanted
 
 
 def test_only_the_online_store_differs() -> None:
