@@ -56,6 +56,24 @@ def encode_int64_column(
     Raises:
         ValueError: a float is outside the 64 bit range (infinity too).
     """
+    cells, lengths = int64_cells(values)
+    width = cells.shape[1]
+    encoded: list[bytes] = cells.view(f"V{width}").ravel().tolist()
+    for row in np.flatnonzero(lengths < width).tolist():
+        encoded[row] = encoded[row][: lengths[row]]
+    return encoded
+
+
+def int64_cells(
+    values: npt.NDArray[np.float64] | npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """The same side by side: uint8[n, W], and int64[n] how many of its bytes count (null: 0).
+
+    The others are 0. W, at most 11, is what the longest one needs.
+
+    Raises:
+        ValueError: as ``encode_int64_column``.
+    """
     null = np.isnan(values)
     if np.issubdtype(values.dtype, np.floating):
         known = np.where(null, 0, values)
@@ -64,9 +82,7 @@ def encode_int64_column(
         numbers = known.astype(np.int64).view(np.uint64)
     else:
         numbers = values.astype(np.int64, copy=False).view(np.uint64)
-    if not len(numbers):
-        return []
-    width = max(1, -(-int(numbers.max()).bit_length() // 7))
+    width = max(1, -(-int(numbers.max(initial=0)).bit_length() // 7))
     shifted = numbers[:, None] >> (np.arange(width, dtype=np.uint64) * np.uint64(7))
     used = shifted != 0
     used[:, 0] = True
@@ -74,11 +90,8 @@ def encode_int64_column(
     cells[:, 0] = TAG_INT64
     cells[:, 1:] = shifted & np.uint64(0x7F)
     cells[:, 1:-1] |= used[:, 1:].astype(np.uint8) << 7
-    encoded: list[bytes] = cells.view(f"V{width + 1}").ravel().tolist()
-    lengths = used.sum(axis=1)
-    for row in np.flatnonzero((lengths < width) | null).tolist():
-        encoded[row] = NULL if null[row] else encoded[row][: 1 + lengths[row]]
-    return encoded
+    cells[null] = 0
+    return cells, np.where(null, 0, 1 + used.sum(axis=1))
 
 
 def encode_bool_column(values: npt.NDArray[np.float64]) -> list[bytes]:

@@ -33,6 +33,7 @@ from dataflows.replay.places import (
 from dataflows.replay.selection import Selection, closed, everything, restricted
 from dataflows.sources.plan_log import PlanLog
 from dataflows.sources.span import Span
+from dataflows.stores.gathered_layout import FORMAT as GATHERED_FORMAT
 from dataflows.stores.handover import remove_all
 
 
@@ -108,6 +109,7 @@ class Job:
         """What an interrupted replay must have in common with the one that goes on with it."""
         content = {
             "options": repr(self.options),
+            "gathered": str(GATHERED_FORMAT),
             "definitions": hashlib.sha256(definitions_of(self.built).encode()).hexdigest(),
         }
         if self.selection.models and (known := read_tombstones(self.live.state)) is not None:

@@ -9,6 +9,7 @@ from contracts.online_store import SqliteConfig
 from dataflows.flow.errors import EngineError
 from dataflows.flow.run_context import Places
 from dataflows.replay.selection import Selection
+from dataflows.stores.online_writer import GatheredFile
 
 _SUFFIX = ".replay"
 
@@ -22,7 +23,7 @@ def fresh_places(live: Places) -> Places:
         online = live.state.with_name(live.state.name + ".online.db")
     return Places(
         state=sibling(live.state),
-        online=SqliteConfig(sibling(online)),
+        online=GatheredFile(sibling(online)),
         offline={name: sibling(path) for name, path in live.offline.items()},
         examples=sibling(live.examples),
         models=sibling(live.models),
@@ -53,5 +54,5 @@ def check_exchangeable(folders: Iterable[Path]) -> None:
 
 def gathered_values(fresh: Places) -> Path:
     """The SQLite file with the online values that a replay has built."""
-    assert isinstance(fresh.online, SqliteConfig), "a replay builds a file"
+    assert isinstance(fresh.online, GatheredFile), "a replay builds a file"
     return fresh.online.path

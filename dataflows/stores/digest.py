@@ -28,8 +28,11 @@ from contracts.manifest import learned_number
 from contracts.model_repository import ModelRepository
 from contracts.online_store import RedisConfig
 from contracts.plan import View
+from dataflows.stores.gathered_layout import Layout, gathered_layouts
+from dataflows.stores.gathered_rows import gathered_chunks
 from dataflows.stores.redis_client import open_client, store_errors
 from dataflows.stores.redis_scan import entity_keys, views_of
+from dataflows.stores.sqlite_file import quoted, tables_in
 
 _U64 = npt.NDArray[np.uint64]
 _NULL = 0x6E75_6C6C
@@ -73,7 +76,8 @@ def digest_sqlite(path: Path, project: str) -> str:
     """SHA-256 (hex) over all feature tables of a project in a SQLite online store.
 
     Entity key, feature, value and event time (microseconds where we wrote it) of every row count;
-    a table without rows is as none. Equal to ``digest_redis`` of the same rows.
+    a table without rows is as none. Equal to ``digest_redis`` of the same rows, and to that of a
+    file in which they were gathered.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -84,22 +88,42 @@ def digest_sqlite(path: Path, project: str) -> str:
     rows = _RowSum()
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         connection.execute("BEGIN")
-        names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        for name in sorted(row[0] for row in names if row[0].startswith(f"{project}_")):
-            table = '"' + name.replace('"', '""') + '"'
-            columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
-            if not {"entity_key", "feature_name", "value", "event_ts"} <= columns:
+        gathered = gathered_layouts(connection)
+        for name in tables_in(connection):
+            if not name.startswith(f"{project}_"):
                 continue
             view = name[len(project) + 1 :]
-            stamp = "NULL" if "event_us" not in columns else "event_us"
-            found = connection.execute(
-                "SELECT entity_key, feature_name, value,"
-                f" CASE WHEN {stamp} / 1000000 = event_ts THEN {stamp}"
-                f" ELSE event_ts * 1000000 END FROM {table}"
-            )
-            for key, feature, value, stamp_us in found:
-                rows.add(view, key, feature, value, stamp_us)
+            if name in gathered:
+                _add_gathered(rows, view, connection, gathered[name])
+            else:
+                _add_table(rows, view, connection, quoted(name))
     return rows.hexdigest()
+
+
+def _add_table(rows: _RowSum, view: str, connection: sqlite3.Connection, table: str) -> None:
+    """Add a table as Feast has it; others that a project may have are nothing to us."""
+    columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+    if not {"entity_key", "feature_name", "value", "event_ts"} <= columns:
+        return
+    stamp = "NULL" if "event_us" not in columns else "event_us"
+    # SQLite puts the parts of an entity together in less time than it gives them out one by one.
+    found = connection.execute(
+        "SELECT entity_key, group_concat(hex(feature_name) || ':'"
+        " || CASE WHEN value IS NULL THEN 'null' ELSE hex(value) END || ':'"
+        f" || CASE WHEN {stamp} / 1000000 = event_ts THEN {stamp}"
+        f" ELSE ifnull(event_ts * 1000000, 'null') END) FROM {table} GROUP BY entity_key"
+    )
+    for key, parts in found:
+        rows.add(view, key, parts.split(","))
+
+
+def _add_gathered(rows: _RowSum, view: str, connection: sqlite3.Connection, layout: Layout) -> None:
+    names = [f"{slot.feature.encode().hex().upper()}:" for slot in layout.slots]
+    for chunk in gathered_chunks(connection, layout):
+        for key, stamp_us, *values in zip(chunk.keys, chunk.stamps_us, *chunk.values, strict=True):
+            end = f":{stamp_us}"
+            cells = zip(names, values, strict=True)
+            rows.add(view, key, [name + value.hex().upper() + end for name, value in cells])
 
 
 def digest_redis(
@@ -137,12 +161,20 @@ def digest_redis(
                 found = pipe.execute()
             for (key, view), (stamp, *values) in zip(wanted, found, strict=True):
                 stamp_us = None if stamp is None else decode_timestamp(stamp)
-                for aggregate, value in zip(view.aggregates, values, strict=True):
-                    if value is not None:
-                        rows.add(view.name, key, aggregate.feature, value, stamp_us)
-                if stamp is not None and all(value is None for value in values):
-                    rows.add(view.name, key, "", None, stamp_us)
+                parts = [
+                    _part(aggregate.feature, value, stamp_us)
+                    for aggregate, value in zip(view.aggregates, values, strict=True)
+                    if value is not None
+                ]
+                if stamp is not None or parts:
+                    rows.add(view.name, key, parts or [_part("", None, stamp_us)])
     return rows.hexdigest()
+
+
+def _part(feature: str, value: bytes | None, stamp_us: int | None) -> str:
+    """One value of an entity as ``_RowSum`` is given it."""
+    shown = "null" if value is None else value.hex().upper()
+    return f"{feature.encode().hex().upper()}:{shown}:{'null' if stamp_us is None else stamp_us}"
 
 
 class _RowSum:
@@ -152,11 +184,9 @@ class _RowSum:
         self._count = 0
         self._sum = 0
 
-    def add(
-        self, view: str, key: bytes, feature: str, value: bytes | None, stamp_us: int | None
-    ) -> None:
-        """Count one value of an entity."""
-        row = repr((view, key, feature, value, stamp_us)).encode()
+    def add(self, view: str, key: bytes, parts: list[str]) -> None:
+        """Count all values of an entity, each as ``_part`` has it, in any order."""
+        row = f"{view!r} {key!r} {','.join(sorted(parts))}".encode()
         self._sum += int.from_bytes(hashlib.blake2b(row, digest_size=32).digest(), "little")
         self._count += 1
 

@@ -1,4 +1,4 @@
-"""Reads what a replay has gathered in a SQLite store of ours, entity by entity, as Redis has it."""
+"""Reads what a replay has gathered, entity by entity, as Redis has it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 
 from contracts.feast_redis import encode_timestamp, redis_field, redis_timestamp_field
 from contracts.plan import View
-from dataflows.stores.sqlite_file import quoted, table_of, tables_in
+from dataflows.stores.gathered_layout import Layout, layouts_of_views
+from dataflows.stores.sqlite_file import quoted
 
 # Entity key, then field, value, field, value ... of its hash.
 EntityFields = tuple[bytes, list[bytes]]
@@ -21,9 +22,22 @@ _ROWS_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True)
-class _Table:
-    name: str
-    view: View
+class GatheredChunk:
+    """Some rows of a view: n entity keys, event times, and n values of Feast's of each feature."""
+
+    keys: Sequence[bytes]
+    stamps_us: Sequence[int]
+    values: list[Sequence[bytes]]
+
+
+def gathered_chunks(connection: sqlite3.Connection, layout: Layout) -> Iterator[GatheredChunk]:
+    """All rows of a table in the order of their keys, some at a time."""
+    names = ", ".join(["entity_key", "event_us", "numbers", *layout.texts])
+    with closing(connection.cursor()) as cursor:
+        cursor.execute(f"SELECT {names} FROM {quoted(layout.table)} ORDER BY entity_key")
+        while chunk := cursor.fetchmany(_ROWS_AT_ONCE):
+            keys, stamps_us, blobs, *texts = zip(*chunk, strict=True)
+            yield GatheredChunk(keys, stamps_us, layout.values(blobs, texts))
 
 
 class GatheredRows:
@@ -33,21 +47,21 @@ class GatheredRows:
         """Open the file to read.
 
         Args:
-            path: a file that SqliteOnlineWriter has written; None for no rows.
+            path: a file that GatheringWriter has written; None for no rows.
             project: Feast project.
             views: whose rows; a view without a table has none.
 
         Raises:
-            sqlite3.Error: the file cannot be read.
+            OnlineStoreError: the file has another form.
+            sqlite3.Error: it cannot be read.
         """
         where = ":memory:" if path is None else f"{path.absolute().as_uri()}?mode=ro"
         self._connection = sqlite3.connect(where, uri=True)
-        there = tables_in(self._connection)
-        self._tables = [
-            _Table(quoted(table), view)
-            for view in views
-            if (table := table_of(project, view.name)) in there
-        ]
+        try:
+            self._layouts = layouts_of_views(self._connection, project, views)
+        except BaseException:
+            self._connection.close()
+            raise
 
     def close(self) -> None:
         """Let go of the file."""
@@ -55,7 +69,7 @@ class GatheredRows:
 
     def entities(self) -> Iterator[EntityFields]:
         """Every entity once, with the fields of all views that have a row of it."""
-        streams = [self._rows(table) for table in self._tables]
+        streams = [self._rows(view, layout) for view, layout in self._layouts.items()]
         # Each stream is in the order of its keys, as the tables are.
         for key, rows in groupby(heapq.merge(*streams, key=itemgetter(0)), key=itemgetter(0)):
             fields: list[bytes] = []
@@ -65,35 +79,21 @@ class GatheredRows:
 
     def missing(self, entities: Sequence[bytes]) -> list[bytes]:
         """Those of some entities of which no view has a row."""
-        return [
-            entity for entity in entities if not any(self._has(t, entity) for t in self._tables)
-        ]
+        layouts = self._layouts.values()
+        return [key for key in entities if not any(self._has(layout, key) for layout in layouts)]
 
-    def _has(self, table: _Table, entity: bytes) -> bool:
-        query = f"SELECT 1 FROM {table.name} WHERE entity_key = ? LIMIT 1"
+    def _has(self, layout: Layout, entity: bytes) -> bool:
+        query = f"SELECT 1 FROM {quoted(layout.table)} WHERE entity_key = ?"
         return self._connection.execute(query, (entity,)).fetchone() is not None
 
-    def _rows(self, table: _Table) -> Iterator[EntityFields]:
+    def _rows(self, view: str, layout: Layout) -> Iterator[EntityFields]:
         """The rows of one view, in the order of their keys."""
-        view = table.view
-        cells = ", ".join(
-            f"max(CASE feature_name WHEN {_text(aggregate.feature)} THEN value END)"
-            for aggregate in view.aggregates
-        )
-        stamp = redis_timestamp_field(view.name)
-        names = [redis_field(view.name, aggregate.feature) for aggregate in view.aggregates]
-        with closing(self._connection.cursor()) as cursor:
-            cursor.execute(
-                f"SELECT entity_key, max(event_us), {cells} FROM {table.name}"
-                " GROUP BY entity_key ORDER BY entity_key"
-            )
-            while chunk := cursor.fetchmany(_ROWS_AT_ONCE):
-                for key, stamp_us, *values in chunk:
-                    fields = [stamp, encode_timestamp(stamp_us)]
-                    for name, value in zip(names, values, strict=True):
-                        fields += (name, value or b"")
-                    yield key, fields
-
-
-def _text(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+        stamp = redis_timestamp_field(view)
+        names = [redis_field(view, slot.feature) for slot in layout.slots]
+        for chunk in gathered_chunks(self._connection, layout):
+            stamps = map(encode_timestamp, chunk.stamps_us)
+            for key, event_time, *values in zip(chunk.keys, stamps, *chunk.values, strict=True):
+                fields = [stamp, event_time]
+                for name, value in zip(names, values, strict=True):
+                    fields += (name, value)
+                yield key, fields

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +14,11 @@ from contracts.plan import View
 
 # A server that takes longer than this to answer is as good as gone.
 ANSWER_SECONDS_MAX = 5.0
+
+
+@dataclass(frozen=True)
+class GatheredFile(SqliteConfig):
+    """A file in which a replay gathers values, to be put in the place of those of a store."""
 
 
 class OnlineStoreError(Exception):
@@ -90,6 +96,10 @@ def open_online_writer(
     Raises:
         OnlineStoreError: the store cannot be opened.
     """
+    if isinstance(online, GatheredFile):
+        from dataflows.stores.gathering_writer import GatheringWriter
+
+        return GatheringWriter(online.path, project, mark=mark)
     if isinstance(online, SqliteConfig):
         from dataflows.stores.sqlite_writer import SqliteOnlineWriter
 

@@ -27,7 +27,7 @@ class Refill:
 
     Attributes:
         project: Feast project, of both stores.
-        gathered: SQLite file as our writer leaves it; None for no rows at all.
+        gathered: file as ``GatheringWriter`` leaves it; None for no rows at all.
         views: whose values are put in place.
         gone: views of which nothing is to be left.
         mark: what the store bears in the end; None for what it bears now.
@@ -55,7 +55,7 @@ def replace_values(
     rows. Memory is bounded; a server needs room for both generations.
 
     Args:
-        gathered: SQLite file as our writer leaves it.
+        gathered: file as ``GatheringWriter`` leaves it.
         project: Feast project, of both stores.
         views: whose values are put in place.
         online: the live store.

@@ -98,6 +98,26 @@ def tables_in(connection: sqlite3.Connection, schema: str = "main") -> dict[str,
     return dict(connection.execute(query).fetchall())
 
 
+def make_table(connection: sqlite3.Connection, table: str) -> None:
+    """Make a table as Feast does, if it is missing, and our column in it. Raise sqlite3.Error."""
+    name = quoted(table)
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS main.{name} (entity_key BLOB, feature_name TEXT, value BLOB,"
+        " value_text TEXT, vector_value BLOB, event_ts timestamp, created_ts timestamp,"
+        " event_us INTEGER, PRIMARY KEY(entity_key, feature_name))"
+    )
+    index = quoted(f"{table}_ek")
+    connection.execute(f"CREATE INDEX IF NOT EXISTS main.{index} ON {name} (entity_key)")
+    columns = connection.execute(f"PRAGMA main.table_info({name})").fetchall()
+    if "event_us" not in [column for _, column, *_ in columns]:
+        connection.execute(f"ALTER TABLE main.{name} ADD COLUMN event_us INTEGER")
+
+
 def quoted(identifier: str) -> str:
     """A name as it stands in a statement."""
     return '"' + identifier.replace('"', '""') + '"'
+
+
+def text_literal(text: str) -> str:
+    """A text as it stands in a statement."""
+    return "'" + text.replace("'", "''") + "'"

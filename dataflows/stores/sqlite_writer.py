@@ -14,7 +14,7 @@ so a Feast process whose ``TZ`` is not UTC shows (and writes) times shifted by i
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from dataflows.stores.sqlite_file import (
     BUSY_SECONDS,
     file_error,
     file_errors,
+    make_table,
     open_to_write,
     quoted,
     table_of,
@@ -68,7 +69,7 @@ class SqliteOnlineWriter:
         self._project = project
         self._busy_seconds = busy_seconds
         self._mark = mark
-        self._upserts: dict[View, str] = {}
+        self._statements: dict[View, str] = {}
         self._open = False
         with file_errors(path, busy_seconds):
             self._connection = open_to_write(path, busy_seconds)
@@ -82,21 +83,10 @@ class SqliteOnlineWriter:
         """
         if self._open:
             raise RuntimeError("ensure_table inside a transaction: commit first")
-        table = self._table(view)
-        index = quoted(f"{table_of(self._project, view.name)}_ek")
         try:
-            self._connection.execute(
-                f"CREATE TABLE IF NOT EXISTS {table} (entity_key BLOB, feature_name TEXT,"
-                " value BLOB, value_text TEXT, vector_value BLOB, event_ts timestamp,"
-                " created_ts timestamp, event_us INTEGER, PRIMARY KEY(entity_key, feature_name))"
-            )
-            self._connection.execute(f"CREATE INDEX IF NOT EXISTS {index} ON {table} (entity_key)")
-            columns = self._connection.execute(f"PRAGMA table_info({table})").fetchall()
-            if "event_us" not in [name for _, name, *_ in columns]:
-                self._connection.execute(f"ALTER TABLE {table} ADD COLUMN event_us INTEGER")
+            self._statements[view] = self._make_table(view)
         except sqlite3.Error as error:
             raise self._failure(error) from error
-        self._upserts[view] = _upsert(table, view)
 
     def write(
         self,
@@ -134,21 +124,14 @@ class SqliteOnlineWriter:
             )
         if not count:
             return 0
-        if view not in self._upserts:
+        if view not in self._statements:
             self.ensure_table(view)
-        stamps, seconds = stamps_us.tolist(), (stamps_us // 1_000_000).tolist()
-        columns: list[Sequence[object]] = []
-        for place in _statement_order(view):
-            aggregate, column = view.aggregates[place], values[:, place]
-            columns += (keys, stamps, encode_column(aggregate.dtype, column, texts), seconds)
-            if aggregate.dtype in _SHOWN:
-                columns.append(_value_texts(aggregate, column, texts))
         # In the order of the key the B-tree is walked once from left to right: filling an empty
         # table takes half the time.
-        rows = sorted(zip(*columns, strict=True))
+        rows = sorted(self._rows(view, keys, stamps_us, values, texts))
         try:
             self._begin()
-            self._connection.executemany(self._upserts[view], rows)
+            self._connection.executemany(self._statements[view], rows)
         except sqlite3.Error as error:
             self.rollback()
             raise self._failure(error) from error
@@ -195,8 +178,29 @@ class SqliteOnlineWriter:
         self.rollback()
         self._connection.close()
 
-    def _table(self, view: View) -> str:
-        return quoted(table_of(self._project, view.name))
+    def _make_table(self, view: View) -> str:
+        """Make the view's table if it is missing; the statement that writes what ``_rows`` has."""
+        table = table_of(self._project, view.name)
+        make_table(self._connection, table)
+        return _upsert(quoted(table), view)
+
+    def _rows(
+        self,
+        view: View,
+        keys: Sequence[bytes],
+        stamps_us: npt.NDArray[np.int64],
+        values: npt.NDArray[np.float64],
+        texts: Sequence[str],
+    ) -> Iterable[tuple[object, ...]]:
+        """The parameters of one statement for each row; the key comes first."""
+        stamps, seconds = stamps_us.tolist(), (stamps_us // 1_000_000).tolist()
+        columns: list[Sequence[object]] = []
+        for place in _statement_order(view):
+            aggregate, column = view.aggregates[place], values[:, place]
+            columns += (keys, stamps, encode_column(aggregate.dtype, column, texts), seconds)
+            if aggregate.dtype in _SHOWN:
+                columns.append(_value_texts(aggregate, column, texts))
+        return zip(*columns, strict=True)
 
     def _failure(self, error: Exception) -> OnlineStoreError:
         return file_error(self._path, error, self._busy_seconds)

@@ -13,7 +13,7 @@ from contracts.feast_bytes import entity_key
 from contracts.feature_schema import ValueType
 from contracts.online_store import RedisConfig, parse_online_store
 from contracts.plan import Aggregate, View
-from dataflows.stores.online_writer import OnlineWriter
+from dataflows.stores.online_writer import GatheredFile, OnlineWriter, open_online_writer
 from dataflows.stores.redis_writer import RedisOnlineWriter
 from dataflows.stores.sqlite_writer import SqliteOnlineWriter
 
@@ -68,6 +68,13 @@ def write(writer: OnlineWriter, rows: Rows) -> None:
 def to_file(path: Path, rows: Rows, project: str = PROJECT) -> Path:
     """A SQLite store that holds these rows."""
     with closing(SqliteOnlineWriter(path, project)) as writer:
+        write(writer, rows)
+    return path
+
+
+def gather(path: Path, rows: Rows) -> Path:
+    """A file in which a replay has gathered these rows."""
+    with closing(open_online_writer(GatheredFile(path), PROJECT)) as writer:
         write(writer, rows)
     return path
 

@@ -20,10 +20,10 @@ from contracts.online_store import RedisConfig
 from contracts.plan import View
 from dataflows.stores import gathered_rows, redis_refill, redis_scan
 from dataflows.stores.digest import digest_redis, digest_sqlite
+from dataflows.stores.gathering_writer import GatheringWriter
 from dataflows.stores.online_writer import OnlineStoreGoneError, OnlineWriter
 from dataflows.stores.redis_writer import RedisOnlineWriter
 from dataflows.stores.refill import replace_values
-from dataflows.stores.sqlite_writer import SqliteOnlineWriter
 from tests.services.outside import OutsideRedis
 from tests.services.redis import RedisServer
 from tests.stores.redis_shop import (
@@ -82,10 +82,10 @@ def fill(writer: OnlineWriter, first: int = 0) -> None:
     writer.close()
 
 
-def sqlite_file(folder: Path, project: str) -> Path:
-    """A store with the rows of ``fill``."""
+def gathered(folder: Path, project: str) -> Path:
+    """A file in which the rows of ``fill`` are gathered."""
     path = folder / "built.db"
-    fill(SqliteOnlineWriter(path, project))
+    fill(GatheringWriter(path, project))
     return path
 
 
@@ -93,7 +93,7 @@ def test_an_empty_redis_holds_what_the_writer_would_write(
     client: redis.Redis, config: RedisConfig, redis_project: str, tmp_path: Path
 ) -> None:
     """Copied rows are byte for byte those that our writer sends for the same values."""
-    replace_values(sqlite_file(tmp_path, redis_project), redis_project, VIEWS, config)
+    replace_values(gathered(tmp_path, redis_project), redis_project, VIEWS, config)
     fill(RedisOnlineWriter(config, f"my{redis_project}", 5))
     mine = contents(client, f"my{redis_project}")
     both = contents(client, redis_project)  # the pattern of one fits the keys of the other
@@ -117,7 +117,7 @@ def test_what_the_file_does_not_have_goes_and_all_else_stays(
     monkeypatch.setattr(gathered_rows, "_ROWS_AT_ONCE", rows_at_once)
     monkeypatch.setattr(redis_refill, "_ENTITIES_AT_ONCE", rows_at_once)
     monkeypatch.setattr(redis_scan, "_KEYS_AT_ONCE", rows_at_once)
-    path = sqlite_file(tmp_path, redis_project)
+    path = gathered(tmp_path, redis_project)
     replace_values(path, redis_project, VIEWS, config)
     expected = contents(client, redis_project)
     # Now Redis has other entities, other values, and what others have put there.
@@ -155,7 +155,7 @@ def test_a_view_that_the_file_does_not_have_is_emptied(
     """A view without rows in the replay has none in Redis, and a view not asked for stays."""
     fill(RedisOnlineWriter(config, redis_project, 5))
     path = tmp_path / "built.db"
-    SqliteOnlineWriter(path, redis_project).close()
+    GatheringWriter(path, redis_project).close()
     replace_values(path, redis_project, [TIPS], config)
     for view, is_there in ((RIDES, True), (TIPS, False), (CARS, True)):
         field = redis_timestamp_field(view.name)
@@ -172,7 +172,7 @@ def test_a_copy_that_was_cut_off_is_done_again(
     """With Redis gone the copy says so; the same call later makes everything right."""
     server = new_redis_server()
     config = config_for(server.address, key_ttl_seconds=900)
-    path = sqlite_file(tmp_path, "shop")
+    path = gathered(tmp_path, "shop")
     fill(RedisOnlineWriter(config, "shop", 5), first=100)
     server.stop()
     with pytest.raises(OnlineStoreGoneError, match=server.address):
@@ -193,7 +193,7 @@ def test_copy_and_digest_go_over_all_nodes_of_a_cluster(
     nodes = [cluster_node(new_redis_server) for _ in range(2)]
     join_cluster(nodes)
     config = config_for(nodes[1].address, redis_type="redis_cluster")
-    path = sqlite_file(tmp_path, "shop")
+    path = gathered(tmp_path, "shop")
     fill(RedisOnlineWriter(config, "shop", 5), first=100)
     assert digest_redis(config, "shop", VIEWS) != digest_sqlite(path, "shop")
     replace_values(path, "shop", VIEWS, config)
