@@ -25,9 +25,9 @@ from contracts.model_repository import ModelRepository
 from scorer.messages import Messages, rows_of
 from scorer.model import LoadedModel
 from scorer.online_store import open_online_store
-from scorer.prediction_log import ScoredRequest, records_of
+from scorer.prediction_log import records_of
 from scorer.process import settle_memory
-from scorer.scored import Scored, whole
+from scorer.scored import Scored, ScoredRequest, whole
 from scorer.v1 import scorer_pb2
 from scorer.vector import VectorFiller
 from scorer.vector_plan import check_rows

@@ -14,9 +14,9 @@ from scorer.errors import InvalidRequestError, ModelFaultError, StoreUnavailable
 from scorer.metrics import ScorerMetrics
 from scorer.model import LoadedModel
 from scorer.model_pool import ModelPool
-from scorer.prediction_log import PredictionLog, ScoredRequest, new_request_id
+from scorer.prediction_log import PredictionLog, new_request_id
 from scorer.routing import CHALLENGER, CHAMPION, Rollout, inputs_for
-from scorer.scored import Answer, Part, whole
+from scorer.scored import Answer, Part, ScoredRequest, whole
 from scorer.scoring import PIECE_ROWS, Rows, Scoring, renumbered
 from scorer.shadowing import Shadowing
 from scorer.vector_plan import Scalar

@@ -6,26 +6,22 @@ import asyncio
 import random
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import NamedTuple
 
 import msgspec
 import structlog
 
 from contracts.file_log import FileLogWriter
 from contracts.log import LogError, LogWriter, RecordTooLargeError
-from contracts.manifest import Manifest
 from contracts.prediction_record import PredictionRecord
 from contracts.prediction_record import ScoredRow as RecordRow
 from contracts.scorer_settings import ScorerSettings
 from scorer.metrics import ScorerMetrics
-from scorer.scored import labels_of
-from scorer.vector import Floats, Vectors
-from scorer.vector_plan import Scalar
+from scorer.scored import ScoredRequest, labels_of
 
 # A broker takes a mebibyte by default, headers and all.
 RECORD_BYTES_MAX = 1_000_000
@@ -36,9 +32,13 @@ BYTES_MAX = 256 * 1024 * 1024
 _REQUESTS_PER_WRITE = 500
 # Writing what has gathered now and then costs requests less than waking a thread for each.
 _PAUSE_SECONDS = 0.25
-# A record of few rows is made at once, in some microseconds a row. Made by the thread it would cost
-# more: while that holds the interpreter, requests wait for it, 5 ms at a time.
-_ROWS_AT_ONCE = 128
+# A record of few rows is made in the loop, in some microseconds a row. Made by the thread it would
+# cost more: while that holds the interpreter, requests wait for it, 5 ms at a time.
+_ROWS_IN_LOOP = 128
+# Records one after another take a third of the time that each takes between two answers, when the
+# processor has to fetch everything that it needs for them again.
+_GATHER_SECONDS = 0.02
+_GATHER_ROWS = 64
 _BACKOFF_SECONDS = (0.2, 5.0)
 # A log that has just failed gets no more of the time for stopping than this.
 _LAST_TRY_SECONDS = 0.5
@@ -51,43 +51,8 @@ _NAMES_MAX = 256
 _names: dict[int, tuple[tuple[str, ...], msgspec.Raw]] = {}
 
 Records = list[tuple[str, bytes]]
-
-
-class ScoredRequest(NamedTuple):
-    """What one answered request leaves for the log; nothing in it is changed any more.
-
-    Attributes:
-        request_id: the caller's; may be empty.
-        manifest: of the model that scored.
-        inputs: of each row.
-        scores: of each row.
-        vectors: of all rows.
-        came_us: when it came, by the scorer's clock, microseconds since 1970.
-        at_us: moment of prediction, event time.
-        latency_seconds: until its answer was ready.
-        keys: of the predictions, one for each row; empty texts where the caller gave none.
-        assigned: of each row the channel that it is assigned to; empty texts where the caller asked
-            for a version or a channel.
-        probabilities: float64[N, C] of a multi-class model.
-        channel: whose version scored; empty if the caller asked for it by its number.
-        answered: whether the caller got these scores.
-        has_vectors: whether the records have the vectors; those of the same rows have them if not.
-    """
-
-    request_id: str
-    manifest: Manifest
-    inputs: Sequence[Mapping[str, Scalar]]
-    scores: list[float]
-    vectors: Vectors
-    came_us: int
-    at_us: int
-    latency_seconds: float
-    keys: Sequence[str] = ()
-    assigned: Sequence[str] = ()
-    probabilities: Floats | None = None
-    channel: str = ""
-    answered: bool = True
-    has_vectors: bool = True
+# ``call_later`` of the loop.
+Later = Callable[[float, Callable[[], None]], object]
 
 
 @dataclass(slots=True)
@@ -117,6 +82,11 @@ class PredictionLog:
         self._requests_max = requests_max
         self._rows_max = requests_max * ROWS_PER_REQUEST
         self._metrics = metrics
+        self._later: Later | None = None
+        # Requests whose records are not made yet, and whether that is due: soon, or in a while.
+        self._answered: list[ScoredRequest] = []
+        self._answered_rows = 0
+        self._is_due_soon = self._is_due = False
         # (rows, bytes, records), or the request itself where the thread makes the records.
         self._buffer: deque[tuple[int, int, Records | ScoredRequest]] = deque()
         # Each of these has one thread that changes it, so that nobody needs a lock.
@@ -136,8 +106,9 @@ class PredictionLog:
         """Whether there is room for what nobody waits for: half of it is for answers alone."""
         return self._waiting() <= self._requests_max // 2
 
-    def start(self) -> None:
-        """Start the thread."""
+    def start(self, later: Later | None = None) -> None:
+        """Start the thread. ``later`` allows to make records of several requests at one time."""
+        self._later = later
         self._thread.start()
 
     def put(self, request: ScoredRequest) -> None:
@@ -148,25 +119,54 @@ class PredictionLog:
         if waiting >= self._requests_max or (waiting and rows > self._rows_max):
             self._metrics.predictions_dropped.labels("full").inc()
             return
+        self._rows_put += count
+        self._answered.append(request)
+        self._answered_rows += count
+        if self._later is None:
+            self._add_answered()
+        elif self._answered_rows >= _GATHER_ROWS and not self._is_due_soon:
+            self._is_due_soon = True
+            self._later(0.0, self._add_answered)
+        elif not self._is_due:
+            self._is_due = True
+            self._later(_GATHER_SECONDS, self._add_in_time)
+
+    def _add_in_time(self) -> None:
+        self._is_due = False
+        self._add_answered()
+
+    def _add_answered(self) -> None:
+        """Put the records of what was answered into the buffer."""
+        answered, self._answered = self._answered, []
+        self._answered_rows, self._is_due_soon = 0, False
+        for request in answered:
+            if not self._add(request):
+                self._rows_put -= len(request.scores)
+
+    def _add(self, request: ScoredRequest) -> bool:
+        """Put one request into the buffer; False if it was dropped."""
+        waiting, count = len(self._buffer) + self._batch.requests, len(request.scores)
         entry: Records | ScoredRequest = request
-        if count <= _ROWS_AT_ONCE:
+        if count <= _ROWS_IN_LOOP:
             try:
                 entry = records_of(request)
             except Exception as error:  # noqa: BLE001 - the request is answered all the same
                 self._dropped("error", error)
-                return
+                return False
         size = 0 if isinstance(entry, ScoredRequest) else sum(len(data) for _, data in entry)
         if waiting and self._bytes_put - self._bytes_done + size > BYTES_MAX:
             self._metrics.predictions_dropped.labels("full").inc()
-            return
+            return False
         self._buffer.append((count, size, entry))
-        self._rows_put += count
         self._bytes_put += size
         if waiting == self._requests_max // 2:
             self._wake.set()
+        return True
 
     async def stop(self, timeout_seconds: float) -> None:
         """Write what is left, no longer than that, and count what could not be written."""
+        self._add_answered()
+        self._later = None
         self._stopping.set()
         self._wake.set()
         seconds = min(timeout_seconds, _LAST_TRY_SECONDS) if self._failures else timeout_seconds
@@ -181,7 +181,7 @@ class PredictionLog:
             _log.warning("predictions_lost", requests=left)
 
     def _waiting(self) -> int:
-        return len(self._buffer) + self._batch.requests
+        return len(self._answered) + len(self._buffer) + self._batch.requests
 
     def _run(self) -> None:
         while not self._stopping.is_set():

@@ -1,15 +1,17 @@
-"""Answers: rows that one version scored, and what a request of rows makes of them."""
+"""Answers: rows that one version scored, what a request makes of them, what the log gets."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from contracts.manifest import Manifest
 from scorer.model import LoadedModel
 from scorer.vector import Floats, Vectors
+from scorer.vector_plan import Scalar
 
 
 @dataclass(slots=True)
@@ -76,6 +78,43 @@ class Answer(NamedTuple):
                 name for part in self.parts for name in part.scored.model.manifest.classes
             )
         )
+
+
+class ScoredRequest(NamedTuple):
+    """What one answered request leaves for the log; nothing in it is changed any more.
+
+    Attributes:
+        request_id: the caller's; may be empty.
+        manifest: of the model that scored.
+        inputs: of each row.
+        scores: of each row.
+        vectors: of all rows.
+        came_us: when it came, by the scorer's clock, microseconds since 1970.
+        at_us: moment of prediction, event time.
+        latency_seconds: until its answer was ready.
+        keys: of the predictions, one for each row; empty texts where the caller gave none.
+        assigned: of each row the channel that it is assigned to; empty texts where the caller asked
+            for a version or a channel.
+        probabilities: float64[N, C] of a multi-class model.
+        channel: whose version scored; empty if the caller asked for it by its number.
+        answered: whether the caller got these scores.
+        has_vectors: whether the records have the vectors; those of the same rows have them if not.
+    """
+
+    request_id: str
+    manifest: Manifest
+    inputs: Sequence[Mapping[str, Scalar]]
+    scores: list[float]
+    vectors: Vectors
+    came_us: int
+    at_us: int
+    latency_seconds: float
+    keys: Sequence[str] = ()
+    assigned: Sequence[str] = ()
+    probabilities: Floats | None = None
+    channel: str = ""
+    answered: bool = True
+    has_vectors: bool = True
 
 
 def aligned(scored: Scored, classes: Sequence[str]) -> Floats:

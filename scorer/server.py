@@ -178,7 +178,7 @@ async def running(
             await status.set(name, health_pb2.HealthCheckResponse.SERVING)
         _log.info("serving", address=address, models=dict(pool.models()))
         if predictions is not None:
-            predictions.start()
+            predictions.start(asyncio.get_running_loop().call_later)
         if shadowing is not None:
             shadowing.start()
         try:

@@ -21,8 +21,9 @@ from scorer.errors import ScorerError, StoreUnavailableError
 from scorer.metrics import ScorerMetrics
 from scorer.model import LoadedModel, Outputs
 from scorer.online_store import Cells, OnlineReader, Wanted
-from scorer.prediction_log import PredictionLog, ScoredRequest
+from scorer.prediction_log import PredictionLog
 from scorer.routing import Rollout, inputs_for
+from scorer.scored import ScoredRequest
 from scorer.vector import VectorFiller, Vectors
 from scorer.vector_plan import check_rows
 

@@ -23,7 +23,8 @@ from contracts.settings import SettingsError
 from scorer import prediction_log
 from scorer.client import AsyncScorerClient, Scored, ScoreOptions, score_request
 from scorer.metrics import ScorerMetrics
-from scorer.prediction_log import PredictionLog, ScoredRequest, open_prediction_log, records_of
+from scorer.prediction_log import PredictionLog, open_prediction_log, records_of
+from scorer.scored import ScoredRequest
 from scorer.server import running
 from scorer.v1 import scorer_pb2_grpc
 from scorer.vector import Missing, MissingReason, Vectors

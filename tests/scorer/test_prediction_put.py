@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 import numpy as np
@@ -13,7 +13,8 @@ import pytest
 from contracts.prediction_record import PredictionRecord
 from scorer import prediction_log
 from scorer.metrics import ScorerMetrics
-from scorer.prediction_log import PredictionLog, ScoredRequest, records_of
+from scorer.prediction_log import PredictionLog, records_of
+from scorer.scored import ScoredRequest
 from scorer.vector import Vectors
 from tests.scorer.shop import manifest_for
 
@@ -102,3 +103,52 @@ def test_no_row_seems_to_be_alone_that_was_not(monkeypatch: pytest.MonkeyPatch) 
         for _, data in (*whole, *cut)
     ]
     assert keys == [["", ""], ["r#0"], ["r#1"]]
+
+
+def test_records_of_several_requests_are_made_at_one_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records are made later, together and in order: at once where there are many, and at the end.
+
+    Until then their requests wait as others do, and count as such.
+    """
+    made: list[str] = []
+
+    def watched(request: ScoredRequest) -> list[tuple[str, bytes]]:
+        made.append(request.request_id)
+        return records_of(request)
+
+    monkeypatch.setattr(prediction_log, "records_of", watched)
+    later: list[tuple[float, Callable[[], None]]] = []
+    log, metrics = Log(), ScorerMetrics()
+    predictions = PredictionLog(lambda: log, 10, metrics)
+    predictions.start(lambda seconds, work: later.append((seconds, work)))
+    for request_id in ("a", "b"):
+        predictions.put(scored(request_id, 1, 1))
+    waiting = "headwater_scorer_predictions_waiting"
+    assert metrics.registry.get_sample_value(waiting) == 2
+    assert not made
+    ((seconds, in_time),) = later
+    assert seconds > 0
+    predictions.put(scored("c", 100, 100))
+    (soon,) = [work for seconds, work in later if not seconds]
+    soon()
+    assert made == ["a", "b", "c"]
+    predictions.put(scored("d", 1, 1))
+    in_time()
+    assert made == ["a", "b", "c", "d"]
+    predictions.put(scored("e", 1, 1))
+    assert len(later) == 3
+    asyncio.run(predictions.stop(10.0))
+    assert [key for key, _ in log.records] == ["a", "b", "c", "d", "e"]
+
+
+def test_what_is_to_be_made_counts_as_waiting() -> None:
+    """Requests whose records are not made yet take room: beyond it they are dropped at once."""
+    log, metrics = Log(), ScorerMetrics()
+    predictions = PredictionLog(lambda: log, 3, metrics)
+    predictions.start(lambda seconds, work: None)
+    for number in range(5):
+        predictions.put(scored(f"{number}", 1, 1))
+    dropped = "headwater_scorer_predictions_dropped_total"
+    assert metrics.registry.get_sample_value(dropped, {"reason": "full"}) == 2
+    asyncio.run(predictions.stop(10.0))
+    assert [key for key, _ in log.records] == ["0", "1", "2"]
