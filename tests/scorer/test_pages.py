@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import re
+import tomllib
 from pathlib import Path
 
 from contracts.scorer_settings import ScorerSettings
@@ -22,6 +23,14 @@ def test_the_proto_tells_the_defaults_of_the_limits(tmp_path: Path) -> None:
         "server": settings.rows_per_request_max,
         "": settings.stream_in_flight_max,
     }
+
+
+def test_the_client_alone_gets_what_the_project_asks_for() -> None:
+    """What the page installs beside the client has the bounds that the project itself has."""
+    told = re.findall(r'"([\w-]+[<>=][^"]*)"', (PAGES / "client.md").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert len(told) == 2
+    assert set(told) <= set(project["dependencies"])
 
 
 def test_the_on_demand_view_can_be_copied() -> None:
