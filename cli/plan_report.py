@@ -119,7 +119,8 @@ def _replay(report: Report) -> Iterator[str]:
     elif report.is_reading:
         yield f"replay of {_named(replay.views, replay.models)}"
     if gone:
-        yield f"{'    ' if report.is_reading else ''}state and values that go: {gone}"
+        indent = "    " if report.is_reading else ""
+        yield f"{indent}state and values that go: {gone}; rows in offline tables stay"
     unchanged = [one.name for one in _all(report) if one.kind == "unchanged"]
     along = [one for one in (*replay.views, *replay.models) if one in unchanged]
     if along and replay.scope == "parts":

@@ -37,7 +37,8 @@ def handover_of(job: Job, settings: DataflowSettings, open_log: OpenLog) -> Hand
         handover = _graft(job, settings, open_log)
     else:
         handover = _repair(job)
-    return replace(handover, leftovers=tuple(map(str, leftovers(job.live))))
+    gone = [] if job.kind is Kind.REPAIR else _of_gone_models(job)
+    return replace(handover, leftovers=tuple(map(str, [*gone, *leftovers(job.live)])))
 
 
 def _whole(job: Job) -> Handover:
@@ -83,6 +84,12 @@ def _repair(job: Job) -> Handover:
     wanted = "online" in job.options.results
     values = _values(job, generation(job.live.state)) if wanted else None
     return Handover(tuple(_moves(folders)), values)
+
+
+def _of_gone_models(job: Job) -> Iterator[Path]:
+    """A replay of everything takes them away with the folders that they lie in."""
+    for name in job.gone.models:
+        yield from (job.live.models / name, job.live.examples / name)
 
 
 def _values(job: Job, mark: str) -> Values:
