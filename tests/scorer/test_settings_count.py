@@ -6,10 +6,10 @@ import asyncio
 from typing import Any
 
 import grpc
+import onnxruntime
 import pytest
 
 from contracts import metric_names
-from scorer import onnx_runtime
 from scorer.batcher import Batcher, BatchLimits
 from scorer.client import ScoreOptions, score_request
 from scorer.metrics import ScorerMetrics
@@ -80,14 +80,14 @@ def test_models_run_on_as_many_threads_as_the_setting_says(
     scorer_shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each session of ONNX Runtime is made with that number of threads."""
-    make = onnx_runtime.onnxruntime.InferenceSession
+    make = onnxruntime.InferenceSession
     threads: list[int] = []
 
     def made(onnx: bytes, options: Any, **given: Any) -> Any:
         threads.append(options.intra_op_num_threads)
         return make(onnx, options, **given)
 
-    monkeypatch.setattr(onnx_runtime.onnxruntime, "InferenceSession", made)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", made)
 
     async def run() -> None:
         async with running(scorer_shop.settings(onnx_threads=3), scorer_shop.folder):
