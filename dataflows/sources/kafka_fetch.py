@@ -52,10 +52,13 @@ class Answers:
     Attributes:
         chunks: what was read, in order.
         ends: where each partition ends that a broker has answered for.
+        have_waited: whether a broker had answered before it was asked for: what was written since
+            is not among it, and the next fetch is under way already.
     """
 
     chunks: dict[TopicPartition, list[Chunk]] = field(default_factory=dict)
     ends: dict[TopicPartition, End] = field(default_factory=dict)
+    have_waited: bool = False
 
 
 class Poller(Protocol):
@@ -175,9 +178,11 @@ class BatchPoller:
             BatchError: a batch is damaged or cannot be read here.
             kafka.errors.KafkaError: as ``KafkaConsumer.poll``.
         """
+        # Without it answers that have waited are not told from others, and no worse.
+        have_waited = bool(getattr(self._fetcher, "_completed_fetches", ()))
         chunks = self._consumer.poll(timeout_ms=int(timeout_seconds * 1000))
         ends, self._ends = self._ends, {}
-        return Answers(chunks, ends)
+        return Answers(chunks, ends, have_waited)
 
     def hurry(self, wait_seconds: float) -> None:
         """As ``Poller``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -79,6 +79,19 @@ class OnlineWriter(Protocol):
 
     def close(self) -> None:
         """Let go of connections and files."""
+        ...
+
+
+@runtime_checkable
+class LiveWriter(OnlineWriter, Protocol):
+    """One whose rows can be on their way before anybody waits for the store."""
+
+    def send(self) -> None:
+        """Send what is staged, if it is little and nothing has to be waited for.
+
+        ``commit`` must follow before more is staged, whether anything was sent or not; it waits
+        for the store and raises what went wrong.
+        """
         ...
 
 

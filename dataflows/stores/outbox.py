@@ -11,6 +11,9 @@ import numpy.typing as npt
 from dataflows.batches import ViewRows
 from dataflows.windows.view_state import Rows
 
+# So few rows are looked through one by one; of more numpy is quicker.
+_FEW_ROWS = 64
+
 
 @dataclass(frozen=True)
 class LastRows:
@@ -60,16 +63,41 @@ class Outbox:
         self.rows = sum(len(part.rows.slots) for parts in self._parts.values() for part in parts)
 
     def drain(self) -> Iterator[LastRows]:
-        """Everything, view by view; the outbox is empty afterwards."""
+        """Everything, view by view, shards without texts together; it is empty afterwards."""
         parts, self._parts, self.rows = self._parts, {}, 0
-        for (_, view, _, _), held in parts.items():
-            last = _last_rows(held) if len(held) > 1 else held[0]
-            keys = [last.keys[slot] for slot in last.rows.slots.tolist()]
-            yield LastRows(view, keys, last.rows.stamps_us, last.rows.values, last.texts)
+        together: dict[str, dict[int, ViewRows]] = {}
+        for (shard, view, _, _), held in parts.items():
+            last = _last_rows(held)
+            if last.text_columns != ():
+                yield _gathered(view, [last])
+                continue
+            shards = together.setdefault(view, {})
+            if shard in shards:
+                # Of a new list of the same entities, which would come twice.
+                yield _gathered(view, list(shards.values()))
+                shards.clear()
+            shards[shard] = last
+        for view, shards in together.items():
+            yield _gathered(view, list(shards.values()))
+
+
+def _gathered(view: str, parts: list[ViewRows]) -> LastRows:
+    """The rows of parts that have no entity in common; of several parts none has texts."""
+    keys = [part.keys[slot] for part in parts for slot in part.rows.slots.tolist()]
+    if len(parts) == 1:
+        rows = parts[0].rows
+        return LastRows(view, keys, rows.stamps_us, rows.values, parts[0].texts)
+    stamps_us = np.concatenate([part.rows.stamps_us for part in parts])
+    values = np.concatenate([part.rows.values for part in parts])
+    return LastRows(view, keys, stamps_us, values, parts[0].texts)
 
 
 def _last_rows(parts: list[ViewRows]) -> ViewRows:
     """The last row of each slot; all parts index the same growing lists of keys and texts."""
+    if len(parts) == 1:
+        few = parts[0].rows.slots
+        if len(few) <= _FEW_ROWS and len(set(few.tolist())) == len(few):
+            return parts[0]
     slots = np.concatenate([part.rows.slots for part in parts])
     # The last row of each entity is the first one when read from behind.
     _, from_behind = np.unique(slots[::-1], return_index=True)
@@ -77,4 +105,4 @@ def _last_rows(parts: list[ViewRows]) -> ViewRows:
     stamps_us = np.concatenate([part.rows.stamps_us for part in parts])
     values = np.concatenate([part.rows.values for part in parts])
     rows = Rows(slots[last], stamps_us[last], values[last])
-    return ViewRows(parts[-1].keys, rows, parts[-1].texts)
+    return ViewRows(parts[-1].keys, rows, parts[-1].texts, parts[-1].text_columns)

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from redis import RedisError
 from redis.cluster import RedisCluster
 
 from contracts.online_store import RedisConfig
@@ -89,6 +91,8 @@ class RedisOnlineWriter:
         self._fence = None if mark is None else Fence(config, project, mark)
         self._layouts: dict[View, RowLayout] = {}
         self._staged: list[_Rows] = []
+        # How many replies what ``send`` sent has; all that is staged then is under way.
+        self._under_way = 0
         self._connection: Any = None
         self._cluster: RedisCluster | None = None
 
@@ -128,11 +132,31 @@ class RedisOnlineWriter:
                 f" {values.shape}; wanted ({count},) and ({count}, {len(view.aggregates)})"
             )
         if count:
+            assert not self._under_way, "what was sent is to be committed first"
             self.ensure_table(view)
             layout = self._layouts[view]
             staged, strings = layout.stage(values, texts)
             self._staged.append(_Rows(layout, list(keys), stamps_us.copy(), staged, strings))
         return count
+
+    def send(self) -> None:
+        """As ``LiveWriter``. In a cluster, and before the first ``commit``, it does nothing."""
+        connection = self._connection
+        # A question whether the connection is alive would be waited for.
+        if connection is None or connection.health_check_interval or self._under_way:
+            return
+        sendings = list(islice(self._sendings(), 2))
+        if len(sendings) != 1:
+            return
+        ((data, replies),) = sendings
+        sent = data if self._fence is None else self._fence.around(data)
+        try:
+            connection.send_packed_command([sent], check_health=False)
+        except (RedisError, OSError):
+            # ``commit`` sends it again over a new connection, or says what is wrong.
+            self._disconnect()
+        else:
+            self._under_way = replies
 
     def commit(self) -> None:
         """Send everything staged and wait until Redis has taken all of it.
@@ -155,6 +179,7 @@ class RedisOnlineWriter:
             self._disconnect()
             raise
         self._staged.clear()
+        self._under_way = 0
 
     def close(self) -> None:
         """Drop what is not committed and let go of the connection."""
@@ -162,6 +187,9 @@ class RedisOnlineWriter:
         self._disconnect()
 
     def _send_to_server(self) -> None:
+        if self._under_way:
+            self._read(self._under_way)
+            return
         if self._connection is None:
             client = open_server(self._config, self._timeout_seconds)
             self._connection = client.connection_pool.make_connection()
@@ -224,6 +252,7 @@ class RedisOnlineWriter:
                     pipe.execute()
 
     def _disconnect(self) -> None:
+        self._under_way = 0
         if self._connection is not None:
             self._connection.disconnect()
             self._connection = None

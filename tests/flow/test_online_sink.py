@@ -65,6 +65,18 @@ class Store:
         """Nothing to close."""
 
 
+class LiveStore(Store):
+    """A store that can be sent to before anybody waits for it, as Redis can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[tuple[str, dict[bytes, float]]] = []
+
+    def send(self) -> None:
+        """Note who has sent what."""
+        self.sent.append((threading.current_thread().name, dict(self.staged)))
+
+
 @pytest.fixture
 def context(repository: Repository, tmp_path: Path) -> RunContext:
     """A run whose clock moves on by a second whenever somebody looks at it."""
@@ -171,9 +183,73 @@ def test_no_more_is_taken_in_than_there_is_room_for(
     partition.close()
 
 
-def test_a_store_that_comes_back(repository: Repository, context: RunContext) -> None:
+def test_live_rows_are_sent_by_the_flow_itself(
+    repository: Repository, context: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for another thread: it waits for the store's answers, and takes what is much."""
+    monkeypatch.setattr(delivery, "_LIVE_ROWS_MAX", 2)
+    store = LiveStore()
+    flow = threading.current_thread().name
+    partition = _partition(repository, context, store)
+    partition.write_batch([_output([0, 1], 1.0)])
+    assert store.sent == [(flow, {b"a": 1.0, b"b": 2.0})]
+    partition.snapshot()
+    assert store.rows == {b"a": 1.0, b"b": 2.0}
+    partition.write_batch([_output([0, 1, 2], 5.0)])
+    partition.snapshot()
+    assert store.rows == {b"a": 5.0, b"b": 6.0, b"c": 7.0}
+    assert len(store.sent) == 1
+    assert context.tally.online_rows == 5
+    partition.close()
+
+
+def test_what_comes_while_the_store_is_at_work_waits(
+    repository: Repository, context: RunContext
+) -> None:
+    """While answers are waited for nothing else is sent; then all goes that has come meanwhile."""
+    store = LiveStore()
+    go_on = threading.Event()
+    commit = store.commit
+
+    def slowly() -> None:
+        assert go_on.wait(20.0)
+        commit()
+
+    store.commit = slowly  # type: ignore[method-assign]
+    partition = _partition(repository, context, store)
+    for first in (1.0, 5.0, 8.0):
+        partition.write_batch([_output([0, 1], first)])
+    assert [rows for _, rows in store.sent] == [{b"a": 1.0, b"b": 2.0}]
+    assert store.staged == {b"a": 1.0, b"b": 2.0}
+    go_on.set()
+    partition.snapshot()
+    assert store.rows == {b"a": 8.0, b"b": 9.0}
+    assert store.commits == 2
+    partition.close()
+
+
+def test_rows_that_cannot_be_sent_end_the_flow(repository: Repository, context: RunContext) -> None:
+    """An error is raised where it happens, and by what is called next: nothing waits for ever."""
+    store = LiveStore()
+
+    def refuse() -> None:
+        raise ValueError("a value does not fit")
+
+    store.send = refuse  # type: ignore[method-assign]
+    partition = _partition(repository, context, store)
+    for call in (lambda: partition.write_batch([_output([0], 1.0)]), partition.snapshot):
+        with pytest.raises(ValueError, match="does not fit"):
+            call()
+    assert store.commits == 0
+    partition.close()
+
+
+@pytest.mark.parametrize("kind", [Store, LiveStore])
+def test_a_store_that_comes_back(
+    repository: Repository, context: RunContext, kind: type[Store]
+) -> None:
     """While the store is gone the flow waits and says for what; nothing is lost."""
-    store = Store()
+    store = kind()
     store.gone_for = 3
     partition = _partition(repository, context, store)
     said: list[str] = []

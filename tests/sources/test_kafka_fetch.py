@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from kafka import KafkaConsumer
 from kafka.consumer.fetcher import Fetcher
 
-from dataflows.sources.kafka_fetch import StockPoller, make_poller, missing_hook
+from dataflows.sources.kafka_fetch import BatchPoller, StockPoller, make_poller, missing_hook
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -23,8 +24,24 @@ def test_the_hook_is_there_in_the_version_we_pin() -> None:
         config=Fetcher.DEFAULT_CONFIG,
     )
     assert missing_hook(SimpleNamespace(_fetcher=fetcher)) is None
+    # Where answers lie that have come and were not asked for yet.
+    assert "_completed_fetches" in Fetcher.__init__.__code__.co_names
     assert "fetch_max_wait_ms" in Fetcher.DEFAULT_CONFIG
     assert "enable_incremental_fetch_sessions" in KafkaConsumer.DEFAULT_CONFIG
+
+
+def test_answers_that_have_waited_are_told_from_others() -> None:
+    """What a broker has answered before it was asked for says so: later records are not in it."""
+    consumer = SimpleNamespace(
+        _fetcher=SimpleNamespace(
+            PartitionRecords=Fetcher.PartitionRecords,
+            _parse_fetched_data=lambda completed: completed,
+            _completed_fetches=deque([1]),
+        )
+    )
+    consumer.poll = lambda timeout_ms: consumer._fetcher._completed_fetches.clear() or {}
+    poller = BatchPoller(consumer)
+    assert [poller.poll(0.1).have_waited for _ in range(2)] == [True, False]
 
 
 class _OtherParameters(Fetcher.PartitionRecords):  # type: ignore[misc]

@@ -16,6 +16,8 @@ KEYS = [
     for order in ([0, 1, 2, 3, 4], [3, 4, 0, 1])
 ]
 TEXTS = ["a", "b"]
+# What of the rows is text: unknown, or nothing, in which case shards are drained together.
+TEXT_COLUMNS = {"clicks": None, "orders": ()}
 # Rows of one shard's view: (shard, view, slots).
 PART = st.tuples(
     st.integers(0, 1),
@@ -37,10 +39,12 @@ def test_the_last_row_of_each_entity(steps: list[tuple[int, str, list[int]] | st
         elif step == "renew":
             renewed = 1
         elif step == "drain":
+            drained = list(outbox.drain())
+            assert all(len(set(last.keys)) == len(last.keys) for last in drained)
             found = {
                 # Of two lists the later one's row counts, as it does in a store.
                 (last.view, key): (int(last.stamps_us[i]), float(last.values[i, 0]))
-                for last in outbox.drain()
+                for last in drained
                 if last.texts is TEXTS
                 for i, key in enumerate(last.keys)
             }
@@ -54,7 +58,27 @@ def test_the_last_row_of_each_entity(steps: list[tuple[int, str, list[int]] | st
             stamp += len(slots)
             rows = Rows(np.array(slots, np.int64), stamps, stamps[:, None] / 2)
             keys = KEYS[renewed][shard]
-            outbox.add(shard, view, ViewRows(keys, rows, TEXTS))
+            outbox.add(shard, view, ViewRows(keys, rows, TEXTS, TEXT_COLUMNS[view]))
             assert outbox.rows >= len(wanted)
             for slot, at in zip(slots, stamps.tolist(), strict=True):
                 wanted[view, keys[slot]] = (at, at / 2)
+
+
+def test_shards_without_texts_are_drained_together() -> None:
+    """A few rows of each of many shards make one write, unless places of texts mean others there.
+
+    A later list of a shard's entities makes a write of its own: they would come twice.
+    """
+    outbox = Outbox()
+    stamps = np.array([7])
+    rows = Rows(np.array([1]), stamps, stamps[:, None] / 2)
+    for keys in KEYS:
+        for shard in range(2):
+            for view, columns in TEXT_COLUMNS.items():
+                outbox.add(shard, view, ViewRows(keys[shard], rows, TEXTS, columns))
+    drained = [(last.view, last.keys) for last in outbox.drain()]
+    assert [keys for view, keys in drained if view == "orders"] == [
+        [b"0.1", b"1.1"],
+        [b"0.4", b"1.4"],
+    ]
+    assert [len(keys) for view, keys in drained if view == "clicks"] == [1, 1, 1, 1]
