@@ -52,12 +52,14 @@ def status(
 
 def _report(flow: FlowStatus, models: ModelRepository, now_us: int) -> dict[str, Any]:
     watermark_us, said_at_us = flow.watermark_us, flow.said_at_us
+    # Nobody speaks in the future: it was another machine, or the clock was set back since.
+    silent_us = None if said_at_us is None else max(0, now_us - said_at_us)
     return {
         "dataflow": {
             "running": flow.is_running,
             "pid": flow.pids[0] if flow.pids else None,
             "pids": flow.pids,
-            "said_seconds_ago": None if said_at_us is None else _seconds(now_us - said_at_us),
+            "said_seconds_ago": None if silent_us is None else _seconds(silent_us),
             "waiting_for": flow.waiting_for,
             "events": flow.events,
             "bad": flow.bad,

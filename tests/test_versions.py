@@ -64,6 +64,21 @@ def test_the_champion_follows(repository: ModelRepository, publish: Publish) -> 
     assert (last.actor, last.at_us, last.reason) == (ACTOR, 77, "learned 30 examples")
 
 
+def test_a_clock_that_is_set_back(repository: ModelRepository, plan: ModelPlan) -> None:
+    """Who came after whom is told by the order of the audit, not by its times."""
+    clock = iter([900, 500, 100])
+    names = {MODEL: "learner"}
+    publisher = VersionPublisher(repository, {MODEL: plan}, names, "abc", lambda: next(clock))
+    for version in (1, 2, 3):
+        new = NewVersion(version, version, 0, version, 9, {}, Parity(1, 0.0), b"%d" % version)
+        publisher.publish(MODEL, new, {"orders/0": version})
+        assert _champion(repository) == str(version)
+    assert [entry.at_us for entry in repository.audit(MODEL)] == [900, 500, 100]
+    assert repository.rollback(MODEL, "worse", "ann", 50) == "2"
+    assert repository.rollback(MODEL, "worse", "ann", 10) == "1"
+    assert _champion(repository) == "1"
+
+
 def test_a_rollback_lasts(repository: ModelRepository, publish: Publish) -> None:
     """After a rollback by hand new versions are published but do not serve."""
     publish(1)

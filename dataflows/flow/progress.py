@@ -140,12 +140,17 @@ def online_watermark_us(workers: Iterable[Progress]) -> int:
 def by_process(workers: Iterable[Progress]) -> list[Progress]:
     """Of each process what was said last by any of its workers: they all tell of the whole process.
 
-    Counts only grow, and a worker may write a little later what it looked at a little earlier.
+    Counts only grow, and a worker may write a little later what it looked at a little earlier. The
+    wall clock decides only where nothing else does: it may be set back.
     """
+
+    def moment(one: Progress) -> tuple[int, float, int]:
+        return one.events, one.seconds, one.said_at_us
+
     latest: dict[int, Progress] = {}
     for one in workers:
         other = latest.get(one.process)
-        if other is None or (one.said_at_us, one.events) > (other.said_at_us, other.events):
+        if other is None or moment(one) > moment(other):
             latest[one.process] = one
     return [latest[number] for number in sorted(latest)]
 

@@ -96,6 +96,8 @@ def test_nothing_was_ever_run(rides: Rides) -> None:
         ([7, 9], 900_000, "dataflow\trunning, pid 7, 9\n"),
         ([7], 12_500_000, "dataflow\trunning, pid 7, has said nothing for 12.500 s\n"),
         ([], None, "dataflow\trunning, has said nothing yet\n"),
+        # The clock was set back by an hour since.
+        ([7], -3_600_000_000, "dataflow\trunning, pid 7\n"),
     ],
 )
 def test_a_dataflow_that_is_silent(
@@ -121,5 +123,7 @@ def test_a_dataflow_that_is_silent(
         partitions=[],
         log_problem="",
     )
-    status_command._show(status_command._report(flow, ModelRepository(tmp_path), now_us), 10.0)
+    report = status_command._report(flow, ModelRepository(tmp_path), now_us)
+    assert (report["dataflow"]["said_seconds_ago"] or 0.0) >= 0.0
+    status_command._show(report, 10.0)
     assert shown in capsys.readouterr().out

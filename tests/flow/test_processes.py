@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +236,18 @@ def test_what_the_workers_of_all_processes_say() -> None:
     assert [one.events for one in by_process(said)] == [12, 7]
     assert online_watermark_us(said) == 50
     assert online_watermark_us(said[2:]) == NOT_YET
+
+
+def test_the_latest_word_though_the_clock_was_set_back() -> None:
+    """Counts and the time of running only grow; the wall clock need not."""
+    said = [
+        _said(0, 9_000, shards=8, watermark_us=70, events=10),
+        _said(0, 5, shards=8, watermark_us=50, events=12),
+        replace(_said(0, 4, shards=8, watermark_us=50, events=12), seconds=99.0, waiting_for="x"),
+    ]
+    for order in itertools.permutations(said):
+        (latest,) = by_process(order)
+        assert latest.waiting_for == "x"
 
 
 def _said(process: int, at_us: int, *, shards: int, watermark_us: int, events: int) -> Progress:
