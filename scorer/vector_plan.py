@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as with_default
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,9 @@ from scorer.online_store import Source, Wanted, source
 Scalar = float | int | str | bool | None
 
 _NAN = float("nan")
+# Entities that are asked for often are known by what callers call them; a long name is not kept.
+_KNOWN_MAX = 16_384
+_KNOWN_BYTES_MAX = 256
 _TYPES: dict[ValueType, frozenset[type]] = {
     "float64": frozenset((float, int, type(None))),
     "int64": frozenset((int, type(None))),
@@ -36,10 +41,43 @@ class GoodInputs(dict[str, Scalar]):
 
 @dataclass(frozen=True)
 class EntityKey:
-    """One entity: the names of the inputs that make up its key, and what makes the key of them."""
+    """One entity: the names of the inputs that make up its key, and what makes the key of them.
+
+    ``sources`` are what is read of it, ``reads`` the numbers of these reads in the plan.
+    """
 
     join_keys: tuple[str, ...]
     make: Callable[[Sequence[str | int]], bytes]
+    sources: tuple[Source, ...]
+    reads: tuple[int, ...]
+    known: dict[Scalar | tuple[Scalar, ...], tuple[Wanted | None, ...]] = with_default(
+        default_factory=dict, compare=False, repr=False
+    )
+
+    def wanted(self, rows: Sequence[Mapping[str, Scalar]]) -> list[tuple[Wanted | None, ...]]:
+        """Of each row what is wanted of its entity, for each source; None where its key is null."""
+        # Values are of the types of their inputs: none is equal to one of another type.
+        called = list(map(itemgetter(*self.join_keys), rows))
+        found = list(map(self.known.get, called))
+        if None not in found:
+            return found  # type: ignore[return-value]
+        return [
+            self._made(name, [row[key] for key in self.join_keys]) if one is None else one
+            for one, name, row in zip(found, called, rows, strict=True)
+        ]
+
+    def _made(
+        self, called: Scalar | tuple[Scalar, ...], values: Sequence[Scalar]
+    ) -> tuple[Wanted | None, ...]:
+        if None in values:
+            return (None,) * len(self.sources)
+        key = self.make(values)  # type: ignore[arg-type]
+        found = tuple(Wanted(one, key) for one in self.sources)
+        if len(key) <= _KNOWN_BYTES_MAX:
+            if len(self.known) >= _KNOWN_MAX:
+                self.known.clear()
+            self.known[called] = found
+        return found
 
 
 @dataclass(frozen=True)
@@ -117,7 +155,7 @@ class CheckedRows:
         texts: of each row its strings for on-demand views; empty if there are none.
     """
 
-    given: list[list[float]]
+    given: list[Sequence[float]]
     wanted: list[list[Wanted | None]]
     texts: list[list[str | None]]
 
@@ -158,6 +196,7 @@ def plan_vector(schema: FeatureSchema) -> VectorPlan:
         for position, _ in group_members:
             read_of[position] = number
     stored = [position for one in members for position, _ in one]
+    reads = tuple(_read(one, keys) for one in members)
     return VectorPlan(
         schema=schema,
         width=len(schema.fields),
@@ -167,8 +206,8 @@ def plan_vector(schema: FeatureSchema) -> VectorPlan:
         request_texts=frozenset(one.name for _, one in requests if one.dtype == "string"),
         request_columns=_columns([position for position, _ in requests]),
         derived=DerivedFields(schema) if schema.on_demand else None,
-        keys=tuple(EntityKey(names, entity_key_maker(names, kinds)) for names, kinds in keys),
-        reads=tuple(_read(one, keys) for one in members),
+        keys=tuple(_entity(*one, place, reads) for place, one in enumerate(keys)),
+        reads=reads,
         stored_columns=_columns(stored),
         stored_width=len(stored),
         read_of=tuple(read_of),
@@ -194,27 +233,25 @@ def check_rows(plan: VectorPlan, first: int, rows: Sequence[Mapping[str, Scalar]
     """
     request_names = [field.name for _, field in plan.requests]
     text_names = plan.derived.text_inputs if plan.derived is not None else ()
-    texts: list[list[str | None]] = []
-    given: list[list[float]] = []
-    wanted: list[list[Wanted | None]] = [[] for _ in plan.reads]
+    is_good = True
     for number, inputs in enumerate(rows, first):
         if type(inputs) is not GoodInputs:
+            is_good = False
             _check_inputs(plan, number, inputs)
-        if plan.request_texts:
-            given.append([_number(inputs[name]) for name in request_names])
-        else:
-            given.append(
-                [
-                    _NAN if (value := inputs[name]) is None else float(value)
-                    for name in request_names
-                ]
-            )
-        if text_names:
-            texts.append([inputs[name] for name in text_names])  # type: ignore[misc]
-        keys = [_key(key, inputs) for key in plan.keys]
-        for read, asked in zip(plan.reads, wanted, strict=True):
-            key = keys[read.key]
-            asked.append(None if key is None else Wanted(read.source, key))
+    given: list[Sequence[float]]
+    if is_good and not plan.request_texts and len(request_names) > 1:
+        # All are numbers, and numpy makes doubles of them.
+        given = list(map(itemgetter(*request_names), rows))
+    else:
+        given = [[_number(inputs[name]) for name in request_names] for inputs in rows]
+    texts: list[list[str | None]] = []
+    if text_names:
+        texts = [[inputs[name] for name in text_names] for inputs in rows]  # type: ignore[misc]
+    wanted: list[list[Wanted | None]] = [[] for _ in plan.reads]
+    for key in plan.keys:
+        found = key.wanted(rows)
+        for place, read in enumerate(key.reads):
+            wanted[read] = [one[place] for one in found]
     return CheckedRows(given, wanted, texts)
 
 
@@ -234,9 +271,13 @@ def _check_inputs(plan: VectorPlan, row: int, inputs: Mapping[str, Scalar]) -> N
             raise InvalidRequestError(_wrong_value(plan, row, name, value))
 
 
-def _key(key: EntityKey, inputs: Mapping[str, Scalar]) -> bytes | None:
-    values = [inputs[name] for name in key.join_keys]
-    return None if None in values else key.make(values)  # type: ignore[arg-type]
+def _entity(
+    names: tuple[str, ...], kinds: tuple[ValueType, ...], place: int, reads: Sequence[ViewRead]
+) -> EntityKey:
+    """The entity key that stands at that place among the plan's."""
+    numbers = tuple(number for number, read in enumerate(reads) if read.key == place)
+    sources = tuple(reads[number].source for number in numbers)
+    return EntityKey(names, entity_key_maker(names, kinds), sources, numbers)
 
 
 def _read(
