@@ -207,6 +207,8 @@ class Answering:
         """Leave an answer to be written, and to be scored by the versions that did not answer."""
         assert self._predictions is not None
         rollout, request_id = target.rollout, call.request_id
+        if not self._predictions.takes(request_id, len(asked.rows)):
+            return
         if rollout is not None and not request_id:
             # Several records will have it in common.
             request_id = new_request_id()

@@ -21,13 +21,14 @@ from contracts.prediction_record import PredictionRecord
 from contracts.prediction_record import ScoredRow as RecordRow
 from contracts.scorer_settings import ScorerSettings
 from scorer.metrics import ScorerMetrics
+from scorer.prediction_size import IDS_MAX, size_max
 from scorer.scored import ScoredRequest, labels_of
 
 # A broker takes a mebibyte by default, headers and all.
 RECORD_BYTES_MAX = 1_000_000
 # Requests of many rows take more room; a buffer full of them must not take all memory.
 ROWS_PER_REQUEST = 16
-# The same of requests with long texts, where their records are made at once.
+# The same of requests with long texts: what their records take, or will take at most.
 BYTES_MAX = 256 * 1024 * 1024
 _REQUESTS_PER_WRITE = 500
 # Writing what has gathered now and then costs requests less than waking a thread for each.
@@ -111,6 +112,13 @@ class PredictionLog:
         self._later = later
         self._thread.start()
 
+    def takes(self, request_id: str, rows: int) -> bool:
+        """Whether so many rows may go by that id; counts a request as dropped if not."""
+        if len(request_id) * rows <= IDS_MAX:
+            return True
+        self._metrics.predictions_dropped.labels("too_large").inc()
+        return False
+
     def put(self, request: ScoredRequest) -> None:
         """Leave a request to be written; from one thread only. Never waits, drops instead."""
         waiting = self._waiting()
@@ -153,7 +161,7 @@ class PredictionLog:
             except Exception as error:  # noqa: BLE001 - the request is answered all the same
                 self._dropped("error", error)
                 return False
-        size = 0 if isinstance(entry, ScoredRequest) else sum(len(data) for _, data in entry)
+        size = size_max(entry, RECORD_BYTES_MAX)
         if waiting and self._bytes_put - self._bytes_done + size > BYTES_MAX:
             self._metrics.predictions_dropped.labels("full").inc()
             return False

@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterable
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from contracts.prediction_record import PredictionRecord
 from scorer import prediction_log
 from scorer.metrics import ScorerMetrics
 from scorer.prediction_log import PredictionLog, records_of
+from scorer.prediction_size import size_max
 from scorer.scored import ScoredRequest
-from scorer.vector import Vectors
+from scorer.vector import Missing, MissingReason, Vectors
 from tests.scorer.shop import manifest_for
 
 
@@ -78,6 +81,59 @@ def test_bytes_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     predictions.put(scored(texts[2], 1, 1))
     asyncio.run(predictions.stop(10.0))
     assert [key for key, _ in log.records] == [texts[0], "small", texts[2]]
+
+
+TEXTS, INT64 = st.text(max_size=30), st.integers(-(2**63), 2**63 - 1)
+
+
+@given(
+    rows=st.integers(1, 40),
+    inputs=st.dictionaries(
+        st.text(max_size=5), st.integers() | st.floats() | st.text(), max_size=4
+    ),
+    names=st.tuples(st.text(max_size=60), st.text(max_size=200)),
+    missing=st.lists(st.sampled_from([(), (Missing(1, MissingReason.NO_ROW),)]), min_size=40),
+    limit=st.integers(10, 20_000),
+)
+def test_a_size_is_known_before_the_records(
+    rows: int,
+    inputs: dict[str, float | int | str],
+    names: tuple[str, str],
+    missing: list[tuple[Missing, ...]],
+    limit: int,
+) -> None:
+    """No request's records, however they are cut, take more than was said before they were made."""
+    request = scored(names[0], rows, rows)
+    request.vectors.missing[:] = missing[:rows]
+    request = request._replace(inputs=[inputs] * rows, keys=[names[1], *[""] * (rows - 1)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prediction_log, "RECORD_BYTES_MAX", limit)
+        assert size_max(request, limit) >= sum(len(data) for _, data in records_of(request))
+
+
+def test_bytes_of_large_requests_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long texts of a request whose records the thread makes count before they are made."""
+    monkeypatch.setattr(prediction_log, "BYTES_MAX", 2_000_000)
+    log, metrics = Log(), ScorerMetrics()
+    predictions = PredictionLog(lambda: log, 1_000, metrics)
+    for name in "ab":
+        request = scored(name, 200, 200)
+        predictions.put(request._replace(inputs=[{"shop": "x" * 1_000}] * 200))
+    dropped = "headwater_scorer_predictions_dropped_total"
+    assert metrics.registry.get_sample_value(dropped, {"reason": "full"}) == 1
+    predictions.start()
+    asyncio.run(predictions.stop(10.0))
+    assert {key for key, _ in log.records} == {"a"}
+
+
+def test_a_long_id_for_many_rows_is_dropped() -> None:
+    """An id that would stand in thousands of records, and name their rows, is not written."""
+    metrics = ScorerMetrics()
+    predictions = PredictionLog(Log, 1_000, metrics)
+    assert predictions.takes("x" * 1_000_000, 16)
+    assert not predictions.takes("x" * 1_000_000, 17)
+    dropped = "headwater_scorer_predictions_dropped_total"
+    assert metrics.registry.get_sample_value(dropped, {"reason": "too_large"}) == 1
 
 
 def test_requests_without_an_id_get_different_ones() -> None:
