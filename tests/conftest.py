@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import prometheus_client
 import pytest
@@ -32,10 +34,12 @@ from tests.services.provision import (
     redis_program,
 )
 from tests.services.redis import KEEP_NOTHING, RedisServer
+from tests.shared import Shared, shared_commands, shared_kafka
 
 # Below the time that pytest-timeout gives a test with all that it waits for.
 JARS_SECONDS_MAX = 90.0
 KERNELS_SECONDS_MAX = 300.0
+SHARED = pytest.StashKey[Shared]()
 
 # Imported before any test imports Feast, which sets a variable that makes Prometheus add up what
 # all registries of a process count.
@@ -58,17 +62,41 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.location[0], len(LONGEST)))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process of xdist where to find what all of them share."""
+    if SHARED not in node.config.stash:
+        node.config.stash[SHARED] = Shared()
+    node.workerinput["shared"] = str(node.config.stash[SHARED].folder)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
+    """One process of xdist collects before all others.
+
+    In a new clone it writes the bytecode of all that is imported, a third of a minute's work, which
+    the others would all do at the same time.
+    """
+    if not hasattr(session.config, "workerinput"):
+        return (yield)
+    with Path(__file__).open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        return (yield)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
-    """Compile all kernels once before several processes would all begin to.
+    """Compile all kernels once before several processes would all begin to; start what they share.
 
     They are there by now and import what they test; none begins before this is over.
     """
-    if session.config.getoption("numprocesses", None) and not hasattr(
-        session.config, "workerinput"
-    ):
+    shared = session.config.stash.get(SHARED, None)
+    if shared is not None:
         commands = ["tests.kernels"]
-        if jars_are_there():
+        if has_jars := jars_are_there():
             # Java's part of it; where it cannot be done a test will say why.
             commands.append("tests.services archive")
         others = [
@@ -79,6 +107,22 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         warm_up([View("all", "", ("k",), ("string",), (exact,), 0, "", exact_tiles_max=4)])
         kernels, *services = [other.wait(KERNELS_SECONDS_MAX) for other in others]
         assert kernels == 0, services
+        shared.start_forking()
+        if has_jars and OutsideKafka.named_in(os.environ) is None:
+            shared.start_kafka()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End what was shared."""
+    if (shared := config.stash.get(SHARED, None)) is not None:
+        shared.end()
+
+
+@pytest.fixture(scope="session")
+def shared_folder(request: pytest.FixtureRequest) -> Path | None:
+    """Where to find what all processes of xdist share; None if there is but this one."""
+    told: dict[str, Any] = getattr(request.config, "workerinput", {})
+    return Path(told["shared"]) if "shared" in told else None
 
 
 @pytest.fixture(autouse=True)
@@ -119,16 +163,21 @@ def _redis_to_be_had(without_service: Callable[[str], NoReturn]) -> None:
 
 
 @pytest.fixture(scope="session")
-def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+def commands(
+    tmp_path_factory: pytest.TempPathFactory, shared_folder: Path | None
+) -> Iterator[Commands]:
     """What commands are forked from where their own start is not what is tested."""
-    started = Commands(tmp_path_factory.mktemp("commands"))
+    shared = shared_commands(shared_folder) if shared_folder else None
+    started = Commands(tmp_path_factory.mktemp("commands"), shared)
     yield started
     started.close()
 
 
 @pytest.fixture(scope="session")
 def kafka_broker(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    shared_folder: Path | None,
 ) -> Iterator[KafkaBroker | OutsideKafka]:
     """Kafka for all tests: the one of KAFKA_BOOTSTRAP_SERVERS, or our own. Never to be stopped."""
     outside = OutsideKafka.named_in(os.environ)
@@ -136,6 +185,10 @@ def kafka_broker(
         yield outside
         return
     request.getfixturevalue("_kafka_to_be_had")
+    shared = shared_kafka(shared_folder) if shared_folder else None
+    if shared is not None:
+        yield OutsideKafka(shared)
+        return
     broker = KafkaBroker(tmp_path_factory.mktemp("kafka"))
     broker.start()
     yield broker

@@ -6,13 +6,14 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 from contracts.settings import PREFIX
 
@@ -26,19 +27,22 @@ _SUMMARY = re.compile(r"^([\d,]+) events .* ([\d,]+) bad", re.MULTILINE)
 class Commands:
     """Starts commands; each takes some tenths of a second, not the seconds that imports take."""
 
-    def __init__(self, folder: Path) -> None:
-        """What commands say goes to files in ``folder``."""
+    def __init__(self, folder: Path, shared: Path | None = None) -> None:
+        """What commands say goes to files in ``folder``; ``shared``: socket of a runner to use."""
         self._folder = folder
         self._started = 0
-        clean = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.runner"],
-            cwd=ROOT,
-            env={**clean, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._process: subprocess.Popen[str] | None = None
+        if shared is None:
+            self._process = launch_runner()
+            assert self._process.stdin
+            assert self._process.stdout
+            self._requests: IO[str] = self._process.stdin
+            self._answers: IO[str] = self._process.stdout
+        else:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(str(shared))
+                self._requests = connection.makefile("w")
+                self._answers = connection.makefile("r")
 
     def start(self, environment: Mapping[str, str], *arguments: str) -> Command:
         """``headwater ARGUMENTS`` with more variables in its environment."""
@@ -77,19 +81,30 @@ class Commands:
 
     def ask(self, request: Mapping[str, Any]) -> Any:
         """The runner's answer."""
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        self._requests.write(json.dumps(request) + "\n")
+        self._requests.flush()
+        return json.loads(self._answers.readline())
 
     def close(self) -> None:
-        """End the process."""
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.close()
-        self._process.wait(PATIENCE_SECONDS)
-        self._process.stdout.close()
+        """End the process, or our part of a shared one."""
+        self._requests.close()
+        if self._process is not None:
+            self._process.wait(PATIENCE_SECONDS)
+        self._answers.close()
+
+
+def launch_runner(*listening: int) -> subprocess.Popen[str]:
+    """The process that commands are forked from; ``listening``: a socket that it is to serve."""
+    clean = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.integration.runner", *map(str, listening)],
+        cwd=ROOT,
+        env={**clean, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        pass_fds=listening,
+    )
 
 
 class Command:

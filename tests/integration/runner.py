@@ -5,6 +5,9 @@ One JSON object a line comes in: ``{"arguments", "environment", "output"}`` star
 answered with its exit code or null (never null with ``"wait"`` too). What a command says goes to
 ``output``, what it says of errors to ``errors`` if that is given; ``folder`` is where it runs.
 ``{"repository", "requests", "answers"}`` starts ``tests.flow.runner``, which talks over two FIFOs.
+
+With the number of a listening socket as its argument it forks a process that does this for each who
+connects, until its own input ends.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
+import select
+import socket
 import sys
 import traceback
 from pathlib import Path
@@ -32,9 +37,40 @@ from dataflows.windows.view_state import warm_up
 from tests.flow.runner import run_flows
 
 
-def main() -> None:
-    """Serve requests until the input ends."""
+def main(arguments: list[str]) -> None:
+    """Serve requests until the input ends: our own, or that of each who connects."""
     warm_up()
+    if not arguments:
+        serve()
+        return
+    with socket.socket(fileno=int(arguments[0])) as listener:
+        while sys.stdin not in (ready := select.select([listener, sys.stdin], [], [])[0]):
+            assert ready == [listener]
+            connection, _ = listener.accept()
+            if os.fork() == 0:
+                _serve_one(listener, connection)
+            connection.close()
+
+
+def _serve_one(listener: socket.socket, connection: socket.socket) -> None:
+    """Serve whoever connected in this child."""
+    listener.close()
+    for number in (0, 1):
+        os.dup2(connection.fileno(), number)
+    connection.close()
+    code = 70
+    try:
+        serve()
+        code = 0
+    except Exception:
+        traceback.print_exc()
+        raise
+    finally:
+        os._exit(code)
+
+
+def serve() -> None:
+    """Serve requests until they end."""
     for line in sys.stdin:
         request = json.loads(line)
         if "pid" in request:
@@ -85,4 +121,4 @@ def _run(request: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
