@@ -29,6 +29,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from benchmarks._environment import describe, load_average, write
 from benchmarks._ingest_flow import measure_flow
 from benchmarks._payments import services
+from benchmarks._reach import Reach, hold
 from benchmarks._table import load_line, show
 from contracts.log import Chunk
 from contracts.plan import Column, Topic
@@ -40,6 +41,7 @@ from dataflows.sources.kafka_topics import bounds, list_topics
 RECORD_BYTES = 200
 ROUNDS = 3
 WAIT_SECONDS_MAX = 120.0
+DECODED_MIN, TIMES_POLL_MIN, FLOW_MIN = 400_000, 2, 150_000
 # What takes a chunk, and tells how many records it was.
 Sink = Callable[[Chunk], int]
 
@@ -198,6 +200,20 @@ def measure(options: argparse.Namespace, servers: str) -> dict[str, Any]:
     return figures
 
 
+def reaches(figures: dict[str, Any]) -> list[Reach]:
+    """What is wanted; of the whole flow with epochs of either length."""
+    decoded = figures["read_and_decoded"]["events_per_cpu_second"]
+    found = [
+        Reach("Kafka to columns, events per CPU-second", decoded, least=DECODED_MIN),
+        Reach("reading, times poll's CPU", figures["times_stock_poll"], least=TIMES_POLL_MIN),
+    ]
+    for name, run in figures["whole_flow"].items():
+        if name.startswith("epoch_"):
+            what = f"whole flow, {name.replace('_', ' ')}, events per CPU-second"
+            found.append(Reach(what, run["events_per_cpu_second"], least=FLOW_MIN))
+    return found
+
+
 def main() -> None:
     """Check, measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -215,6 +231,8 @@ def main() -> None:
         figures = measure(options, servers)
         flow = measure_flow(servers, redis_address, options.flow_events, options.flow_cards)
     figures["whole_flow"] = flow
+    wanted = reaches(figures)
+    figures["reach"] = [reach.described() for reach in wanted]
     environment = describe(["kafka-python", "crc32c", "msgspec", "numba", "bytewax", "redis"])
     write(options.output, {"environment": environment, "load_average_before": load, **figures})
     names = ("read", "read_and_decoded", "stock_poll")
@@ -249,6 +267,7 @@ def main() -> None:
             for name in epochs
         ],
     )
+    hold(wanted)
 
 
 if __name__ == "__main__":
