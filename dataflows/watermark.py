@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 NOT_YET = -(2**62)
@@ -46,7 +47,22 @@ class WatermarkTable:
 
     def update(self, clock: PartitionClock) -> None:
         """Take in what one partition says."""
-        self._clocks[clock.partition] = clock
+        self.update_all([clock])
+
+    def update_all(self, clocks: Iterable[PartitionClock]) -> None:
+        """As ``update`` of one after another."""
+        for clock in clocks:
+            before = self._clocks[clock.partition]
+            is_on = (
+                clock.watermark_us >= before.watermark_us and clock.newest_us >= before.newest_us
+            )
+            if clock.is_idle != before.is_idle or not is_on:
+                # As long as all only move on, the last look sees the most; this may hold them back.
+                self._look()
+            self._clocks[clock.partition] = clock
+        self._look()
+
+    def _look(self) -> None:
         busy = [c.watermark_us for c in self._clocks if not c.is_idle]
         now_us = min(busy) if busy else max(c.newest_us for c in self._clocks)
         self.watermark_us = max(self.watermark_us, now_us)
