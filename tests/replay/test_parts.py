@@ -7,7 +7,6 @@ import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pytest
@@ -21,7 +20,6 @@ from dataflows.stores.digest import digest_parquet
 from tests.flow import shop
 from tests.integration.commands import Commands
 from tests.replay.world import VISIT_SUMS, World, files_below, make_world
-from tests.replay_state import generations
 
 DAY_2 = int(datetime(2013, 1, 2, tzinfo=UTC).timestamp()) * 1_000_000
 MORE = shop.DEFINITIONS + VISIT_SUMS
@@ -227,26 +225,6 @@ def test_what_is_gone(halved: World, records: list[shop.Record], whole: World) -
     halved.write(_rest(records))
     halved.run()
     assert halved.digest() == whole.digest()
-
-
-@pytest.mark.parametrize("chosen", [{"models": ("late_shop",)}, {}], ids=["a part", "everything"])
-def test_what_of_a_gone_model_goes(
-    tmp_path: Path, records: list[shop.Record], chosen: dict[str, Any]
-) -> None:
-    """Its versions and examples go with its state; rows that its views wrote offline stay."""
-    world = make_world(tmp_path / "repository", generations.OLD)
-    world.write(records[:400])
-    world.run()
-    places, offline = world.places, world.places.offline["shop_totals"]
-    folders = [places.models / "late_shop", places.examples / "late_shop"]
-    rows = files_below(offline)
-    assert rows
-    assert all(folder.exists() for folder in folders)
-    world.define(generations.old_definitions("a new model"))
-    world.replay(**chosen)
-    assert not any(folder.exists() for folder in folders)
-    assert files_below(offline) == rows
-    assert (places.models / "late_order").exists()
 
 
 def test_a_view_is_served_until_its_replay(halved: World, commands: Commands) -> None:
