@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
@@ -173,37 +174,52 @@ async def rows_of(
     if plan is not None and any(len(types) > 1 for types in plan.input_types.values()):
         kinds = []
     found: list[dict[str, Scalar]] = []
-    turn = _INPUTS_PER_TURN
-    for number, row in enumerate(rows):
-        turn -= len(row.inputs)
-        if turn < 0:
-            turn = _INPUTS_PER_TURN
+    size = max(1, _INPUTS_PER_TURN // max(1, len(kinds)))
+    for start in range(0, len(rows), size):
+        if start:
             await asyncio.sleep(0)
-        found.append(_good_inputs(row.inputs, kinds) or inputs_of(number, row.inputs))
+        piece = [row.inputs for row in rows[start : start + size]]
+        good = _good_inputs(piece, kinds) if kinds else None
+        if good is not None:
+            found += good
+            continue
+        turn = _INPUTS_PER_TURN
+        for number, inputs in enumerate(piece, start):
+            turn -= len(inputs)
+            if turn < 0:
+                turn = _INPUTS_PER_TURN
+                await asyncio.sleep(0)
+            found.append(inputs_of(number, inputs))
     return found
 
 
 def _good_inputs(
-    inputs: Mapping[str, scorer_pb2.Value], kinds: Sequence[tuple[str, str, _Getter]]
-) -> GoodInputs | None:
-    """The inputs if all are there, of their types, not null and finite; else None."""
-    if len(inputs) != len(kinds):
-        return None
-    good = GoodInputs()
-    get = inputs.get
+    rows: Sequence[Mapping[str, scorer_pb2.Value]], kinds: Sequence[tuple[str, str, _Getter]]
+) -> list[GoodInputs] | None:
+    """The inputs if each row has all of them, of their types, not null and finite; else None."""
+    count = len(kinds)
+    for inputs in rows:
+        if len(inputs) != count:
+            return None
+    columns = []
     for name, kind, value_of in kinds:
-        message = get(name)
-        if message is None:
+        messages: list[Any] = [inputs.get(name) for inputs in rows]
+        try:
+            values = list(map(value_of, messages))
+        except AttributeError:
+            # None has no value: the input is not there.
             return None
-        value = value_of(message)
         # What is not the type's zero is set; of a zero one has to ask.
-        if not value and message.WhichOneof("kind") != kind:
+        if not all(values) and any(
+            not value and message.WhichOneof("kind") != kind
+            for value, message in zip(values, messages, strict=True)
+        ):
             return None
-        # Infinity minus itself is not zero, nor is NaN.
-        if kind == "double_value" and value - value != 0:
+        if kind == "double_value" and not all(map(math.isfinite, values)):
             return None
-        good[name] = value
-    return good
+        columns.append(values)
+    names = [name for name, _, _ in kinds]
+    return [GoodInputs(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def inputs_of(number: int, inputs: Mapping[str, scorer_pb2.Value]) -> dict[str, Scalar]:
