@@ -189,7 +189,7 @@ def test_a_signal_stops_a_replay(live: Live) -> None:
         signal.signal(signal.SIGTERM, before_us)
     assert live.contents() == before
     assert live.digest() == digest
-    replayed = replay(live.repository, slowly)
+    replayed = replay(live.repository, live.settings)
     assert 0 < replayed.events < _records(live)
     assert replayed.after == digest == live.digest()
     assert not _left_over(live)
