@@ -91,21 +91,26 @@ TEXTS, INT64 = st.text(max_size=30), st.integers(-(2**63), 2**63 - 1)
     inputs=st.dictionaries(
         st.text(max_size=5), st.integers() | st.floats() | st.text(), max_size=4
     ),
-    names=st.tuples(st.text(max_size=60), st.text(max_size=200)),
+    # Some letters take six bytes in JSON.
+    request_id=st.builds(
+        lambda one, times: one * times, TEXTS | st.just("\1"), st.integers(1, 500)
+    ),
+    key=TEXTS,
     missing=st.lists(st.sampled_from([(), (Missing(1, MissingReason.NO_ROW),)]), min_size=40),
     limit=st.integers(10, 20_000),
 )
 def test_a_size_is_known_before_the_records(
     rows: int,
     inputs: dict[str, float | int | str],
-    names: tuple[str, str],
+    request_id: str,
+    key: str,
     missing: list[tuple[Missing, ...]],
     limit: int,
 ) -> None:
     """No request's records, however they are cut, take more than was said before they were made."""
-    request = scored(names[0], rows, rows)
+    request = scored(request_id, rows, rows)
     request.vectors.missing[:] = missing[:rows]
-    request = request._replace(inputs=[inputs] * rows, keys=[names[1], *[""] * (rows - 1)])
+    request = request._replace(inputs=[inputs] * rows, keys=[key, *[""] * (rows - 1)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prediction_log, "RECORD_BYTES_MAX", limit)
         assert size_max(request, limit) >= sum(len(data) for _, data in records_of(request))
