@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
@@ -26,6 +27,10 @@ _INPUTS_MAX = 10_000
 _INPUTS_PER_TURN = 4_096
 
 
+# ``ScoreResponse.scores`` and ``RowScore.score`` on the wire; a row without strings is short.
+_ROW_TAG, _SCORE_TAG, _SCORE_BYTES = 0x22, 0x09, 9
+_ROW = struct.Struct("<BBBd")
+_BARE_ROWS_MIN = 4
 _Getter = Callable[[scorer_pb2.Value], Any]
 _KINDS: dict[ValueType, tuple[str, _Getter]] = {
     "float64": ("double_value", attrgetter("double_value")),
@@ -116,6 +121,9 @@ class Messages:
 
     def _add(self, response: scorer_pb2.ScoreResponse, scored: Scored, rows: Sequence[int]) -> None:
         vectors, at_us, plan = scored.vectors, scored.at_us, scored.model.plan
+        if len(rows) >= _BARE_ROWS_MIN and not any(map(vectors.missing.__getitem__, rows)):
+            self._add_bare(response, scored, rows)
+            return
         add = response.scores.add
         for row in rows:
             oldest_us, newest_us = vectors.oldest_us[row], vectors.newest_us[row]
@@ -133,6 +141,34 @@ class Messages:
                 names = plan.schema.names
                 message.missing.extend([names[place.position] for place in missing])
                 message.stand_ins.extend(stand_ins(plan, missing))
+
+    def _add_bare(
+        self, response: scorer_pb2.ScoreResponse, scored: Scored, rows: Sequence[int]
+    ) -> None:
+        """Add rows where nothing is missing as bytes: for many a quarter of what messages take."""
+        vectors, at_us, scores = scored.vectors, scored.at_us, scored.scores
+        known: dict[tuple[int | None, int | None], bytes] = {}
+        parts: list[bytes] = []
+        for row in rows:
+            times = (vectors.oldest_us[row], vectors.newest_us[row])
+            rest = known.get(times)
+            if rest is None:
+                rest = known[times] = self._rest(*times, at_us).SerializeToString()
+            parts += (_ROW.pack(_ROW_TAG, _SCORE_BYTES + len(rest), _SCORE_TAG, scores[row]), rest)
+        response.MergeFromString(b"".join(parts))
+
+    def _rest(
+        self, oldest_us: int | None, newest_us: int | None, at_us: int
+    ) -> scorer_pb2.RowScore:
+        """What the answer to a row says besides the score, where nothing is missing."""
+        if oldest_us is None or newest_us is None:
+            return scorer_pb2.RowScore()
+        return scorer_pb2.RowScore(
+            oldest_feature_time=self.time(oldest_us),
+            newest_feature_time=self.time(newest_us),
+            oldest_feature_age_seconds=(at_us - oldest_us) / 1e6,
+            newest_feature_age_seconds=(at_us - newest_us) / 1e6,
+        )
 
 
 def _add_classes(response: scorer_pb2.ScoreResponse, scored: Scored) -> None:
