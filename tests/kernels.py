@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from contracts.plan import Aggregate, View
 from dataflows.drift.monitor import DriftMonitor
 from dataflows.evaluation.board import EvaluationBoard
+from dataflows.hashing import hash_texts
 from dataflows.learning.learner import Learner
 from dataflows.sources import kafka_batches
+from dataflows.stores.redis_commands import RowLayout
 from tests.drift import streams
 from tests.evaluation import rows as evaluated
 from tests.learning import rows as learned
@@ -34,6 +37,10 @@ def main() -> None:
         board.add(evaluated.make(task, ROWS), np.arange(ROWS) // 150, [["a"] * ROWS])
         board.report()
     kafka_batches.warm_up()
+    hash_texts(["one"])
+    sum_of_x = Aggregate("n", "float64", "x", "sum", window_us=2, hop_us=1)
+    layout = RowLayout("any", View("v", "", ("k",), ("string",), (sum_of_x,), 0, ""), 60)
+    layout.encode([b"key"], np.ones(1, np.int64), np.ones((1, 1)))
 
 
 if __name__ == "__main__":
