@@ -114,16 +114,20 @@ def _add_table(rows: _RowSum, view: str, connection: sqlite3.Connection, table: 
         f" ELSE ifnull(event_ts * 1000000, 'null') END) FROM {table} GROUP BY entity_key"
     )
     for key, parts in found:
-        rows.add(view, key, parts.split(","))
+        rows.add(view, key, ",".join(sorted(parts.split(","))))
 
 
 def _add_gathered(rows: _RowSum, view: str, connection: sqlite3.Connection, layout: Layout) -> None:
-    names = [f"{slot.feature.encode().hex().upper()}:" for slot in layout.slots]
+    names = [_hex(slot.feature.encode()) for slot in layout.slots]
+    order = sorted(range(len(names)), key=lambda place: f"{names[place]}:")
     for chunk in gathered_chunks(connection, layout):
-        for key, stamp_us, *values in zip(chunk.keys, chunk.stamps_us, *chunk.values, strict=True):
+        # In the order in which they are sorted, whatever the values are.
+        columns = [
+            [f"{names[place]}:{_hex(value)}" for value in chunk.values[place]] for place in order
+        ]
+        for key, stamp_us, *cells in zip(chunk.keys, chunk.stamps_us, *columns, strict=True):
             end = f":{stamp_us}"
-            cells = zip(names, values, strict=True)
-            rows.add(view, key, [name + value.hex().upper() + end for name, value in cells])
+            rows.add(view, key, f"{end},".join(cells) + end)
 
 
 def digest_redis(
@@ -167,14 +171,20 @@ def digest_redis(
                     if value is not None
                 ]
                 if stamp is not None or parts:
-                    rows.add(view.name, key, parts or [_part("", None, stamp_us)])
+                    parts = sorted(parts) or [_part("", None, stamp_us)]
+                    rows.add(view.name, key, ",".join(parts))
     return rows.hexdigest()
 
 
 def _part(feature: str, value: bytes | None, stamp_us: int | None) -> str:
     """One value of an entity as ``_RowSum`` is given it."""
-    shown = "null" if value is None else value.hex().upper()
-    return f"{feature.encode().hex().upper()}:{shown}:{'null' if stamp_us is None else stamp_us}"
+    shown = "null" if value is None else _hex(value)
+    return f"{_hex(feature.encode())}:{shown}:{'null' if stamp_us is None else stamp_us}"
+
+
+def _hex(value: bytes) -> str:
+    """As SQLite writes it."""
+    return value.hex().upper()
 
 
 class _RowSum:
@@ -184,9 +194,9 @@ class _RowSum:
         self._count = 0
         self._sum = 0
 
-    def add(self, view: str, key: bytes, parts: list[str]) -> None:
-        """Count all values of an entity, each as ``_part`` has it, in any order."""
-        row = f"{view!r} {key!r} {','.join(sorted(parts))}".encode()
+    def add(self, view: str, key: bytes, parts: str) -> None:
+        """Count all values of an entity: each as ``_part`` has it, sorted, with commas between."""
+        row = f"{view!r} {key!r} {parts}".encode()
         self._sum += int.from_bytes(hashlib.blake2b(row, digest_size=32).digest(), "little")
         self._count += 1
 
