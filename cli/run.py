@@ -56,6 +56,8 @@ def run(
             summary = run_flow(repository, settings, places, until_end=until_end)
     for reason in summary.tally.refused:
         sys.stderr.write(f"not published: {reason}\n")
+    if huge := summary.tally.huge:
+        sys.stderr.write(f"not learned: {huge:,} examples with numbers beyond 1e150 or -1e150\n")
     typer.echo(summary_line(summary))
     if until_end and not settings.addresses and not summary.was_stopped:
         events, seconds = summary.tally.events, summary.seconds

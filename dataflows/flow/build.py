@@ -211,7 +211,7 @@ def _model_rows(model: ModelPlan, context: RunContext) -> Convert[Step, TableRow
 
     def convert(step: Step) -> Iterable[tuple[str, TableRows]]:
         scored, known = step.learned.predictions, step.learned.outcomes
-        context.tally.add(labels=len(known.keys))
+        context.tally.add(labels=len(known.keys), huge=step.learned.counts.huge)
         batch = tables.examples_batch(examples, scored) if len(scored.keys) else None
         yield examples.name, TableRows(0, step.watermark_us, batch)
         classes = step.learned.classes

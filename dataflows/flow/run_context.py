@@ -63,6 +63,7 @@ class Tally:
     offline_rows: int = 0
     versions: int = 0
     labels: int = 0
+    huge: int = 0
     refused: list[str] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 

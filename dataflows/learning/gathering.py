@@ -23,6 +23,8 @@ from dataflows.learning.scoreboards import Board
 from dataflows.learning.waiting_rows import WaitingRows
 
 NEWEST_MAX = 64
+# Squares of larger numbers, of which scalers make sums, are more than a double holds.
+_LARGEST = 1e150
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,23 @@ class Gathering:
     released: list[Slots] = field(default_factory=list)
     newest: deque[int] = field(default_factory=lambda: deque(maxlen=NEWEST_MAX))
 
-    def run(self, online: Online, waiting: WaitingRows, scoreboard: Board) -> None:
-        """Let the estimator catch up, and count what it has learned from."""
+    def run(self, online: Online, waiting: WaitingRows, scoreboard: Board) -> int:
+        """Let the estimator catch up, and count what it has learned from.
+
+        Returns:
+            How many examples were left out, as one would spoil the estimator for good.
+        """
+        left_out = 0
         if self.steps:
-            truths = np.concatenate(self.truths)
-            online.run(waiting.rows, waiting.scores, np.concatenate(self.steps), truths)
+            steps, truths = np.concatenate(self.steps), np.concatenate(self.truths)
+            places = np.flatnonzero(steps < 0)
+            is_huge = (np.abs(waiting.rows[~steps[places]]) > _LARGEST).any(axis=1)
+            left_out = int(is_huge.sum())
+            if left_out:
+                steps, truths = np.delete(steps, places[is_huge]), truths[~is_huge]
+            online.run(waiting.rows, waiting.scores, steps, truths)
             self.counts.learned += len(truths)
+            self.counts.huge += left_out
             self.steps.clear()
             self.truths.clear()
         for judged in self.judged:
@@ -74,6 +87,7 @@ class Gathering:
             scoreboard.take(outcomes)
             self.outcomes.append(outcomes)
         self.judged.clear()
+        return left_out
 
     def learned(self, predictions: Predictions, scores: Floats, classes: Sequence[str]) -> Learned:
         """Everything as columns; ``scores`` has one number per row of ``predictions``."""

@@ -124,7 +124,7 @@ class Learner:
             if not pending.is_over(call):
                 self._publish(pending.boundary_us, gathering)
         self._watermark_us = watermark_us
-        gathering.run(self._online, pending.rows, self._scoreboard)
+        self._learned -= gathering.run(self._online, pending.rows, self._scoreboard)
         scores = pending.rows.scores[call.slots]
         if len(call.slots):
             vectors = pending.rows.rows[call.slots[-NEWEST_MAX:]]
@@ -310,7 +310,7 @@ class Learner:
             self._trained_from_us = min(self._trained_from_us, since_us)
 
     def _publish(self, boundary_us: int, gathering: Gathering) -> None:
-        gathering.run(self._online, self._pending.rows, self._scoreboard)
+        self._learned -= gathering.run(self._online, self._pending.rows, self._scoreboard)
         self._online.settle()
         self._pending.pass_boundary()
         held_out = self._held_out(gathering)

@@ -200,6 +200,7 @@ class LearnerCounts:
         repeated_labels: of these, for a prediction that has its label.
         late_labels: of these, for a prediction that was given up.
         learned: examples learned from.
+        huge: examples left out, as a number in the vector has a square that no double holds.
         expired_predictions: given up, as their label did not come in time.
         given_labels: of these, learned from with the label that stands for silence.
     """
@@ -212,6 +213,7 @@ class LearnerCounts:
     repeated_labels: int = 0
     late_labels: int = 0
     learned: int = 0
+    huge: int = 0
     expired_predictions: int = 0
     given_labels: int = 0
 

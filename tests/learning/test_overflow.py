@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from river import facto, linear_model, tree
+from river import facto, linear_model, optim, preprocessing, tree
 
 from contracts.model_spec import Task
 from dataflows.learning.learner import Learner
-from dataflows.learning.records import Labels
+from dataflows.learning.records import Labels, Learned
 from tests.learning.rows import Row, predictions, spec
 
 HUGE_AT = (20, 40)
@@ -40,6 +40,38 @@ def test_a_huge_number_does_not_end_the_flow(task: Task, make: Callable[[], Any]
     assert len(learned.outcomes.keys) == 60
     assert np.isfinite(learned.predictions.scores[: HUGE_AT[0]]).all()
     assert [version.version for version in learned.versions][:1] == [1]
+
+
+@pytest.mark.parametrize("optimizer", [optim.SGD, optim.Adam], ids=["compiled", "river"])
+def test_a_huge_number_is_not_learned(optimizer: Callable[[float], Any]) -> None:
+    """It would make the scaler NaN for good: all else is as if such an example had no label."""
+    rows = [
+        Row(at, 0, (float(at % 3), -1e200 if at in HUGE_AT else 1.0, 2.0), at % 3 == 0)
+        for at in range(60)
+    ]
+
+    def learned(labelled: list[int]) -> tuple[Learned, Learned]:
+        made = replace(
+            spec(every_us=15),
+            make_learner=lambda: (
+                preprocessing.StandardScaler()
+                | linear_model.LogisticRegression(optimizer=optimizer(0.01))
+            ),
+        )
+        times_us = np.array(labelled, dtype=np.int64)
+        truths = np.array([float(rows[at].truth) for at in labelled])
+        learner = Learner(made)
+        labels = Labels([str(at) for at in labelled], times_us, truths)
+        return learner.advance(predictions(rows), labels, 1_000), learner.finish(1_001)
+
+    (ours, last), (theirs, _) = (
+        learned([at for at in range(60) if at not in without]) for without in ((), HUGE_AT)
+    )
+    assert (ours.counts.huge, ours.counts.learned) == (2, 58)
+    assert ours.predictions.scores.tobytes() == theirs.predictions.scores.tobytes()
+    assert [version.onnx for version in ours.versions] == [v.onnx for v in theirs.versions]
+    assert not ours.refused
+    assert [version.examples for version in last.versions or ours.versions][-1] == 58
 
 
 @pytest.mark.parametrize("huge", [1e160, -1e308])
