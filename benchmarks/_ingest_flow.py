@@ -21,7 +21,7 @@ import numpy.typing as npt
 import redis
 from kafka import KafkaProducer
 
-from benchmarks._payments import VIEW, Payments, make_payments, payment
+from benchmarks._payments import VIEW, Payments, make_payments, payment, with_new_project
 from contracts.feast_bytes import decode_value, entity_key
 from contracts.feast_redis import redis_field, redis_key
 
@@ -47,9 +47,10 @@ def measure_flow(servers: str, redis_address: str, events: int, cards: int) -> d
         made = make_payments(Path(folder) / "repository", servers, redis_address, PARTITIONS)
         produce(made, times_us, of_card, amounts)
         for epoch_seconds in (1.0, 10.0):
-            found = _run(made, epoch_seconds, Path(folder) / f"state-{epoch_seconds:g}")
+            own = with_new_project(made, Path(folder) / f"epoch-{epoch_seconds:g}")
+            found = _run(own, epoch_seconds)
             assert found["events"] == events, f"{found['events']} of {events} events were read"
-            found["values_checked"] = check_redis(made, times_us, of_card, amounts)
+            found["values_checked"] = check_redis(own, times_us, of_card, amounts)
             found["events_per_cpu_second"] = events / found["cpu_seconds"]
             found["events_per_second"] = events / found["seconds"]
             figures[f"epoch_{epoch_seconds:g}_s"] = found
@@ -70,12 +71,11 @@ def produce(made: Payments, times_us: Ints, of_card: Ints, amounts: Ints) -> Non
         producer.flush(PATIENCE_SECONDS)
 
 
-def _run(made: Payments, epoch_seconds: float, state: Path) -> dict[str, Any]:
+def _run(made: Payments, epoch_seconds: float) -> dict[str, Any]:
     environment = {
         **os.environ,
         "HEADWATER_LOG_URL": made.log_url,
         "HEADWATER_EPOCH_SECONDS": str(epoch_seconds),
-        "HEADWATER_STATE_DIR": str(state),
     }
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks._ingest_flow", str(made.folder)]
     done = subprocess.run(

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kafka.admin import KafkaAdminClient
@@ -118,18 +118,30 @@ def services(folder: Path) -> Iterator[tuple[str, str]]:
 
 def make_payments(folder: Path, servers: str, redis: str, partitions: int) -> Payments:
     """A new repository; its topic is there and empty."""
-    unique = uuid.uuid4().hex[:12]
-    topic, project = f"{TOPIC}-{unique}", f"bench_{unique}"
-    folder.mkdir(parents=True)
-    definitions = DEFINITIONS.replace("TOPIC", topic).replace("SERVERS", servers)
-    (folder / "definitions.py").write_text(definitions)
-    (folder / "feature_store.yaml").write_text(
-        STORE.replace("PROJECT", project).replace("REDIS", redis)
-    )
+    topic = f"{TOPIC}-{uuid.uuid4().hex[:12]}"
     admin = KafkaAdminClient(bootstrap_servers=servers)
     admin.create_topics({topic: {"num_partitions": partitions}}, wait_for_metadata=True)
     admin.close()
-    return Payments(folder, servers, redis, topic, project, partitions)
+    return _written(Payments(folder, servers, redis, topic, _new_project(), partitions))
+
+
+def with_new_project(made: Payments, folder: Path) -> Payments:
+    """A repository that reads the same topic; what other state folders filled is not its own."""
+    return _written(replace(made, folder=folder, project=_new_project()))
+
+
+def _new_project() -> str:
+    return f"bench_{uuid.uuid4().hex[:12]}"
+
+
+def _written(made: Payments) -> Payments:
+    made.folder.mkdir(parents=True)
+    definitions = DEFINITIONS.replace("TOPIC", made.topic).replace("SERVERS", made.servers)
+    (made.folder / "definitions.py").write_text(definitions)
+    (made.folder / "feature_store.yaml").write_text(
+        STORE.replace("PROJECT", made.project).replace("REDIS", made.redis)
+    )
+    return made
 
 
 def payment(card: str, amount: float, time_us: int) -> bytes:
