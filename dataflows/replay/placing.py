@@ -22,8 +22,12 @@ from dataflows.stores.handover import Handover, Values
 from dataflows.watermark import NOT_YET
 
 _TABLES = ("examples", "outcomes")
-_CHOOSE_ANEW = "`headwater replay --drop`, then choose an earlier --from, or a later --to"
+_CHOOSE_ANEW = "choose an earlier --from, or a later --to"
 Move = tuple[str, str]
+
+
+class NoWholeDayError(ReplayError):
+    """Nothing of what was built can be put in place, however often the same is asked for."""
 
 
 def handover_of(job: Job, settings: DataflowSettings, open_log: OpenLog) -> Handover:
@@ -121,13 +125,13 @@ def _days_of(job: Job, fresh: Path, topics: Collection[str]) -> Days:
             continue
         if isinstance(begin, Offsets) and begin.of(name):
             if one.first_us == NOT_YET:
-                raise ReplayError(f"nothing was read of {name}: {_CHOOSE_ANEW}")
+                raise NoWholeDayError(f"nothing was read of {name}: {_CHOOSE_ANEW}")
             days = Days(max(days.first, day_after(one.first_us + job.warm_up_us)), days.end)
         if isinstance(end, Offsets) and one.offset < live[name].offset:
             days = Days(days.first, min(days.end, day_of(one.newest_us - job.delay_us)))
     by_offsets = isinstance(begin, Offsets) or isinstance(end, Offsets)
     if by_offsets and not any(days.first <= day < days.end for day in days_in(fresh)):
-        raise ReplayError(
+        raise NoWholeDayError(
             "no whole day lies between --from and --to, in all partitions and with the longest "
             f"window before it: {_CHOOSE_ANEW}"
         )

@@ -21,7 +21,7 @@ from dataflows.replay.earlier import finish_earlier, patience_seconds
 from dataflows.replay.job import Job, Kind, ReplayError
 from dataflows.replay.opening import replay_log
 from dataflows.replay.options import ReplayOptions
-from dataflows.replay.placing import handover_of
+from dataflows.replay.placing import NoWholeDayError, handover_of
 from dataflows.replay.stretch import Stretch
 from dataflows.replay_state.positions import read_positions, read_watermark
 from dataflows.stores.handover import hand_over, journal_path
@@ -109,14 +109,18 @@ def _replayed(
 
 @contextmanager
 def _keeping_what_is_built(job: Job) -> Iterator[None]:
-    """Take up what an interrupted replay built; one that never began leaves nothing behind."""
+    """Take up what an interrupted replay built; one that never began leaves nothing behind.
+
+    Nor does one with nothing that could be put in place.
+    """
     jobs.take_up(job)
     try:
         yield
     except BaseException as error:
         if journal_path(job.live.state).exists():
             raise
-        if not (job.fresh.state / "shards").exists():
+        is_of_no_use = isinstance(error, NoWholeDayError)
+        if is_of_no_use or not (job.fresh.state / "shards").exists():
             jobs.drop(job.live)
         elif isinstance(error, Exception) and "`headwater replay`" in str(error):
             # Said of a state on which nothing can go on; here that is the one under way.
