@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,8 @@ import numpy.typing as npt
 
 from contracts.plan import ColumnType, View
 from dataflows.hashing import hash_integers, hash_numbers, hash_texts
+from dataflows.key_numbers import TextNumbers
+from dataflows.packed_columns import TextColumn, is_there, values_at
 from dataflows.windows.inputs import Input, TextList, input_of, inputs_of
 
 Floats = npt.NDArray[np.float64]
@@ -20,7 +21,6 @@ Floats = npt.NDArray[np.float64]
 # too, which is why these are fewer than the keys.
 TEXT_CACHE_ENTRIES_MAX = 100_000
 TEXT_CACHE_CHARACTERS_MAX = 32_000_000
-_UNKNOWN = -1.0
 
 
 class TextEncoder:
@@ -35,7 +35,7 @@ class TextEncoder:
 
     def _forget(self) -> None:
         self.texts = TextList()
-        self._places: dict[str | None, float] = {None: np.nan}
+        self._numbers = TextNumbers()
         self._characters = 0
 
     def forget_if_many(self) -> None:
@@ -44,26 +44,14 @@ class TextEncoder:
         if is_long or self._characters > TEXT_CACHE_CHARACTERS_MAX:
             self._forget()
 
-    def encode(self, values: Sequence[str | None]) -> Floats:
+    def encode(self, values: Sequence[str | None] | TextColumn) -> Floats:
         """float64[n]: the place of each string, NaN for None."""
-        codes = self._find(values)
-        new = np.flatnonzero(codes == _UNKNOWN).tolist()
-        if new:
-            for row in new:
-                self._learn(values[row])
-            codes[new] = self._find([values[row] for row in new])
-        return codes
-
-    def _find(self, values: Sequence[str | None]) -> Floats:
-        places = map(self._places.get, values, repeat(_UNKNOWN))
-        return np.fromiter(places, np.float64, len(values))
-
-    def _learn(self, text: str | None) -> None:
-        if text is None or text in self._places:
-            return
-        self._places[text] = float(len(self.texts.texts))
-        self._characters += len(text)
-        self.texts.texts.append(text)
+        numbers, new = self._numbers.of(values)
+        if len(new):
+            texts = values_at(values, new)
+            self._characters += sum(map(len, texts))
+            self.texts.texts.extend(texts)
+        return np.where(numbers >= 0, numbers.astype(np.float64), np.nan)
 
 
 class InputEncoder:
@@ -111,16 +99,9 @@ class InputEncoder:
 def _numbers(one: Input, kind: ColumnType, column: Any) -> Floats:
     """An input that is no text; ``column`` is as in ``Decoded.columns``."""
     if one.kind == "presence":
-        is_there = _is_there(column)
-        return np.where(is_there, 1.0, np.nan)
+        return np.where(is_there(column), 1.0, np.nan)
     if one.kind == "number":
         return np.asarray(column, dtype=np.float64)
     if kind == "string":
         return hash_texts(column)
     return hash_integers(column) if kind == "int64" else hash_numbers(column)
-
-
-def _is_there(column: Any) -> npt.NDArray[np.bool_]:
-    if isinstance(column, np.ndarray):
-        return ~np.isnan(column)
-    return np.fromiter((value is not None for value in column), np.bool_, len(column))

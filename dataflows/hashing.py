@@ -11,12 +11,14 @@ from collections.abc import Sequence
 import numba
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
+
+from dataflows.packed_columns import IntegerColumn, TextColumn
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Words = npt.NDArray[np.uint64]
 Bytes = npt.NDArray[np.uint8]
+Bools = npt.NDArray[np.bool_]
 
 # Of 64 mixed bits those that a double holds exactly.
 _DROPPED_BITS = np.uint64(11)
@@ -39,28 +41,21 @@ def hash_numbers(values: Floats) -> Floats:
     return hashes
 
 
-def hash_integers(values: Sequence[int | None]) -> Floats:
+def hash_integers(values: Sequence[int | None] | IntegerColumn) -> Floats:
     """Hashes of 64-bit integers, float64[n]; None is null."""
-    array = pa.array(values, pa.int64())
-    filled = array.fill_null(0) if array.null_count else array
-    integers = np.asarray(filled, dtype=np.int64)
-    return _with_nulls(_mixed(integers.view(np.uint64)), array)
+    column = IntegerColumn.of(values)
+    return _with_nulls(_mixed(column.integers.view(np.uint64)), column.is_there)
 
 
-def hash_texts(values: Sequence[str | None]) -> Floats:
+def hash_texts(values: Sequence[str | None] | TextColumn) -> Floats:
     """Hashes of strings, float64[n], of their UTF-8 bytes; None is null."""
-    array = pa.array(values, pa.large_string())
-    if not len(array):
-        return np.empty(0)
-    _, offsets, data = array.buffers()
-    held = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
-    ends = np.frombuffer(offsets, np.int64, len(values) + 1)
-    return _with_nulls(_doubles(_murmur(held, ends)), array)
+    column = TextColumn.of(values)
+    held = np.frombuffer(column.data or b" ", np.uint8)
+    return _with_nulls(_doubles(_murmur(held, column.begins, column.sizes)), column.is_there)
 
 
-def _with_nulls(hashes: Floats, array: pa.Array) -> Floats:
-    if array.null_count:
-        hashes[np.asarray(array.is_null())] = np.nan
+def _with_nulls(hashes: Floats, is_there: Bools) -> Floats:
+    hashes[~is_there] = np.nan
     return hashes
 
 
@@ -76,11 +71,11 @@ def _mixed(words: Words) -> Floats:
 
 
 @numba.njit(cache=True, nogil=True)
-def _murmur(data: Bytes, ends: Ints) -> Words:
-    """MurmurHash64A of each of the pieces that lie one behind another; ``ends[0]`` is 0."""
-    found = np.empty(len(ends) - 1, np.uint64)
+def _murmur(data: Bytes, begins: Ints, sizes: Ints) -> Words:
+    """MurmurHash64A of each of the pieces, of which one that is null has no bytes."""
+    found = np.empty(len(begins), np.uint64)
     for row in range(len(found)):
-        begin, end = ends[row], ends[row + 1]
+        begin, end = begins[row], begins[row] + max(sizes[row], 0)
         mixed = _SEED ^ (np.uint64(end - begin) * _FACTOR)
         while begin + 8 <= end:
             word = np.uint64(0)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise, repeat
-from operator import itemgetter
+from itertools import pairwise
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 
 from contracts.category import category_code, text_of
-from contracts.feast_bytes import entity_key
+from contracts.feast_bytes import entity_key_maker
 from contracts.feature_schema import ValueType, is_in_vector
 from contracts.on_demand import text_inputs
 from contracts.plan import ModelPlan, Plan, View
@@ -35,13 +34,14 @@ from dataflows.erasure.matching import (
     KeyMarks,
     model_keys,
 )
+from dataflows.key_numbers import KeyNumbers
 from dataflows.learning.label_expression import compile_label
+from dataflows.packed_columns import is_there, values_at
 from dataflows.windows.inputs import Input, KeyList, TextList
 
 # Distinct entity keys that a worker remembers the bytes of; past it, it starts anew.
 KEY_CACHE_ENTRIES_MAX = 1_000_000
 _NO_CODE = -1
-_UNKNOWN = -2
 _NO_TEXTS = TextList()
 _NO_COLUMNS: tuple[int, ...] = ()
 
@@ -88,13 +88,16 @@ class KeyEncoder:
     ) -> None:
         self._names = names
         self._types = types
+        self._make_key = entity_key_maker(names, types)
         self._shards = shards
         self._forgotten = forgotten
         self._forget()
+        # Its loops are compiled now, and not when the first record has come.
+        self._known.of([[] for _ in names])
 
     def _forget(self) -> None:
-        self._known: dict[Any, int] = {}
-        self._count = 0
+        self._known = KeyNumbers(self._types)
+        # By number; the last place is that of rows without a key.
         self._homes: Ints = np.full(64, _NO_CODE, np.int64)
         self._codes: Ints = np.full(64, _NO_CODE, np.int64)
         self._marks: Ints = np.full(64, NOT_FORGOTTEN, np.int64)
@@ -105,55 +108,38 @@ class KeyEncoder:
 
         -1 is where a part of the key is null, and where the entity was forgotten after the record.
         """
-        parts = [columns[name] for name in self._names]
-        values = parts[0] if len(parts) == 1 else list(zip(*parts, strict=True))
         if len(self._known) > KEY_CACHE_ENTRIES_MAX:
             # New lists of keys too: shards know what they were told by the list.
             self._forget()
-        found = self._find(values)
-        new = np.flatnonzero(found == _UNKNOWN)
+        parts = [columns[name] for name in self._names]
+        found, new = self._known.of(parts)
         if len(new):
-            for row in new.tolist():
-                self._learn(values[row])
-            found[new] = self._find([values[row] for row in new.tolist()])
+            self._learn(int(found[new[0]]), [values_at(part, new) for part in parts])
         homes = self._homes[found]
         if self._forgotten is not None:
             homes[self._forgotten.dropped(self._marks[found], ranks)] = _NO_CODE
         return homes, self._codes[found]
 
-    def _find(self, values: Sequence[Any]) -> Ints:
-        """The number of each value, ``_UNKNOWN`` if it was not met yet."""
-        if len(values) > 1:
-            try:
-                # All are known as a rule, and this asks for them in two thirds of the time.
-                return np.fromiter(itemgetter(*values)(self._known), np.int64, len(values))
-            except KeyError:
-                pass
-        numbers = map(self._known.get, values, repeat(_UNKNOWN))
-        return np.fromiter(numbers, np.int64, len(values))
-
-    def _learn(self, value: Any) -> None:
-        if value in self._known:
-            return
-        parts = value if isinstance(value, tuple) else (value,)
-        if None in parts:
-            # The last place of the arrays, which stands for rows without a key.
-            self._known[value] = _NO_CODE
-            return
-        key = entity_key(self._names, self._types, parts)
-        shard = crc32(key) % self._shards
-        number = self._count
-        if number + 1 >= len(self._homes):
-            self._homes = np.concatenate([self._homes, np.full(number + 1, _NO_CODE)])
-            self._codes = np.concatenate([self._codes, np.full(number + 1, _NO_CODE)])
-            self._marks = np.concatenate([self._marks, np.full(number + 1, NOT_FORGOTTEN)])
-        self._known[value] = number
-        self._homes[number] = shard
-        self._codes[number] = len(self.keys[shard].keys)
+    def _learn(self, number: int, parts: list[list[Any]]) -> None:
+        """New keys, the first of which has this number."""
+        room = number + len(parts[0]) + 1
+        if room > len(self._homes):
+            more = np.full(room, _NO_CODE)
+            self._homes = np.concatenate([self._homes, more])
+            self._codes = np.concatenate([self._codes, more])
+            self._marks = np.concatenate([self._marks, np.full(room, NOT_FORGOTTEN)])
+        keys = [self._make_key(values) for values in zip(*parts, strict=True)]
+        homes = [crc32(key) % self._shards for key in keys]
+        codes = []
+        for home, key in zip(homes, keys, strict=True):
+            held = self.keys[home].keys
+            codes.append(len(held))
+            held.append(key)
+        end = number + len(keys)
+        self._homes[number:end], self._codes[number:end] = homes, codes
         if self._forgotten is not None:
-            self._marks[number] = self._forgotten.mark(parts)
-        self.keys[shard].keys.append(key)
-        self._count += 1
+            marks = [self._forgotten.mark(values) for values in zip(*parts, strict=True)]
+            self._marks[number:end] = marks
 
 
 class ShardRouter:
@@ -292,12 +278,12 @@ class ModelRouter:
         for join_keys in self._join_keys:
             whole = np.ones(count, np.bool_)
             for name in join_keys:
-                whole &= np.array([value is not None for value in batch.columns[name]])
+                whole &= is_there(batch.columns[name])
             if join_keys in gone:
                 # Their reads go to no shard.
                 whole &= ~gone[join_keys]
             reads += whole
-        keys = batch.columns[self._model.spine_key]
+        keys = list(batch.columns[self._model.spine_key])
         texts = tuple(list(batch.columns[name]) for name in self._texts)
         segments = tuple(_as_texts(batch.columns[name]) for name in self._model.segments)
         spine = SpineRows(keys, batch.effective_us, batch.ranks, request, reads, texts, segments)
@@ -317,7 +303,7 @@ class ModelRouter:
         return {names: is_gone for names, is_gone in found.items() if is_gone.any()}
 
     def _labels(self, batch: SourceBatch) -> LabelRows:
-        keys = batch.columns[self._model.label_key]
+        keys = list(batch.columns[self._model.label_key])
         if self._label is None:
             classes = _as_texts(batch.columns[self._model.label_value])
             nothing = np.full(len(classes), np.nan)
