@@ -284,6 +284,26 @@ def test_company_of_long_ago_keeps_nobody_waiting(scorer_shop: Shop) -> None:
     asyncio.run(run())
 
 
+def test_a_batch_begins_when_all_are_there_that_were_lately(scorer_shop: Shop) -> None:
+    """Of callers who ask again and again none waits longer than for the others."""
+
+    async def run() -> None:
+        reader = WatchedReader(scorer_shop)
+        scoring, model = batcher(reader, wait=5.0), load("1")
+        rows = checked(model, ROW)
+
+        async def caller() -> None:
+            for _ in range(20):
+                await scoring.score(model, rows, NOON_US)
+
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(caller() for _ in range(4)))
+        assert len(reader.reads) < 80
+        await reader.close()
+
+    asyncio.run(run())
+
+
 def test_a_value_that_cannot_be_read_fails_only_who_asked_for_it(scorer_shop: Shop) -> None:
     """Of requests that share a read and a run, the others get their scores."""
 
