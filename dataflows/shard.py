@@ -13,7 +13,7 @@ from dataflows.batches import KeyedRows, ShardInput, ShardOutput, ViewRows
 from dataflows.erasure.matching import EntityMatcher
 from dataflows.erasure.tombstones import NOTHING_APPLIED, Applied, Tombstones
 from dataflows.watermark import NOT_YET, WatermarkTable
-from dataflows.windows.view_state import Pending, Reads, ViewState
+from dataflows.windows.view_state import NO_PIECES, Pending, Reads, ViewState
 
 # A view, and whose keys and texts rows index: the ids of lists that the rows hold meanwhile.
 _Kind = tuple[str, int, int]
@@ -99,17 +99,28 @@ class Shard:
         """Everything, as plain data. Silent entities are let go before."""
         return self._stored({name: state.dump() for name, state in self._views.items()})
 
-    def changes(self) -> dict[str, Any]:
-        """What changed since the last ``dump`` or ``changes``, as plain data."""
-        return self._stored({name: state.changes() for name, state in self._views.items()})
+    def changes(self, pieces: range = NO_PIECES) -> dict[str, Any]:
+        """What changed since the last ``dump`` or ``changes``, and pieces of all, as plain data.
+
+        ``pieces`` are as in ``ViewState.changes``.
+        """
+        return self._stored({name: state.changes(pieces) for name, state in self._views.items()})
 
     def silent_share(self) -> float:
         """Which part of the entities the next ``dump`` would let go, of the view with most."""
         return max((state.silent_share() for state in self._views.values()), default=0.0)
 
+    @property
+    def has_old_texts(self) -> bool:
+        """Whether the next ``dump`` may let go of many texts."""
+        return any(state.has_old_texts for state in self._views.values())
+
     @classmethod
     def load(cls, plan: Plan, number: int, partitions: int, parts: list[dict[str, Any]]) -> Shard:
-        """A shard as it was at the last of ``parts``: what ``dump`` gave, then all changes."""
+        """A shard as it was at the last of ``parts``: what ``dump`` gave, then all changes.
+
+        Instead of it may stand changes since which all pieces were told.
+        """
         shard = cls(plan, number, partitions)
         newest = parts[-1]
         shard._clocks = newest["clocks"]

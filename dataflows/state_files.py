@@ -51,7 +51,6 @@ class StateFiles:
         self._handle: Handle = handle or ()
         self._last = max(self._handle, default=0)
         self._recent: deque[Handle] = deque(maxlen=HANDLES_KEPT)
-        self._base_bytes = self._changes_bytes = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
             names = [path.stem for path in folder.glob("*.state")]
@@ -60,18 +59,22 @@ class StateFiles:
             for number in [n for n in found if n > self._last]:
                 self._path(number).unlink()
             self._files = {number for number in found if number <= self._last}
-            sizes = [self._path(number).stat().st_size for number in self._handle]
+            # Bytes of each file of the handle.
+            self._sizes = [self._path(number).stat().st_size for number in self._handle]
         except OSError as error:
             raise self._failure(error) from error
-        if sizes:
-            self._base_bytes, self._changes_bytes = sizes[0], sum(sizes[1:])
 
     @property
     def wants_base(self) -> bool:
         """Whether reading all changes would cost as much as a new base."""
         if len(self._handle) > _CHANGES_MAX:
             return True
-        return self._changes_bytes > max(self._base_bytes, _CHANGES_BYTES_MIN)
+        return sum(self._sizes[1:]) > max(self.base_bytes, _CHANGES_BYTES_MIN)
+
+    @property
+    def base_bytes(self) -> int:
+        """How large the oldest file is that is needed."""
+        return self._sizes[0] if self._sizes else 0
 
     @property
     def has_base(self) -> bool:
@@ -80,13 +83,23 @@ class StateFiles:
 
     def write_base(self, data: Any) -> Handle:
         """Store all there is, which makes everything before needless; the new handle."""
-        self._base_bytes, self._changes_bytes = self._write(data), 0
+        self._sizes = [self._write(data)]
         return self._named((self._last,))
 
-    def write_changes(self, data: Any) -> Handle:
-        """Store what changed since the last handle; the new one. There must be a base."""
-        self._changes_bytes += self._write(data)
-        return self._named((*self._handle, self._last))
+    def write_changes(self, data: Any, needless: int = 0) -> Handle:
+        """Store what changed since the last handle; the new one. There must be a base.
+
+        Args:
+            data: what changed.
+            needless: how many of the handle's first files say nothing more that counts.
+        """
+        self._sizes = [*self._sizes[needless:], self._write(data)]
+        return self._named((*self._handle[needless:], self._last))
+
+    @property
+    def written_bytes(self) -> int:
+        """How large the newest file is."""
+        return self._sizes[-1]
 
     def write_part(self, data: Any) -> int:
         """Store a piece of what ``write_head`` is to name; its number."""

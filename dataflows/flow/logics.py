@@ -12,6 +12,7 @@ from contracts.plan import Plan
 from dataflows.batches import ModelInput, ShardInput, ShardOutput
 from dataflows.flow.room import check_epoch
 from dataflows.flow.run_context import RunContext
+from dataflows.laps import Laps, pieces_bytes
 from dataflows.learning.records import LearnerSpec
 from dataflows.model_step import ModelStep, Step
 from dataflows.shard import Shard
@@ -39,6 +40,7 @@ class ShardLogic(StatefulBatchLogic[ShardInput, ShardOutput, ShardHandle]):
         self._partitions = partitions
         self._context = context
         self._shard: Shard | None = None
+        self._laps = Laps(0)
         self._is_dirty = False
         self._has_forgotten = False
         self._epochs = 0
@@ -46,7 +48,9 @@ class ShardLogic(StatefulBatchLogic[ShardInput, ShardOutput, ShardHandle]):
         if handle is not None:
             number, files = handle
             self._open(number, files)
-            self._shard = Shard.load(plan, number, partitions, self._files.read())
+            parts = self._files.read()
+            self._shard = Shard.load(plan, number, partitions, parts)
+            self._laps = Laps.resumed(parts, self._files.base_bytes)
             self._handle = handle
             self._forget(self._shard)
 
@@ -91,13 +95,24 @@ class ShardLogic(StatefulBatchLogic[ShardInput, ShardOutput, ShardHandle]):
         if self._is_dirty:
             if self._is_base_due(self._shard):
                 written = self._files.write_base(self._shard.dump())
+                self._laps = Laps(self._files.base_bytes)
                 self._has_forgotten = False
             else:
-                written = self._files.write_changes(self._shard.changes())
+                written = self._write_changes(self._shard)
             self._handle = (self._number, written)
             self._is_dirty = False
             check_epoch(self._context.places.state, self._context.settings.shards)
         return self._handle
+
+    def _write_changes(self, shard: Shard) -> Handle:
+        """What changed, and the next pieces of a large base, which make older files needless."""
+        laps, pieces = self._laps, self._laps.pieces
+        data = shard.changes(pieces)
+        again_bytes = pieces_bytes(data)
+        needless = laps.go_on(pieces, again_bytes)
+        written = self._files.write_changes({**data, "lap": laps.saved}, needless)
+        laps.weigh(self._files.written_bytes - again_bytes)
+        return written
 
     def _is_base_due(self, shard: Shard) -> bool:
         """Whether to write everything. Shards take turns: no epoch is to wait for all of them."""
@@ -106,7 +121,9 @@ class ShardLogic(StatefulBatchLogic[ShardInput, ShardOutput, ShardHandle]):
         turns = self._context.settings.shards
         if self._epochs % turns != self._number % turns:
             return False
-        return self._files.wants_base or shard.silent_share() > _SILENT_SHARE_MAX
+        if not self._laps.is_large and self._files.wants_base:
+            return True
+        return shard.has_old_texts or shard.silent_share() > _SILENT_SHARE_MAX
 
     def _forget(self, shard: Shard) -> None:
         """Entities that were forgotten since the state was written."""

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -36,6 +38,32 @@ def inlined(function: Function) -> Function:
     loop is a third slower if LLVM decides by itself what to inline.
     """
     return _kept(function, numba.njit(cache=True, error_model="numpy", forceinline=True))
+
+
+def _fetch(typing_context: Any, array: Any, place: Any) -> Any:
+    """The types and the code of ``prefetch``, as numba asks for them."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        lay, at = arguments
+        data = context.make_array(signature.args[0])(context, builder, lay).data
+        kinds: Any = cgutils
+        ir = kinds.ir
+        number = ir.IntType(32)
+        takes = [kinds.voidptr_t, number, number, number]
+        function = kinds.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), takes), "llvm.prefetch.p0i8"
+        )
+        pointer = builder.bitcast(builder.gep(data, [at]), kinds.voidptr_t)
+        # To be written to as well, kept in all caches, data.
+        builder.call(function, [pointer, number(1), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
+
+
+_intrinsic: Any = intrinsic
+# Have the processor fetch what stands at this place of a flat array, and not wait for it.
+prefetch: Callable[[Any, int], None] = _intrinsic(_fetch)
 
 
 def _kept(function: Function, compiler: Callable[[Any], Any]) -> Function:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dataflows.windows.ahead import fetch_ahead
 from dataflows.windows.compiled import compiled, inlined
 from dataflows.windows.kernel_types import (
     Advanced,
@@ -263,7 +264,9 @@ def advance(state: State, shape: Shape, batch: Batch, watermark_us: int) -> Adva
     out = make_output(entities.shape[0] + 16, features.shape[0])
     held, places, union = _room(windows, groups, sizes)
     used = 0
-    for slot in entities:
+    for turn in range(entities.shape[0]):
+        slot = entities[turn]
+        fetch_ahead(cells, marks, decay_at, stamped_at, entities, turn, groups, sizes.width)
         last = state.last_row[slot]
         row = next_row[last] if last >= 0 else -1
         # Whether this call has given the entity a row, whose values are computed once it is over.

@@ -57,7 +57,8 @@ def take_block(blocks: Floats, free: Ints, room: int, place_width: int) -> int:
 
 
 @compiled
-def _free_block(blocks: Floats, free: Ints, block: int, room: int, place_width: int) -> None:
+def free_block(blocks: Floats, free: Ints, block: int, room: int, place_width: int) -> None:
+    """Keep a block of so many places for whoever wants one of that size."""
     size = 0
     while 1 << size < room:
         size += 1
@@ -95,7 +96,7 @@ def give_back(lists: Lists | None, slot: int, place_width: int) -> None:
         room = table[slot, number, ROOM]
         if room > 0 and table[slot, number, LENGTH] == 0:
             block = table[slot, number, BLOCK]
-            _free_block(lists.blocks, lists.free, block, room, place_width)
+            free_block(lists.blocks, lists.free, block, room, place_width)
             table[slot, number, BLOCK] = -1
             table[slot, number, FIRST_PLACE] = table[slot, number, ROOM] = 0
 
@@ -167,7 +168,7 @@ def _make_room(lists: Lists, slot: int, number: int, place_width: int) -> None:
         blocks[to + cell] = blocks[begin + cell]
     table[slot, number, FIRST_PLACE] = 0
     if target != block and room > 0:
-        _free_block(blocks, lists.free, block, room, place_width)
+        free_block(blocks, lists.free, block, room, place_width)
 
 
 @compiled

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -42,11 +42,6 @@ class Places(Generic[Name]):
         self._make_table()
         # Code -> place (or -1) for the lists that rows came with.
         self._known: WeakKeyDictionary[KeyList | TextList, Ints] = WeakKeyDictionary()
-
-    def extend(self, names: Iterable[Name]) -> None:
-        """Add names that are new."""
-        self.names.extend(names)
-        self._make_table()
 
     def of(self, names: Sequence[Name]) -> Ints:
         """The places of these names; new ones get a place."""
@@ -111,6 +106,42 @@ def parted(keys: tuple[npt.NDArray[np.uint8], Ints]) -> list[bytes]:
     """The keys that were ``joined``."""
     data, ends = keys[0].tobytes(), keys[1].tolist()
     return [data[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+
+
+def told_keys(parts: Iterable[dict[str, Any]]) -> list[bytes]:
+    """All keys of a state, of which its parts tell some each, see ``ViewState.load``."""
+    return _placed(_told(parts, "first_key", "keys", parted))
+
+
+def told_texts(parts: Iterable[dict[str, Any]]) -> list[str]:
+    """As ``told_keys``."""
+    return _placed(_told(parts, "first_text", "texts", list))
+
+
+def _told(
+    parts: Iterable[dict[str, Any]], first: str, names: str, make: Callable[[Any], list[Name]]
+) -> Iterator[tuple[int, list[Name]]]:
+    """Where names begin that a part tells, and the names."""
+    count = 0
+    for part in parts:
+        new = make(part[names])
+        # A base does not say where it begins, and nor do files from before there were pieces.
+        begin = part.get(first, count)
+        count = begin + len(new)
+        yield begin, new
+        if again := part.get("again"):
+            yield again[first], make(again[names])
+
+
+def _placed(parts: Iterable[tuple[int, Sequence[Name]]]) -> list[Name]:
+    """The list of which these are parts, in any order: where one begins, and the names there."""
+    names: list[Name | None] = []
+    for first, some in parts:
+        names.extend([None] * (first + len(some) - len(names)))
+        names[first : first + len(some)] = some
+    known = [name for name in names if name is not None]
+    assert len(known) == len(names), "a name was never told"
+    return known
 
 
 class Faded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dataflows.windows.ahead import AHEAD, fetch_newest
 from dataflows.windows.compiled import compiled, inlined
 from dataflows.windows.kernel_types import Floats, Ints, Lists, Packed, Shape, State
 from dataflows.windows.lists import (
@@ -12,6 +13,7 @@ from dataflows.windows.lists import (
     LENGTH,
     ROOM,
     first_cell,
+    free_block,
     take_block,
 )
 from dataflows.windows.tiles import (
@@ -114,6 +116,7 @@ def _pack_cells(
     count, used = slots.shape[0], 0
     packed = np.empty(_DOUBLES_PER_ENTITY * count + sizes.width)
     for row in range(count):
+        fetch_newest(cells, slots, marks, row + AHEAD, windows, groups, sizes.width)
         needed = used + sizes.width
         if needed > packed.shape[0]:
             # The others may take what these did, and some more.
@@ -171,7 +174,9 @@ def _unpack_list(
         room = 4
         while room < length:
             room *= 2
-        # The old block is lost until the state is loaded again; that happens while loading only.
+        if table[slot, number, ROOM] > 0:
+            old = table[slot, number, BLOCK]
+            free_block(lists.blocks, lists.free, old, table[slot, number, ROOM], width)
         table[slot, number, BLOCK] = take_block(lists.blocks, lists.free, room, width)
         table[slot, number, ROOM] = room
     table[slot, number, FIRST_PLACE], table[slot, number, LENGTH] = 0, length

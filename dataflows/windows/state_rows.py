@@ -107,6 +107,11 @@ class StateRows:
         self.settle()
         return packing.pack(self._state, self._lists, self._shape, slots, since_us)
 
+    def pack_again(self, begin: int, end: int) -> Packed:
+        """All of these slots, changed or not; ``pack_changes`` leaves them out then."""
+        self._state.is_dirty[begin:end] = False
+        return self.pack(np.arange(begin, end))
+
     def settle(self) -> None:
         """Take all there is for stored."""
         self._state.is_dirty[:] = False

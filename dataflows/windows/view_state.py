@@ -10,17 +10,22 @@ import numpy as np
 import numpy.typing as npt
 
 from contracts.plan import Aggregate, View
+from dataflows.laps import PIECES
 from dataflows.windows import kernel_types
 from dataflows.windows.holding import Holding
 from dataflows.windows.holding import Pending as Pending
 from dataflows.windows.inputs import KeyList, TextList, inputs_of
 from dataflows.windows.layout import make_layout
-from dataflows.windows.names import Faded, Places, joined, parted
+from dataflows.windows.names import Faded, Places, joined, told_keys, told_texts
 from dataflows.windows.state_rows import StateRows
 from dataflows.windows.turns import NEVER
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+
+NO_PIECES = range(0)
+# Fewer are not worth looking through all rows for them.
+_TEXTS_MIN = 4_096
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,9 @@ class ViewState:
         self._watermark_us = -NEVER
         # How many keys and texts the last ``dump`` or ``changes`` knew.
         self._told_keys = self._told_texts = 0
+        # How many of them were written again since ``changes`` began anew with that.
+        self._again_keys = self._again_texts = 0
+        self._texts_kept = 0
         # How many keys there were when the rows had room for all of them.
         self._looked_at = 0
         self._whole = [i for i, a in enumerate(view.aggregates) if a.dtype == "int64"]
@@ -169,11 +177,18 @@ class ViewState:
         """Which part of the entities the next ``dump`` would let go."""
         return float(self._silent()[0].mean()) if self.keys else 0.0
 
+    @property
+    def has_old_texts(self) -> bool:
+        """Whether so many texts are new since the last ``dump`` that many may be needless."""
+        return len(self.texts) > 2 * max(self._texts_kept, _TEXTS_MIN)
+
     def dump(self) -> dict[str, Any]:
         """Everything, as plain arrays and lists, after letting go of silent entities."""
         packed = self._sweep()
         self._rows.settle()
         self._told_keys, self._told_texts = len(self.keys), len(self.texts)
+        self._again_keys = self._again_texts = 0
+        self._texts_kept = len(self.texts)
         return {
             "keys": joined(self.keys),
             "texts": self.texts,
@@ -182,34 +197,76 @@ class ViewState:
             "pending": self._held.parts,
         }
 
-    def changes(self) -> dict[str, Any]:
-        """What changed since the last ``dump`` or ``changes``; the rows that wait are all in it."""
+    def changes(self, pieces: range = NO_PIECES) -> dict[str, Any]:
+        """What changed since the last ``dump`` or ``changes``; the rows that wait are all in it.
+
+        Args:
+            pieces: which of ``PIECES`` of everything to tell again beside. They follow those of
+                the call before; after the last one, or a ``dump``, comes 0.
+        """
+        again = {"again": self._again(pieces)} if pieces else {}  # so that it is no change too
         changed = self._rows.pack_changes(len(self.keys))
-        keys, texts = joined(self.keys[self._told_keys :]), self.texts[self._told_texts :]
+        first_key, first_text = self._told_keys, self._told_texts
         self._told_keys, self._told_texts = len(self.keys), len(self.texts)
-        return {"keys": keys, "texts": texts, "rows": tuple(changed), "pending": self._held.parts}
+        return {
+            "first_key": first_key,
+            "keys": joined(self.keys[first_key:]),
+            "first_text": first_text,
+            "texts": self.texts[first_text:],
+            "texts_kept": self._texts_kept,
+            "rows": tuple(changed),
+            "pending": self._held.parts,
+            **again,
+        }
 
     @classmethod
     def load(
         cls, view: View, base: dict[str, Any], changes: Iterable[dict[str, Any]] = ()
     ) -> ViewState:
-        """A state as it was at the last of ``changes``, which followed ``dump`` gave ``base``."""
+        """A state as it was at the last of ``changes``, which followed ``dump`` gave ``base``.
+
+        ``base`` may also be changes, if from there on everything was told again.
+        """
         state = cls(view)
-        # Arrays that were read lie in the file's content: of one that stays all of it would.
-        state._faded = Faded(base["faded"].copy())
-        pending = base["pending"]
-        for part in (base, *changes):
-            state._keys.extend(parted(part["keys"]))
-            state._texts.extend(part["texts"])
-            state._rows.ensure(len(state.keys))
-            state._rows.unpack(kernel_types.Packed(*part["rows"]))
-            pending = part["pending"]
-        for held in pending:
+        parts = (base, *changes)
+        state._keys.replace(told_keys(parts))
+        state._texts.replace(told_texts(parts))
+        state._rows.ensure(len(state.keys))
+        for part in parts:
+            again = part.get("again", {})
+            for one in (part, again) if again else (part,):
+                if one.get("faded") is not None:
+                    # Arrays that were read lie in the file's content: that would stay as well.
+                    state._faded = Faded(one["faded"].copy())
+                state._rows.unpack(kernel_types.Packed(*one["rows"]))
+            state._again_keys = again.get("end_key", state._again_keys)
+            state._again_texts = again.get("end_text", state._again_texts)
+        newest = parts[-1]
+        for held in newest["pending"]:
             state._held.add(held.copy())
+        state._texts_kept = newest.get("texts_kept", len(state.texts))
         state._next_decay_us = state._rows.next_decay_us
         state._told_keys, state._told_texts = len(state.keys), len(state.texts)
         state._looked_at = len(state.keys)
         return state
+
+    def _again(self, pieces: range) -> dict[str, Any]:
+        if pieces.start == 0:
+            self._again_keys = self._again_texts = 0
+        # What is new since the last pieces counts, so that the last piece ends with the newest.
+        first_key, end_key = self._again_keys, len(self.keys) * pieces.stop // PIECES
+        first_text, end_text = self._again_texts, len(self.texts) * pieces.stop // PIECES
+        self._again_keys, self._again_texts = end_key, end_text
+        return {
+            "first_key": first_key,
+            "end_key": end_key,
+            "keys": joined(self.keys[first_key:end_key]),
+            "first_text": first_text,
+            "end_text": end_text,
+            "texts": self.texts[first_text:end_text],
+            "faded": None if pieces.start else self._faded.digests,
+            "rows": tuple(self._rows.pack_again(first_key, end_key)),
+        }
 
     def _with_room(self, slots: Ints) -> Ints:
         """Make room for entities that are new, and see which of them were known once."""

@@ -29,7 +29,11 @@ VALUES: dict[str, st.SearchStrategy[Value]] = {
 # A few microseconds a tile, so that boundaries and ties are everywhere.
 HOPPING = [(0, 0), (1, 1), (4, 1), (5, 5), (10, 5), (12, 3), (30, 10), (28, 7), (140, 2), (60, 20)]
 EXACT = [(0, 0), (1, 1), (4, 1), (5, 1), (12, 1), (30, 1), (100, 1)]
-STORING: list[Storing] = ["dump", "changes", "changes", "dump, load", "changes, load"]
+STORING: list[Storing] = [
+    *("dump", "dump, load"),
+    *("changes", "changes", "changes, load"),
+    *("pieces", "pieces", "pieces", "pieces, load"),
+]
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ import numpy as np
 
 from contracts.feature_schema import ValueType
 from contracts.plan import Aggregate, AggregateFunction, ColumnType, View
+from dataflows.laps import PIECES, Laps
 from dataflows.windows.inputs import Input, TextList, inputs_of
 from dataflows.windows.view_state import Pending, Reads, Rows, ViewState
 from tests.windows.oracle import Entity, Event, Value
 
-# What may be done with the state between two advances: all of it, or what changed, is stored, and
-# the run may go on with what is loaded from all that was stored so far.
-Storing = Literal["dump", "changes", "dump, load", "changes, load"]
+# What may be done with the state between two advances: all of it, or what changed, perhaps with
+# pieces of all, is stored, and the run may go on with what is loaded from all that is needed of it.
+Storing = Literal["dump", "changes", "dump, load", "changes, load", "pieces", "pieces, load"]
 Row = tuple[int, bytes, list[Value]]
 
 
@@ -93,14 +94,17 @@ class Runner:
     """Hands items to a state, and stores and loads it.
 
     Attributes:
-        stored: all that a load needs: a base, and the changes that followed it.
+        stored: all that a load needs: a base, and the changes that followed it; or changes since
+            which all pieces were told.
     """
 
     state: ViewState
     stored: tuple[bytes, ...]
+    _laps: Laps
 
     def __init__(self, view: View) -> None:
         self.view, self.state, self.stored = view, ViewState(view), ()
+        self._laps = Laps(0)
 
     @classmethod
     def resumed(cls, view: View, stored: tuple[bytes, ...]) -> Runner:
@@ -108,6 +112,7 @@ class Runner:
         runner = cls(view)
         base, *changes = [pickle.loads(part) for part in stored]
         runner.state, runner.stored = ViewState.load(view, base, changes), stored
+        runner._laps = Laps.resumed([base, *changes], 0)
         return runner
 
     def hold(self, items: Sequence[Item]) -> None:
@@ -127,10 +132,18 @@ class Runner:
         """Store the state as bytes; changes need something that they change."""
         if what.startswith("dump") or not self.stored:
             self.stored = (pickle.dumps(self.state.dump()),)
+            self._laps = Laps(0)
         else:
-            self.stored += (pickle.dumps(self.state.changes()),)
+            first = self._laps.saved["position"] % PIECES
+            # Three stores to a lap.
+            last = min(first + PIECES // 2 - 10, PIECES) if what.startswith("pieces") else first
+            data = self.state.changes(range(first, last))
+            needless = self._laps.go_on(range(first, last), 0)
+            part = pickle.dumps({**data, "lap": self._laps.saved})
+            self.stored = (*self.stored[needless:], part)
         if what.endswith("load"):
-            self.state = Runner.resumed(self.view, self.stored).state
+            resumed = Runner.resumed(self.view, self.stored)
+            self.state, self._laps = resumed.state, resumed._laps
 
     def _rows(self, rows: Rows) -> list[Row]:
         columns = zip(rows.stamps_us.tolist(), rows.slots.tolist(), rows.values, strict=True)

@@ -22,7 +22,7 @@ _NAMES = st.lists(st.lists(st.binary(max_size=2), max_size=40), max_size=12)
 
 
 @pytest.mark.parametrize("kind", [bytes, _Crowded])
-@given(_NAMES, st.sampled_from(["of", "extend", "replace"]))
+@given(_NAMES, st.sampled_from(["of", "replace"]))
 def test_names_have_the_places_at_which_they_came(
     kind: type[bytes], batches: list[list[bytes]], how: str
 ) -> None:
@@ -32,9 +32,7 @@ def test_names_have_the_places_at_which_they_came(
     for i, batch in enumerate(batches):
         names = [kind(name) for name in batch]
         new = [name for name in dict.fromkeys(names) if name not in expected]
-        if how == "extend" and i % 2:
-            places.extend(new)
-        elif how == "replace" and i % 2:
+        if how == "replace" and i % 2:
             expected = {}
             new = list(dict.fromkeys(names))
             places.replace(new)
