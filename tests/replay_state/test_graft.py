@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -67,8 +68,6 @@ CASES = st.builds(
 @example(Case("a changed model", 640, "busy", "stopped", 3_000))
 @example(Case("a new model", 600, "silent", "cut"))
 @example(Case("a model that is gone", 500))
-@example(Case("a changed view that two models read", 700, "busy", "cut"))
-@example(Case("a changed on-demand view", 610, "silent", "known"))
 @example(Case("a changed model", 0, "silent"))
 @example(Case("a new view", 1, "between"))
 @example(Case("a view that is gone, and a new one", 900, "busy", "known"))
@@ -76,6 +75,21 @@ def test_a_grafted_state_goes_on_as_if_it_had_always_been_so(load: Load, case: C
     """Old definitions to a cut, a part replayed to it, the rest after it: as the new ones alone."""
     with tempfile.TemporaryDirectory() as folder:
         check(load, case, Path(folder))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("a changed view that two models read", 700, "busy", "cut"),
+        Case("a changed on-demand view", 610, "silent", "known"),
+    ],
+    ids=["a shared view", "an on-demand view"],
+)
+def test_models_that_share_a_view_are_grafted_together(
+    load: Load, case: Case, tmp_path: Path
+) -> None:
+    """One of them reads it through an on-demand view and has a drift monitor under way."""
+    check(load, case, tmp_path)
 
 
 def check(load: Load, case: Case, folder: Path) -> None:
