@@ -71,7 +71,7 @@ def test_callers_who_ask_nothing_keep_nobody_out() -> None:
 
 def test_a_caller_who_never_reads_is_ended() -> None:
     """A page that nobody takes away does not hold its thread for longer than the bound."""
-    with page(LONG, 0.5) as port, ExitStack() as stack:
+    with page(LONG, 4.0) as port, ExitStack() as stack:
         one = connected(stack, port, b"GET /metrics HTTP/1.0\r\n\r\n")
         # It has begun to write, so a thread of its own is there.
         assert one.recv(1)
@@ -80,7 +80,7 @@ def test_a_caller_who_never_reads_is_ended() -> None:
 
 def test_a_request_letter_by_letter_is_ended() -> None:
     """Each letter comes in time, and the whole all the same never: the bound is for the whole."""
-    with page("a short text", 0.3) as port, ExitStack() as stack:
+    with page("a short text", 3.0) as port, ExitStack() as stack:
         one = connected(stack, port, b"GET /metrics HTTP/1.0\r\nX: ")
         one.settimeout(0.05)
         is_over = False
