@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -185,18 +184,3 @@ def values_at(column: Any, rows: Ints) -> list[Any]:
         return [column[row] for row in rows.tolist()]
     values: list[Any] = column[rows].tolist()
     return values
-
-
-@numba.njit(cache=True, nogil=True)
-def gathered(
-    data: npt.NDArray[np.uint8], begins: Ints, sizes: Ints
-) -> tuple[npt.NDArray[np.uint8], Ints]:
-    """Pieces of memory one behind the other, and where they begin and end (int64[n + 1])."""
-    ends = np.zeros(begins.shape[0] + 1, np.int64)
-    for row in range(begins.shape[0]):
-        ends[row + 1] = ends[row] + sizes[row]
-    together = np.empty(ends[-1], np.uint8)
-    for row in range(begins.shape[0]):
-        for place in range(sizes[row]):
-            together[ends[row] + place] = data[begins[row] + place]
-    return together, ends

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -21,7 +21,6 @@ from dataflows.sources.columns import (
     convert,
 )
 from dataflows.sources.framing import FramedDecoder, RegistryDecoder
-from dataflows.sources.json_columns import JsonScan, merged
 from dataflows.sources.renaming import RenamingDecoder
 from dataflows.sources.schema_registry import SchemaRegistry
 
@@ -50,8 +49,6 @@ def make_decoder(topic: Topic, registry: SchemaRegistry | None = None) -> Record
 def _make_decoder(topic: Topic, registry: SchemaRegistry | None) -> RecordDecoder:
     if topic.format == "json":
         plain: RecordDecoder = JsonDecoder(topic)
-        # Its loop is compiled now, and not when the first record has come.
-        plain.decode(_NO_RECORDS)
     elif topic.format == "avro":
         # Only those who have Avro pay for its import, and for the compilation of its loop.
         from dataflows.sources.avro import AvroDecoder, AvroDecoders
@@ -69,14 +66,10 @@ def _make_decoder(topic: Topic, registry: SchemaRegistry | None) -> RecordDecode
 
 
 class JsonDecoder:
-    """Decodes JSON objects. Not safe for threads.
-
-    Plain ones are read by a compiled loop, and msgspec decodes what that leaves.
-    """
+    """Decodes JSON objects. Not safe for threads."""
 
     def __init__(self, topic: Topic) -> None:
         self._topic = topic
-        self._scan = JsonScan(topic.columns, topic.timestamp_field)
         # Attributes have names of their own: those of fields need not be good for Python.
         self._attributes = {f"c{i}": column for i, column in enumerate(topic.columns)}
         fields = [_field(name, column) for name, column in self._attributes.items()]
@@ -85,22 +78,16 @@ class JsonDecoder:
         self._decoder: Any = msgspec.json.Decoder(struct)
 
     def decode(self, chunk: Chunk) -> Decoded:
-        """Decode a chunk of objects."""
-        plain = self._scan.read(chunk)
-        left = np.flatnonzero(~plain.is_plain)
-        if not len(left):
-            return Decoded(np.arange(len(chunk.starts)), plain.event_us, plain.columns, [])
-        others = self._others([chunk.record(i) for i in left.tolist()])
-        bad = [BadRecord(int(left[one.index]), one.record, one.reason) for one in others.bad]
-        return merged(plain, replace(others, index=left[others.index], bad=bad))
+        """Decode a chunk of objects.
 
-    def _others(self, lines: list[bytes]) -> Decoded:
-        """Decode records of which some are bad, or only not plain.
-
-        All are tried together first; if that fails the halves are, down to the bad ones.
+        The whole batch is tried first; if that fails its halves are, down to the bad records.
         """
+        count = len(chunk.starts)
+        whole = self._whole(chunk.records, count)
+        if whole is not None:
+            return whole[1]
         sifted = _Sifted([], [], [])
-        self._sift(lines, 0, sifted)
+        self._sift([chunk.record(i) for i in range(count)], 0, sifted)
         return self._columns(sifted.rows, np.array(sifted.index, dtype=np.int64), sifted.bad)
 
     def _whole(self, records: bytes, count: int) -> tuple[list[Any], Decoded] | None:

@@ -137,13 +137,12 @@ def assert_same(left: Decoded, right: Decoded) -> None:
     assert left.columns.keys() == right.columns.keys()
     for name, column in left.columns.items():
         other = right.columns[name]
-        assert isinstance(column, np.ndarray) is isinstance(other, np.ndarray), name
-        if isinstance(column, np.ndarray):
-            assert column.dtype == other.dtype, name
-            assert np.array_equal(column, other, equal_nan=True), name
-        else:
-            assert list(column) == list(other), name
+        assert type(column) is type(other), name
+        if isinstance(column, list):
+            assert column == other, name
             assert list(map(type, column)) == list(map(type, other)), name
+        else:
+            assert np.array_equal(column, other, equal_nan=True), name
 
 
 def assert_alone_is_together(form: Format, records: list[bytes]) -> None:
@@ -158,10 +157,10 @@ def assert_alone_is_together(form: Format, records: list[bytes]) -> None:
     assert together.event_us.tolist() == [int(alone[i].event_us[0]) for i in good]
     for name, column in together.columns.items():
         values = [alone[i].columns[name][0] for i in good]
-        if isinstance(column, np.ndarray):
-            assert np.array_equal(column, np.array(values, np.float64), equal_nan=True)
+        if isinstance(column, list):
+            assert column == values
         else:
-            assert list(column) == values
+            assert np.array_equal(column, np.array(values, np.float64), equal_nan=True)
 
 
 @st.composite

@@ -168,7 +168,7 @@ def test_a_batch_is_what_its_records_are_one_by_one(lines: list[bytes]) -> None:
     assert together.event_us.tolist() == [int(alone[i].event_us[0]) for i in good]
     for name, column in together.columns.items():
         values = [alone[i].columns[name][0] for i in good]
-        if isinstance(column, np.ndarray):
-            assert np.array_equal(column, np.array(values, np.float64), equal_nan=True)
+        if isinstance(column, list):
+            assert column == values
         else:
-            assert list(column) == values
+            assert np.array_equal(column, np.array(values, np.float64), equal_nan=True)
