@@ -25,7 +25,7 @@ from tests.scorer.found import read_found
 from tests.scorer.redis_rows import config_of, reading
 from tests.scorer.torn import Tearing, tearing
 from tests.services.redis import KEEP_NOTHING, RedisServer
-from tests.stores.refill_world import PROJECT, VIEWS, to_file
+from tests.stores.refill_world import PROJECT, VIEWS, gather, to_file
 
 RIDES = VIEWS[0]
 CARDS = [f"card{number}" for number in range(8)]
@@ -55,7 +55,7 @@ class Generations:
         self.last = next(self._numbers)
         # A row with a null would have no value to compare.
         rows = {RIDES.name: dict.fromkeys(CARDS, 5 * self.last + 1)}
-        file = to_file(self._folder / f"{self.last}.db", rows)
+        file = gather(self._folder / f"{self.last}.db", rows)
         replace_values(file, PROJECT, [RIDES], config_of(self._port), mark)
 
     async def marked(self) -> None:
@@ -280,7 +280,7 @@ def test_a_read_of_a_file_is_of_one_generation(tmp_path: Path, first: str, has_r
     """A refill between two statements of a read is seen by the next read only, of any view."""
     live = to_file(tmp_path / "live.db", {RIDES.name: dict.fromkeys(CARDS, 1)})
     rows = dict.fromkeys(CARDS, 2)
-    fresh = to_file(tmp_path / "fresh.db", {RIDES.name: rows, "tips": rows})
+    fresh = gather(tmp_path / "fresh.db", {RIDES.name: rows, "tips": rows})
     wanted = [want(first, (), KEYS[0]), want(RIDES.name, (), KEYS[1])]
 
     async def story() -> None:
