@@ -11,7 +11,7 @@ import numpy.typing as npt
 from contracts.plan import ColumnType, View
 from dataflows.hashing import hash_integers, hash_numbers, hash_texts
 from dataflows.key_numbers import TextNumbers
-from dataflows.packed_columns import TextColumn, is_there, values_at
+from dataflows.packed_columns import is_there, values_at
 from dataflows.windows.inputs import Input, TextList, input_of, inputs_of
 
 Floats = npt.NDArray[np.float64]
@@ -44,7 +44,7 @@ class TextEncoder:
         if is_long or self._characters > TEXT_CACHE_CHARACTERS_MAX:
             self._forget()
 
-    def encode(self, values: Sequence[str | None] | TextColumn) -> Floats:
+    def encode(self, values: Sequence[str | None]) -> Floats:
         """float64[n]: the place of each string, NaN for None."""
         numbers, new = self._numbers.of(values)
         if len(new):

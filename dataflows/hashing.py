@@ -41,13 +41,13 @@ def hash_numbers(values: Floats) -> Floats:
     return hashes
 
 
-def hash_integers(values: Sequence[int | None] | IntegerColumn) -> Floats:
+def hash_integers(values: Sequence[int | None]) -> Floats:
     """Hashes of 64-bit integers, float64[n]; None is null."""
     column = IntegerColumn.of(values)
     return _with_nulls(_mixed(column.integers.view(np.uint64)), column.is_there)
 
 
-def hash_texts(values: Sequence[str | None] | TextColumn) -> Floats:
+def hash_texts(values: Sequence[str | None]) -> Floats:
     """Hashes of strings, float64[n], of their UTF-8 bytes; None is null."""
     column = TextColumn.of(values)
     held = np.frombuffer(column.data or b" ", np.uint8)

@@ -67,17 +67,18 @@ class TextNumbers:
     def __len__(self) -> int:
         return self._table.count
 
-    def of(self, values: Sequence[str | None] | TextColumn) -> Found:
+    def of(self, values: Sequence[str | None]) -> Found:
         """The number of each text; new ones get one."""
         column, table = TextColumn.of(values), self._table
         held = int(self._ends[table.count])
         # Room is made for some at a time: as a rule nearly all are known.
-        table.make_room(len(column))
-        more = held + int(np.maximum(column.sizes, 0).sum())
+        most = table.count + len(column.sizes)
+        table.make_room(len(column.sizes))
+        more = held + len(column.data)
         if more > len(self._bytes):
             self._bytes = _grown(self._bytes, held, 2 * more)
-        if table.count + len(column) >= len(self._ends):
-            self._ends = _grown(self._ends, table.count + 1, 2 * (table.count + len(column) + 1))
+        if most >= len(self._ends):
+            self._ends = _grown(self._ends, table.count + 1, 2 * (most + 1))
         numbers, new = _find_texts(
             np.frombuffer(column.data or b" ", np.uint8),
             column.begins,
@@ -103,12 +104,16 @@ class IntegerNumbers:
     def __len__(self) -> int:
         return self._table.count
 
-    def of(self, values: Sequence[int | None] | IntegerColumn) -> Found:
+    def of(self, values: Sequence[int | None]) -> Found:
         """The number of each integer; new ones get one."""
-        column, table = IntegerColumn.of(values), self._table
-        table.make_room(len(column))
-        if table.count + len(column) > len(self._values):
-            self._values = _grown(self._values, table.count, 2 * (table.count + len(column)))
+        return self.find(IntegerColumn.of(values))
+
+    def find(self, column: IntegerColumn) -> Found:
+        """``of`` a column that is an array already."""
+        table, more = self._table, len(column.integers)
+        table.make_room(more)
+        if table.count + more > len(self._values):
+            self._values = _grown(self._values, table.count, 2 * (table.count + more))
         numbers, new = _find_integers(
             column.integers,
             column.is_there,
@@ -140,7 +145,7 @@ class KeyNumbers:
         for pairs, part in zip(self._pairs, parts[1:], strict=True):
             is_there = (found.numbers >= 0) & (part.numbers >= 0)
             both = (found.numbers << _NUMBER_BITS) | part.numbers
-            found = pairs.of(IntegerColumn(both, is_there))
+            found = pairs.find(IntegerColumn(both, is_there))
         return found
 
 

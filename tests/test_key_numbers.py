@@ -28,13 +28,7 @@ def test_numbers_are_those_of_first_appearance(kinds: tuple[ValueType, ...], dat
     numbers = KeyNumbers(kinds)
     known: dict[Any, int] = {}
     for rows in data.draw(st.lists(st.lists(row, max_size=30), max_size=4)):
-        columns = [
-            TextColumn.of([one[i] for one in rows])
-            if kind == "string"
-            else IntegerColumn.of([one[i] for one in rows])
-            for i, kind in enumerate(kinds)
-        ]
-        found = numbers.of(columns)
+        found = numbers.of([[one[i] for one in rows] for i in range(len(kinds))])
         new = []
         for place, one in enumerate(rows):
             if None not in one and one not in known:
@@ -57,24 +51,19 @@ def test_many_keys_keep_their_numbers_as_the_table_grows() -> None:
     assert len(numbers) == len(names)
 
 
-@given(st.lists(_TEXTS, max_size=20), st.lists(_INTEGERS, max_size=20), st.data())
-def test_packed_columns_are_their_values(
-    texts: list[str | None], integers: list[int | None], data: Any
-) -> None:
-    """Rows, slices, chosen rows and columns put together have the values of the lists."""
-    for values, kind in ((texts, TextColumn), (integers, IntegerColumn)):
-        column: Any = kind.of(values)  # type: ignore[arg-type]
-        assert column == values
-        assert [column[row] for row in range(len(values))] == values
-        assert column[1:3] == values[1:3]
-        assert column.is_there.tolist() == [value is not None for value in values]
-        if values:
-            rows = data.draw(st.lists(st.integers(0, len(values) - 1)))
-            taken = column[np.array(rows, np.int64)]
-            assert taken.tolist() == [values[row] for row in rows]
-            assert kind.join([column, taken]) == [*values, *taken]
-    assert np.array_equal(
-        np.asarray(IntegerColumn.of(integers), dtype=np.float64),
-        np.array(integers, dtype=np.float64),
-        equal_nan=True,
-    )
+@given(st.lists(_TEXTS, max_size=20))
+def test_a_column_of_texts_has_their_bytes(texts: list[str | None]) -> None:
+    """Each text lies where its column says, and a null is told from an empty text."""
+    column = TextColumn.of(texts)
+    sizes = np.maximum(column.sizes, 0).tolist()
+    places = zip(column.begins.tolist(), sizes, column.is_there.tolist(), strict=True)
+    found = [column.data[at : at + size].decode() if there else None for at, size, there in places]
+    assert found == texts
+
+
+@given(st.lists(_INTEGERS, max_size=20))
+def test_a_column_of_integers_has_them(integers: list[int | None]) -> None:
+    """All 64 bits of each, and a null is told from 0."""
+    column = IntegerColumn.of(integers)
+    places = zip(column.integers.tolist(), column.is_there.tolist(), strict=True)
+    assert [value if there else None for value, there in places] == integers

@@ -57,7 +57,7 @@ def test_a_replay_that_takes_over_gives_the_same(
     made = new_shop(**LIVE)
     twin = new_shop(**LIVE)
     dataflow = made.start("run")
-    with Load(made, records, SECONDS):
+    with Load(made, records, SECONDS) as load:
         _wait_for_events(made, dataflow, 200)
         killed = made.start("replay")
         fresh = made.places.state.with_name(made.places.state.name + ".replay")
@@ -69,6 +69,7 @@ def test_a_replay_that_takes_over_gives_the_same(
         replaying = made.start("replay", "--live")
         assert "a replay takes over" in dataflow.refuse()
         wait_for("the cut", lambda: "took over" in replaying.output, replaying)
+        load.join()
     assert replaying.stop() == 0, replaying.output
     made.run_to_end(idle_timeout_seconds=0.2)
     twin.produce(records)
