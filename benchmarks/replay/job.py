@@ -27,6 +27,8 @@ from dataflows.flow.delivery import Delivery
 from dataflows.replay import replay as replaying
 from dataflows.replay.options import ReplayOptions
 from dataflows.sources.plan_log import open_log
+from dataflows.stores.redis_writer import RedisOnlineWriter
+from dataflows.stores.sqlite_writer import SqliteOnlineWriter
 from dataflows.windows.view_state import warm_up
 
 Job = Callable[[Repository, DataflowSettings], dict[str, Any]]
@@ -47,7 +49,9 @@ def _replay(
 ) -> dict[str, Any]:
     spent: Counter[str] = Counter()
     # Values are written by a thread of its own: what it takes is not part of the reading.
-    _time(Delivery, "_write", "online", spent, time.thread_time)
+    _time(Delivery, "_stage", "online", spent, time.thread_time)
+    for writer in (SqliteOnlineWriter, RedisOnlineWriter):
+        _time(writer, "commit", "online", spent, time.thread_time)
     _time(replaying, "run_locked", "flow", spent, time.process_time)
     _time(replaying, "hand_over", "put_in_place", spent, time.process_time)
     _time(replaying, "digest", "digests", spent, time.process_time)

@@ -30,8 +30,9 @@ OURS = [name for name, service in SERVICES.items() if "build" in service]
 ONCE = [name for name, service in SERVICES.items() if service.get("restart") == "no"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 SECONDS_MAX = 90.0
-# As Docker waits between two checks: each is a process, which keeps the others from starting.
-CHECK_SECONDS = 1.0
+# As Docker waits between two checks (it would wait for longer): each is a process, which keeps the
+# others from starting.
+CHECK_SECONDS = 3.0
 # Places of a broker are its container's own; the rest of its settings holds everywhere.
 PLACES = ("LISTENERS", "ADVERTISED_LISTENERS", "LISTENER_SECURITY_PROTOCOL_MAP", "LOG_DIRS")
 DEPARTED = {
