@@ -2,9 +2,8 @@
 
 One JSON object a line comes in. ``{"log", "out", "until_end", "settings"}`` is answered with the
 pid of the child that runs the flow; ``{"pid"}``, once that child has ended, with ``[exit code,
-error]``. Among the settings there may be ``batch_records``, the most that one read takes,
-``kill_at_head``: the child is killed once it has written so many heads of models' states, and
-``pieces_from_bytes``: from that size on a base is written piece by piece.
+error]``. Among the settings there may be ``batch_records``, the most that one read takes, and
+``kill_at_head``: the child is killed once it has written so many heads of models' states.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from typing import Any, TextIO
 
 from contracts.file_log import PartitionFile
 from contracts.log import Chunk
-from dataflows import laps
 from dataflows.definitions.repository import Repository, load_repository
 from dataflows.flow.engine import run_flow
 from dataflows.state_files import Handle, StateFiles
@@ -58,8 +56,6 @@ def _run(repository: Repository, request: dict[str, Any], error: Path) -> None:
         _read_at_most(given.pop("batch_records"))
     if "kill_at_head" in given:
         _kill_at_head(given.pop("kill_at_head"))
-    if "pieces_from_bytes" in given:
-        setattr(laps, "_PIECES_BYTES_MIN", given.pop("pieces_from_bytes"))  # noqa: B010 - as below
     settings = shop.settings(repository.directory, log, out, **given)
     places = shop.places(out, [view.name for view in repository.plan.views])
     code = 1
