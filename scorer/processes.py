@@ -108,7 +108,8 @@ class _Group:
         deadline = time.monotonic() + _READY_SECONDS_MAX
         for child in self._children:
             _wait_until_ready(child, deadline, self._is_stopping)
-            self._listen(child)
+            # It was heard already: that it serves, and maybe its first beat in the same breath.
+            self._listen(child, self._settings.stuck_seconds + _LAST_WORDS_SECONDS)
 
     def look(self, seconds: float) -> None:
         """Wait a little, and start again what has died; end what hangs."""
@@ -133,7 +134,7 @@ class _Group:
             _log.error("process_died", process=child.number, exit_code=code)
             _close(child)
             child.process = self._started(child.number)
-            self._listen(child)
+            self._listen(child, _READY_SECONDS_MAX)
 
     def stop(self) -> None:
         """End all: gracefully, and what does not end so by force."""
@@ -149,13 +150,13 @@ class _Group:
                 child.process.wait()
             _close(child)
 
-    def _listen(self, child: _Child) -> None:
+    def _listen(self, child: _Child, start_seconds_max: float) -> None:
         output = child.process.stdout
         assert output is not None
         if limit := self._settings.stuck_seconds:
             child.pulse = Pulse(
                 output.fileno(),
-                start_seconds_max=_READY_SECONDS_MAX,
+                start_seconds_max=start_seconds_max,
                 silence_seconds_max=limit + _LAST_WORDS_SECONDS,
                 look_seconds_max=10 * _LOOK_SECONDS,
             )

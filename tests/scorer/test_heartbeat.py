@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -87,7 +87,12 @@ def test_a_stopped_process_is_replaced(scorer_shop: Shop) -> None:
     with scorer_process(scorer_shop, **settings) as (process, address):
         victim = min(children(process.pid))
         os.kill(victim, signal.SIGSTOP)
-        until(lambda: victim not in children(process.pid), "the stopped process was not ended")
+        try:
+            until(lambda: victim not in children(process.pid), "the stopped process was not ended")
+        finally:
+            # Else it holds the pipe of the one that started it, whose end would be waited for.
+            with suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
         until(lambda: len(children(process.pid)) == 2, "nothing came in its place")
         scores(address, 4)
         process.send_signal(signal.SIGTERM)
