@@ -25,8 +25,10 @@ def ran(tmp_path_factory: pytest.TempPathFactory, commands: Commands) -> Rides:
     made.create()
     results = [
         made.forked(commands, "apply"),
-        made.headwater("produce", "rides.asked", given=lines([asked(i) for i in range(RIDES)])),
-        made.headwater("produce", "rides.done", given=lines([done(i) for i in range(RIDES)])),
+        made.forked(
+            commands, "produce", "rides.asked", given=lines(list(map(asked, range(RIDES))))
+        ),
+        made.forked(commands, "produce", "rides.done", given=lines(list(map(done, range(RIDES))))),
         made.forked(commands, "run", "--until-end"),
     ]
     assert [result.returncode for result in results] == [0] * 4, results

@@ -140,9 +140,11 @@ class Rides:
             check=False,
         )
 
-    def forked(self, commands: Commands, *words: str) -> subprocess.CompletedProcess[str]:
-        """As ``headwater`` without input, and without the seconds that Feast's import takes."""
-        return commands.run(self.folder, *words, seconds=SECONDS_MAX, **self.settings)
+    def forked(
+        self, commands: Commands, *words: str, given: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """As ``headwater``, without the time that imports take."""
+        return commands.run(self.folder, *words, given=given, seconds=SECONDS_MAX, **self.settings)
 
     @contextmanager
     def started(self, *words: str) -> Iterator[subprocess.Popen[str]]:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from contracts.drift_record import DriftAlert, DriftFigure, DriftReport, report_path
 from tests.cli.rides import Rides
+from tests.integration.commands import Commands
 
 ALERT = DriftAlert(
     event_timestamp="2013-01-02T00:00:00.000000Z", model="m", kind="ks", feature="distance",
@@ -95,9 +96,9 @@ def test_what_is_not_there(models: Path, model: str, content: bytes | None, prob
     assert problem in str(result.exception)
 
 
-def test_after_a_run(ran: Rides) -> None:
+def test_after_a_run(ran: Rides, commands: Commands) -> None:
     """Each model that has run has a report, whether enough has come in or not."""
-    result = ran.headwater("models", "drift", "late_ride", "--json")
+    result = ran.forked(commands, "models", "drift", "late_ride", "--json")
     report = msgspec.json.decode(result.stdout, type=DriftReport)
     assert report.rows > 0
     assert report.looks == 0

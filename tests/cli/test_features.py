@@ -23,6 +23,7 @@ from dataflows.stores.online_writer import OnlineWriter
 from dataflows.stores.redis_writer import RedisOnlineWriter
 from dataflows.stores.sqlite_writer import SqliteOnlineWriter
 from tests.cli.rides import Rides
+from tests.integration.commands import Commands
 from tests.scorer.redis_rows import Rows
 from tests.services.outside import OutsideRedis
 from tests.services.redis import RedisServer
@@ -67,7 +68,10 @@ def repository(folder: Path, project: str, address: str | None) -> Rides:
 
 @pytest.mark.services
 def test_values_and_age_come_from_redis(
-    tmp_path: Path, redis_server: RedisServer | OutsideRedis, redis_project: str
+    tmp_path: Path,
+    redis_server: RedisServer | OutsideRedis,
+    redis_project: str,
+    commands: Commands,
 ) -> None:
     """Values have their types, event time, age and expiry; a list instead is told by name."""
     made = repository(tmp_path, redis_project, redis_server.address)
@@ -79,7 +83,7 @@ def test_values_and_age_come_from_redis(
         rows.put(key, redis_field(VIEW.name, "rides"), encode_value("int64", 300))
         result = made.headwater("features", "rides", "driver=3")
         rows.put(key, redis_field(VIEW.name, "rides"), b"\x5a\x00")
-        failed = made.headwater("features", "rides", "driver=3")
+        failed = made.forked(commands, "features", "rides", "driver=3")
         client.delete(key + redis_project.encode())
     assert (result.returncode, result.stderr) == (0, "")
     shown = json.loads(result.stdout)
@@ -107,7 +111,9 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Rides
         yield repository(tmp_path, project, server.address), redis_writer
 
 
-def test_strings_and_booleans_are_shown(made: tuple[Rides, OnlineWriter]) -> None:
+def test_strings_and_booleans_are_shown(
+    made: tuple[Rides, OnlineWriter], commands: Commands
+) -> None:
     """Text of any script, true and false, nulls and whole numbers come out as JSON has them."""
     rides, writer = made
     keys = [entity_key(("driver",), ("int64",), (number,)) for number in range(3)]
@@ -119,7 +125,7 @@ def test_strings_and_booleans_are_shown(made: tuple[Rides, OnlineWriter]) -> Non
     writer.commit()
     shown = []
     for driver in range(4):
-        result = rides.headwater("features", "all", f"driver={driver}")
+        result = rides.forked(commands, "features", "all", f"driver={driver}")
         assert (result.returncode, result.stderr) == (0, "")
         cells = json.loads(result.stdout)["features"]
         shown.append([cells[f"{VIEW.name}:{a.feature}"]["value"] for a in VIEW.aggregates])
@@ -132,7 +138,7 @@ def test_strings_and_booleans_are_shown(made: tuple[Rides, OnlineWriter]) -> Non
     assert [type(value) for value in shown[0]] == [float, int, str, bool]
 
 
-def test_what_is_not_stored_is_named(tmp_path: Path) -> None:
+def test_what_is_not_stored_is_named(tmp_path: Path, commands: Commands) -> None:
     """Of a service with on-demand views the stored features are shown, the others only named."""
     rides = repository(tmp_path, "rides", None)
     with closing(SqliteOnlineWriter(tmp_path / "data" / "online.db", "rides")) as writer:
@@ -140,27 +146,27 @@ def test_what_is_not_stored_is_named(tmp_path: Path) -> None:
         stamps_us = np.full(1, time.time_ns() // 1000)
         writer.write(VIEW, [key], stamps_us, np.array([[2.5, 7.0, 0.0, 1.0]]), [""])
         writer.commit()
-    result = rides.headwater("features", "with_share", "driver=3")
+    result = rides.forked(commands, "features", "with_share", "driver=3")
     assert (result.returncode, result.stderr) == (0, "")
     shown = json.loads(result.stdout)
     assert {name: one["value"] for name, one in shown["features"].items()} == {
         "driver_rides:rides": 7
     }
     assert shown["not_stored"] == ["ride_share:share"]
-    nothing = rides.headwater("features", "shares", "driver=3")
+    nothing = rides.forked(commands, "features", "shares", "driver=3")
     assert (nothing.returncode, nothing.stdout) == (1, "")
     assert "feature service 'shares' has no feature that a stream feature view" in nothing.stderr
 
 
 @pytest.mark.services
 def test_a_redis_that_is_away_is_one_line(
-    tmp_path: Path, new_redis_server: Callable[..., RedisServer]
+    tmp_path: Path, new_redis_server: Callable[..., RedisServer], commands: Commands
 ) -> None:
     """Without a server the command fails with one line that names its address."""
     server = new_redis_server()
     server.stop()
-    result = repository(tmp_path, "rides", server.address).headwater(
-        "features", "rides", "driver=3"
+    result = repository(tmp_path, "rides", server.address).forked(
+        commands, "features", "rides", "driver=3"
     )
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.count("\n") == 1

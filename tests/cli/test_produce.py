@@ -19,6 +19,7 @@ from cli.main import main
 from cli.records import RecordReader
 from contracts.plan_file import plan_path, read_plan, write_plan
 from tests.cli.rides import SECONDS_MAX, Rides, asked, done, lines
+from tests.integration.commands import Commands
 from tests.services.kafka import KafkaBroker
 from tests.services.server import free_ports
 
@@ -45,17 +46,19 @@ def test_a_file_arrives_byte_for_byte(
 
 
 @pytest.mark.parametrize("bad", ["[1]", "{", "17", '{"a": NaN}', '{"a": 1} {"b": 2}'])
-def test_the_first_bad_line_ends_it(rides: Rides, bad: str) -> None:
+def test_the_first_bad_line_ends_it(rides: Rides, bad: str, commands: Commands) -> None:
     """What stands before a bad line is written, nothing behind it, and the line is named."""
     good = lines([asked(i) for i in range(3)])
-    result = rides.headwater("produce", "t", "--repo", ".", given=good + bad + "\n" + good)
+    result = rides.forked(commands, "produce", "t", "--repo", ".", given=good + bad + "\n" + good)
     assert result.returncode == 1
     assert result.stderr.startswith("headwater: standard input: line 4 ")
     assert "3 records before it were written to t" in result.stderr
     assert rides.partition("t").read_text() == good
 
 
-def test_the_key_field_of_the_plan_chooses_the_partition(ran: Rides, tmp_path: Path) -> None:
+def test_the_key_field_of_the_plan_chooses_the_partition(
+    ran: Rides, tmp_path: Path, commands: Commands
+) -> None:
     """Records go to the partition that the hash of the topic's key field says."""
     log = tmp_path / "log"
     (log / "rides.done").mkdir(parents=True)
@@ -63,7 +66,7 @@ def test_the_key_field_of_the_plan_chooses_the_partition(ran: Rides, tmp_path: P
         (log / "rides.done" / f"{number}.ndjson").touch()
     elsewhere = Rides(ran.folder, {"HEADWATER_LOG_URL": log.as_uri()})
     records = [done(i) for i in range(20)]
-    assert elsewhere.headwater("produce", "rides.done", given=lines(records)).returncode == 0
+    assert elsewhere.forked(commands, "produce", "rides.done", given=lines(records)).returncode == 0
     for number in range(3):
         expected = [r for r in records if crc32(str(r["city"]).encode()) % 3 == number]
         assert (log / "rides.done" / f"{number}.ndjson").read_text() == lines(expected)
@@ -144,7 +147,7 @@ def test_topics_stay_in_the_log(rides: Rides, topic: str) -> None:
     ],
 )
 def test_other_formats_are_refused(
-    ran: Rides, tmp_path: Path, change: dict[str, Any], said: str
+    ran: Rides, tmp_path: Path, change: dict[str, Any], said: str, commands: Commands
 ) -> None:
     """A topic that does not hold plain JSON is refused by name, and nothing is written."""
     elsewhere = Rides(tmp_path / "repo")
@@ -155,7 +158,7 @@ def test_other_formats_are_refused(
         for one in plan.topics
     )
     write_plan(plan_path(elsewhere.folder), dataclasses.replace(plan, topics=topics), {})
-    result = elsewhere.headwater("produce", "rides.done", given=lines([done(1)]))
+    result = elsewhere.forked(commands, "produce", "rides.done", given=lines([done(1)]))
     assert result.returncode == 1
     assert "topic rides.done " in result.stderr
     assert said in result.stderr
@@ -187,7 +190,11 @@ def _read_all(servers: str, topic: str, count: int) -> dict[int, list[tuple[byte
 
 @pytest.mark.services
 def test_kafka_gets_the_same_bytes_by_key(
-    ran: Rides, kafka_broker: KafkaBroker, new_topic: Callable[..., str], tmp_path: Path
+    ran: Rides,
+    kafka_broker: KafkaBroker,
+    new_topic: Callable[..., str],
+    tmp_path: Path,
+    commands: Commands,
 ) -> None:
     """Records arrive byte for byte, under the topic's key field, where murmur2 of the key says."""
     topic = new_topic(3)
@@ -201,7 +208,7 @@ def test_kafka_gets_the_same_bytes_by_key(
     write_plan(plan_path(folder), dataclasses.replace(plan, topics=renamed), {})
     records = [done(number) for number in range(300)]
     servers = kafka_broker.bootstrap_servers
-    result = _with_kafka(folder, servers).headwater("produce", topic, given=lines(records))
+    result = _with_kafka(folder, servers).forked(commands, "produce", topic, given=lines(records))
     assert (result.returncode, result.stderr) == (0, f"300 records written to {topic}\n")
     for number, found in _read_all(servers, topic, 300).items():
         assert found == [
@@ -213,12 +220,14 @@ def test_kafka_gets_the_same_bytes_by_key(
 
 @pytest.mark.services
 def test_without_a_known_key_kafka_stores_none(
-    rides: Rides, kafka_broker: KafkaBroker, new_topic: Callable[..., str]
+    rides: Rides, kafka_broker: KafkaBroker, new_topic: Callable[..., str], commands: Commands
 ) -> None:
     """Where nothing was applied for the topic, records go without a key instead of twice."""
     topic = new_topic()
     servers = kafka_broker.bootstrap_servers
-    result = _with_kafka(rides.folder, servers).headwater("produce", topic, given='{"a":1}\n[]\n')
+    result = _with_kafka(rides.folder, servers).forked(
+        commands, "produce", topic, given='{"a":1}\n[]\n'
+    )
     assert result.returncode == 1
     assert "line 2 " in result.stderr
     assert f"1 records before it were written to {topic}" in result.stderr
@@ -227,13 +236,13 @@ def test_without_a_known_key_kafka_stores_none(
 
 @pytest.mark.services
 def test_what_was_acknowledged_is_told(
-    rides: Rides, kafka_broker: KafkaBroker, new_topic: Callable[..., str]
+    rides: Rides, kafka_broker: KafkaBroker, new_topic: Callable[..., str], commands: Commands
 ) -> None:
     """A record that Kafka refuses ends it with the reason and how many are there."""
     topic = new_topic()
     large = json.dumps({"a": "x" * 2_000_000})
-    result = _with_kafka(rides.folder, kafka_broker.bootstrap_servers).headwater(
-        "produce", topic, given='{"a":1}\n' + large + "\n"
+    result = _with_kafka(rides.folder, kafka_broker.bootstrap_servers).forked(
+        commands, "produce", topic, given='{"a":1}\n' + large + "\n"
     )
     assert result.returncode == 1
     assert "message.max.bytes" in result.stderr
@@ -242,12 +251,12 @@ def test_what_was_acknowledged_is_told(
     _read_all(kafka_broker.bootstrap_servers, topic, 1)
 
 
-def test_kafka_that_does_not_answer_is_one_line(rides: Rides) -> None:
+def test_kafka_that_does_not_answer_is_one_line(rides: Rides, commands: Commands) -> None:
     """Without a broker it ends after the time of the setting, with the address."""
     (port,) = free_ports(1)
     rides.settings["HEADWATER_LOG_URL"] = f"kafka://127.0.0.1:{port}"
     rides.settings["HEADWATER_KAFKA_TIMEOUT_SECONDS"] = "0.5"
-    result = rides.headwater("produce", "t", given='{"a":1}\n')
+    result = rides.forked(commands, "produce", "t", given='{"a":1}\n')
     assert result.returncode == 1
     assert result.stderr.startswith(f"headwater: Kafka at 127.0.0.1:{port} did not answer")
     assert len(result.stderr.splitlines()) == 1

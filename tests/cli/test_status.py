@@ -16,14 +16,14 @@ from tests.cli.rides import SECONDS_MAX, Rides, asked, lines
 from tests.integration.commands import Commands
 
 
-def _status(ran: Rides) -> tuple[int, dict[str, Any], str]:
-    result = ran.headwater("status", "--json")
+def _status(ran: Rides, commands: Commands) -> tuple[int, dict[str, Any], str]:
+    result = ran.forked(commands, "status", "--json")
     return result.returncode, json.loads(result.stdout), result.stderr
 
 
-def test_without_a_dataflow(ran: Rides) -> None:
+def test_without_a_dataflow(ran: Rides, commands: Commands) -> None:
     """After a run everything is shown as it was left, and the exit code says that nothing runs."""
-    code, report, error = _status(ran)
+    code, report, error = _status(ran, commands)
     assert code == 1
     assert "no dataflow is running" in error
     assert report["dataflow"]["running"] is False
@@ -43,14 +43,14 @@ def test_without_a_dataflow(ran: Rides) -> None:
     assert f"late_ride\t{model['champion']}\t" in table.stdout
 
 
-def test_what_is_not_read_is_lag(ran: Rides) -> None:
+def test_what_is_not_read_is_lag(ran: Rides, commands: Commands) -> None:
     """Records that come while nothing runs are shown as lag, in bytes of the file log."""
     new = lines([asked(5_000)])
     before = ran.partition("rides.asked").stat().st_size
     try:
-        assert ran.headwater("produce", "rides.asked", given=new).returncode == 0
+        assert ran.forked(commands, "produce", "rides.asked", given=new).returncode == 0
         size = ran.partition("rides.asked").stat().st_size - before
-        _, report, _ = _status(ran)
+        _, report, _ = _status(ran, commands)
         assert report["lag"] == size > 0
         (asked_for,) = (p for p in report["partitions"] if p["topic"] == "rides.asked")
         assert asked_for["lag"] == size
@@ -66,7 +66,7 @@ def test_while_it_runs(ran: Rides, commands: Commands) -> None:
     try:
         deadline = time.monotonic() + SECONDS_MAX
         while True:
-            code, report, _ = _status(ran)
+            code, report, _ = _status(ran, commands)
             if code == 0 and report["dataflow"]["pids"] == [running.pid]:
                 break
             assert time.monotonic() < deadline, report
@@ -78,15 +78,15 @@ def test_while_it_runs(ran: Rides, commands: Commands) -> None:
         running.kill()
 
 
-def test_nothing_was_ever_run(rides: Rides) -> None:
+def test_nothing_was_ever_run(rides: Rides, commands: Commands) -> None:
     """In a new repository everything is unknown, which is no error but that nothing runs."""
     rides.create()
-    code, report, _ = _status(rides)
+    code, report, _ = _status(rides, commands)
     assert code == 1
     assert report["online_watermark"] is None
     assert report["partitions"] == report["models"] == []
     assert report["lag"] is None
-    assert "lag\tunknown\n" in rides.headwater("status").stdout
+    assert "lag\tunknown\n" in rides.forked(commands, "status").stdout
 
 
 @pytest.mark.parametrize(

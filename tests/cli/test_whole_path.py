@@ -20,8 +20,8 @@ from tests.cli.rides import DEFINITIONS, RIDES, SECONDS_MAX, Rides, asked, done,
 from tests.integration.commands import Commands
 
 
-def _features(ran: Rides, *words: str) -> Any:
-    result = ran.headwater("features", "rides", *words)
+def _features(ran: Rides, commands: Commands, *words: str) -> Any:
+    result = ran.forked(commands, "features", "rides", *words)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 
@@ -73,10 +73,10 @@ def test_run_tells_what_it_did(ran: Rides, commands: Commands) -> None:
     assert result.stdout.startswith("0 events ")
 
 
-def test_features_are_those_of_the_last_ride(ran: Rides) -> None:
+def test_features_are_those_of_the_last_ride(ran: Rides, commands: Commands) -> None:
     """Values, event times and ages of an entity come as JSON, typed as the views say."""
     number = max(i for i in range(RIDES) if asked(i)["driver"] == 3)
-    shown = _features(ran, "driver=3", "city=Ulm")
+    shown = _features(ran, commands, "driver=3", "city=Ulm")
     assert shown["service"] == "rides"
     assert shown["entity"] == {"city": "Ulm", "driver": 3}
     assert list(shown["features"]) == [
@@ -95,9 +95,9 @@ def test_features_are_those_of_the_last_ride(ran: Rides) -> None:
     assert shown["features"]["city_rides:worst"]["expired"]
 
 
-def test_an_entity_that_nobody_has_seen(ran: Rides) -> None:
+def test_an_entity_that_nobody_has_seen(ran: Rides, commands: Commands) -> None:
     """Every feature of an unknown entity is null and has no age."""
-    shown = _features(ran, "driver=999", "city=Rom")
+    shown = _features(ran, commands, "driver=999", "city=Rom")
     assert shown["features"]["driver_rides:rides"] == {
         "value": None,
         "event_timestamp": None,
@@ -115,9 +115,11 @@ def test_an_entity_that_nobody_has_seen(ran: Rides) -> None:
         (["rides", "driver=Tom", "city=Ulm"], 2, "'driver' must be int64"),
     ],
 )
-def test_features_names_what_is_wrong(ran: Rides, words: list[str], code: int, named: str) -> None:
+def test_features_names_what_is_wrong(
+    ran: Rides, words: list[str], code: int, named: str, commands: Commands
+) -> None:
     """An unknown service fails, a wrong key is a usage error; both are named."""
-    result = ran.headwater("features", *words)
+    result = ran.forked(commands, "features", *words)
     assert result.returncode == code
     assert named in result.stderr
     assert result.stdout == ""
@@ -135,7 +137,7 @@ def _served(ran: Rides) -> Iterator[Rides]:
         assert process.wait(SECONDS_MAX) == 0
 
 
-def test_score_gives_what_was_scored(ran: Rides) -> None:
+def test_score_gives_what_was_scored(ran: Rides, commands: Commands) -> None:
     """One row is scored with the features that `features` shows; errors carry their status."""
     with _served(ran) as served:
         result = served.headwater(
@@ -146,18 +148,18 @@ def test_score_gives_what_was_scored(ran: Rides) -> None:
         answer = json.loads(result.stdout)
         assert (answer["model"], answer["missing"]) == ("late_ride", [])
         assert 0 < answer["score"] < 1
-        stored = _features(ran, "driver=3", "city=Ulm")["features"]
+        stored = _features(ran, commands, "driver=3", "city=Ulm")["features"]
         expected = {name: float(cell["value"]) for name, cell in stored.items()}
         assert answer["features"] == {"km": 4.0, **expected}
 
-        nobody = served.headwater("score", "late_ride", "driver=3", "city=null", "km=4")
+        nobody = served.forked(commands, "score", "late_ride", "driver=3", "city=null", "km=4")
         assert json.loads(nobody.stdout)["missing"] == ["city_rides:worst"]
         for words, status in (
             (["unknown", "a=1"], "NOT_FOUND"),
             (["late_ride", "driver=3", "km=4"], "INVALID_ARGUMENT"),
             (["late_ride", "driver=3", "city=Ulm", "km=far"], "INVALID_ARGUMENT"),
         ):
-            refused = served.headwater("score", *words)
+            refused = served.forked(commands, "score", *words)
             assert refused.returncode == 1
             assert refused.stderr.startswith(f"headwater: {status}: ")
             assert refused.stderr.count("\n") == 1
@@ -171,29 +173,30 @@ def test_no_scorer_is_said_so(tmp_path: Path) -> None:
     assert result.stderr.count("\n") == 1
 
 
-def test_models_are_listed_promoted_and_rolled_back(ran: Rides) -> None:
+def test_models_are_listed_promoted_and_rolled_back(ran: Rides, commands: Commands) -> None:
     """Promotion and rollback move the champion and are in the audit file with their reasons."""
-    (listed,) = json.loads(ran.headwater("models", "list", "--json").stdout)
+    (listed,) = json.loads(ran.forked(commands, "models", "list", "--json").stdout)
     assert (listed["model"], listed["examples"]) == ("late_ride", RIDES)
     assert listed["versions"] > 2
     newest = listed["champion"]
     assert "late_ride" in ran.headwater("models", "list").stdout
 
-    assert ran.headwater("models", "promote", "late_ride", "1", "--reason", "why").returncode == 0
-    shown = json.loads(ran.headwater("models", "show", "late_ride", "--json").stdout)
+    promoted = ran.forked(commands, "models", "promote", "late_ride", "1", "--reason", "why")
+    assert promoted.returncode == 0
+    shown = json.loads(ran.forked(commands, "models", "show", "late_ride", "--json").stdout)
     assert shown["version"] == "1"
-    assert ran.headwater("models", "rollback", "late_ride").returncode == 0
-    (listed,) = json.loads(ran.headwater("models", "list", "--json").stdout)
+    assert ran.forked(commands, "models", "rollback", "late_ride").returncode == 0
+    (listed,) = json.loads(ran.forked(commands, "models", "list", "--json").stdout)
     assert listed["champion"] == newest
     audit = (ran.folder / "data" / "models" / "late_ride" / "audit.ndjson").read_text()
     assert [json.loads(line)["reason"] for line in audit.splitlines()[-2:]] == ["why", "by hand"]
 
-    missing = ran.headwater("models", "promote", "late_ride", "999")
+    missing = ran.forked(commands, "models", "promote", "late_ride", "999")
     assert (missing.returncode, missing.stderr.count("\n")) == (1, 1)
     assert "'999'" in missing.stderr
 
 
-def test_run_follows_the_log_until_sigterm(rides: Rides) -> None:
+def test_run_follows_the_log_until_sigterm(rides: Rides, commands: Commands) -> None:
     """Without --until-end new records are taken up at once; SIGTERM ends it with exit 0."""
     with closing(_free_port()) as port:
         metrics = f"127.0.0.1:{port.getsockname()[1]}"
@@ -201,7 +204,7 @@ def test_run_follows_the_log_until_sigterm(rides: Rides) -> None:
     with running.started("run") as process:
         for topic, make in (("rides.asked", asked), ("rides.done", done)):
             records = lines([make(i) for i in range(50)])
-            assert rides.headwater("produce", topic, given=records).returncode == 0
+            assert rides.forked(commands, "produce", topic, given=records).returncode == 0
         assert _scraped(metrics, "headwater_events_total", 100)
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=SECONDS_MAX)

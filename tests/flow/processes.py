@@ -47,7 +47,7 @@ class Runner:
     def close(self) -> None:
         """End the process."""
         self._requests.close()
-        self._commands.ask({"pid": self._pid, "wait": True})
+        self._commands.ask({"pid": self._pid})
         self._answers.close()
 
     def _ask(self, request: dict[str, Any]) -> Any:

@@ -1,9 +1,9 @@
 """A process that imports everything once and forks a child for each command it is asked for.
 
 One JSON object a line comes in: ``{"arguments", "environment", "output"}`` starts a command of
-``headwater`` and is answered with its process id, ``{"pid"}`` asks whether it has ended and is
-answered with its exit code or null (never null with ``"wait"`` too). What a command says goes to
-``output``, what it says of errors to ``errors`` if that is given; ``folder`` is where it runs.
+``headwater`` and is answered with its process id, ``{"pid"}``, once it has ended, with its exit
+code. What a command says goes to ``output``, what it says of errors to ``errors`` if that is given;
+``input`` is what it reads, ``folder`` where it runs.
 ``{"repository", "requests", "answers"}`` starts ``tests.flow.runner``, which talks over two FIFOs.
 
 With the number of a listening socket as its argument it forks a process that does this for each who
@@ -74,8 +74,8 @@ def serve() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         if "pid" in request:
-            pid, status = os.waitpid(request["pid"], 0 if "wait" in request else os.WNOHANG)
-            answer = os.waitstatus_to_exitcode(status) if pid else None
+            _, status = os.waitpid(request["pid"], 0)
+            answer = os.waitstatus_to_exitcode(status)
         else:
             answer = os.fork()
             if answer == 0:
@@ -104,7 +104,7 @@ def _run(request: dict[str, Any]) -> None:
     os.environ.update(request["environment"])
     os.chdir(request.get("folder", "."))
     # What stands on the standard input are requests to the parent.
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(os.open(request.get("input", os.devnull), os.O_RDONLY), 0)
     for number, name in enumerate(("output", "errors"), 1):
         path = request.get(name, request["output"])
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
