@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache, cached_property
 from typing import Any
 
 import fastavro
@@ -14,7 +15,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from contracts.plan import Column, Topic
-from dataflows.sources.columns import LATEST_US, Decoded
+from dataflows.sources.columns import LATEST_US, Decoded, RecordDecoder
 from dataflows.sources.decoding import make_decoder
 from tests.sources.chunks import chunk_of
 from tests.sources.messages import Order
@@ -80,8 +81,14 @@ def to_json(row: Row) -> bytes:
 def to_avro(row: Row, schema: Any = None) -> bytes:
     """An order as Avro, written by fastavro."""
     file = io.BytesIO()
-    fastavro.schemaless_writer(file, fastavro.parse_schema(schema or AVRO_SCHEMA), row)
+    fastavro.schemaless_writer(file, _parsed(json.dumps(schema or AVRO_SCHEMA)), row)
     return file.getvalue()
+
+
+@cache
+def _parsed(schema: str) -> Any:
+    """What fastavro makes of a schema, once for all records: it takes longer than to write one."""
+    return fastavro.parse_schema(json.loads(schema))
 
 
 def to_protobuf(row: Row) -> bytes:
@@ -112,8 +119,12 @@ class Format:
         )
 
     def decode(self, records: list[bytes]) -> Decoded:
-        """Decode records of this format."""
-        return make_decoder(self.topic).decode(chunk_of(records))
+        """Decode records of this format, with the one decoder that all its tests have."""
+        return self._decoder.decode(chunk_of(records))
+
+    @cached_property
+    def _decoder(self) -> RecordDecoder:
+        return make_decoder(self.topic)
 
 
 JSON = Format(Topic("orders", COLUMNS, "at", 0, "user"), to_json)
