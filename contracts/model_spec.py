@@ -45,6 +45,8 @@ class Rollout:
             error in units of the champion's for numbers.
         false_alarm: probability that an equally good challenger is ever rolled back.
         rest: after a challenger was rolled back no new one is tried for so long (event time).
+        probation_labels: after its promotion a version is held against the champion before for so
+            many labelled scores more, and rolled back if it is found to be worse; 0 for not at all.
     """
 
     shares: Sequence[float] = (0.05, 0.2, 0.5)
@@ -52,6 +54,7 @@ class Rollout:
     margin: float = 0.0
     false_alarm: float = 0.01
     rest: timedelta = timedelta(hours=1)
+    probation_labels: int = 1000
 
 
 @dataclass(frozen=True)

@@ -160,6 +160,7 @@ class RolloutPlan:
     margin: float
     false_alarm: float
     rest_us: int
+    probation_labels: int = 0
 
 
 @dataclass(frozen=True)

@@ -137,14 +137,16 @@ def compile_rollout(rollout: Rollout | None, task: Task, where: str) -> RolloutP
         "margin must be 0 or more, and below 2": 0.0 <= rollout.margin < 2.0,
         "false_alarm must be above 0 and below 0.5": 0.0 < rollout.false_alarm < 0.5,
         "rest must be 0 or more": timedelta(0) <= rollout.rest <= LONGEST,
+        "probation_labels must be 0 or more": rollout.probation_labels >= 0,
     }
     for what, holds in checks.items():
         if not holds:
             raise DefinitionError(f"{where}: rollout {what}")
     rest_us = rollout.rest // _MICROSECOND
     return RolloutPlan(
-        shares, rollout.labels_per_step, float(rollout.margin), rollout.false_alarm, rest_us
-    )
+        shares, rollout.labels_per_step, float(rollout.margin), rollout.false_alarm, rest_us,
+        rollout.probation_labels,
+    )  # fmt: skip
 
 
 def _inputs(schema: FeatureSchema) -> list[str]:

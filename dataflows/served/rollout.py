@@ -2,14 +2,16 @@
 
 A version that nobody tried yet becomes challenger with the first share of the requests. It gets
 the next share when it has so many labelled scores more, is promoted after the last one, and is
-rolled back as soon as the test says that it is worse. If a person changes who answers, that rollout
-is over: what people do stands, until a version comes that was not there then.
+rolled back as soon as the test says that it is worse. Promoted, it is on probation: the champion
+before is challenger with the first share, so that rows go on to be scored by both, and becomes
+champion again if the test says so. If a person changes who answers, that rollout is over: what
+people do stands, until a version comes that was not there then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from contracts.manifest import learned_number, version_order
@@ -43,16 +45,21 @@ class _Underway:
     """A rollout.
 
     Attributes:
-        step: number of the share it has, from 0.
-        labels: how many labelled scores the challenger had when it got that share.
+        step: number of the share it has, from 0; on probation how many shares there are.
+        labels: how many labelled scores the version had when it got that share.
         channels: as our last decision left them.
-        comparison: of the challenger with the champion.
+        comparison: of the version with the champion before it, whoever is champion now.
     """
 
     step: int
     labels: int
     channels: Channels
     comparison: Comparison
+
+    @property
+    def is_probation(self) -> bool:
+        """Whether the version was promoted already."""
+        return self.channels.champion == self.comparison.challenger
 
 
 class RolloutPolicy:
@@ -66,7 +73,10 @@ class RolloutPolicy:
 
     @property
     def step(self) -> int | None:
-        """Number of the share that the challenger has, from 0; None without a rollout."""
+        """Number of the share that the challenger has, from 0; None without a rollout.
+
+        On probation it is the number of shares.
+        """
         return None if self._underway is None else self._underway.step
 
     @property
@@ -97,15 +107,16 @@ class RolloutPolicy:
             return self.give_way(now, at_us)
         if underway.comparison.is_worse:
             return self._roll_back(underway, clock_us, at_us, _worse(underway))
-        if underway.comparison.is_silent:
+        if underway.comparison.is_silent and not underway.is_probation:
             silent = (
                 f"version {underway.comparison.challenger} answered nobody: the champion stood in "
                 f"for it {SILENT_ROWS} times and more; the scorer's log says why"
             )
             return self._roll_back(underway, clock_us, at_us, silent)
-        if underway.comparison.labels - underway.labels < self._plan.labels_per_step:
-            return None
-        return self._go_on(underway, at_us)
+        plan, labels = self._plan, underway.comparison.labels - underway.labels
+        if underway.is_probation:
+            return None if labels < plan.probation_labels else self._acquit(underway, at_us)
+        return None if labels < plan.labels_per_step else self._go_on(underway, at_us)
 
     def give_way(self, now: Situation, at_us: int, refused: Decision | None = None) -> AuditEntry:
         """End the rollout, as somebody else changed the channels; what to put down of it.
@@ -114,8 +125,10 @@ class RolloutPolicy:
         """
         comparison = self.comparison
         challenger = None if comparison is None else comparison.challenger
-        if refused is not None:
+        if challenger is None and refused is not None:
             challenger = refused.expected.challenger or refused.new.challenger
+            if "probation" in refused.figures:
+                challenger = refused.expected.champion
         figures = {} if comparison is None else comparison.figures()
         others = [entry for entry in now.audit if entry.actor != ACTOR]
         who = others[-1].actor if others else "somebody"
@@ -160,7 +173,12 @@ class RolloutPolicy:
         One that is not ours is somebody's own affair.
         """
         last = now.audit[-1] if now.audit else None
-        if last is None or last.actor != ACTOR or last.action not in ("set", "weigh"):
+        if last is None or last.actor != ACTOR:
+            return
+        if last.action == "promote" and (last.version, last.previous) == (champion, challenger):
+            self._underway = self._probation(now.channels)
+            return
+        if last.action not in ("set", "weigh"):
             return
         share, shares = now.channels.challenger_share, self._plan.shares
         step = shares.index(share) if share in shares else 0
@@ -171,7 +189,10 @@ class RolloutPolicy:
         old, figures = underway.channels, _figures(underway)
         self._underway = None
         self._rest_until_us = clock_us + self._plan.rest_us
-        new = old.pointing("challenger", None)
+        if underway.is_probation:
+            new = old.promoting(underway.comparison.champion)
+        else:
+            new = old.pointing("challenger", None)
         return Decision("rollback", old, new, reason, ACTOR, at_us, figures)
 
     def _go_on(self, underway: _Underway, at_us: int) -> Decision:
@@ -179,9 +200,15 @@ class RolloutPolicy:
         old, step, figures = underway.channels, underway.step + 1, _figures(underway)
         found = f"not worse than {comparison.champion} after {comparison.labels} labelled scores"
         if step == len(shares):
-            self._underway = None
             reason = f"version {comparison.challenger} is {found}"
             new = old.promoting(comparison.challenger)
+            self._underway = None
+            if self._plan.probation_labels:
+                # Others than those who had the new version first.
+                salt = f"{self._model}/{comparison.challenger}/probation"
+                new = new.pointing("challenger", comparison.champion).sharing(shares[0], salt)
+                self._underway = self._probation(new)
+                reason += f"; {comparison.champion} stays beside it, share {shares[0]:g}"
             return Decision("promote", old, new, reason, ACTOR, at_us, figures)
         new = old.sharing(shares[step])
         self._underway = _Underway(step, comparison.labels, new, comparison)
@@ -190,6 +217,25 @@ class RolloutPolicy:
             f"{shares[step]:g}"
         )
         return Decision("weigh", old, new, reason, ACTOR, at_us, figures)
+
+    def _probation(self, channels: Channels) -> _Underway:
+        """The champion is held against its challenger, who was champion before it."""
+        assert channels.champion is not None
+        assert channels.challenger is not None
+        # The roles stay as they were: found can only be that the new version is worse. Rows with
+        # one score do not count, for who answers few rows is no measure of who answers most.
+        comparison = Comparison(self._plan, self._task, channels.challenger, channels.champion)
+        return _Underway(len(self._plan.shares), 0, channels, comparison)
+
+    def _acquit(self, underway: _Underway, at_us: int) -> Decision:
+        comparison, old, figures = underway.comparison, underway.channels, _figures(underway)
+        self._underway = None
+        reason = (
+            f"version {comparison.challenger} stays: not worse than {comparison.champion} after "
+            f"{comparison.labels} labelled scores on probation"
+        )
+        new = old.pointing("challenger", None)
+        return Decision("set", old, new, reason, ACTOR, at_us, figures)
 
     def dump(self) -> dict[str, Any]:
         """Everything, as plain data; ``load`` is its inverse."""
@@ -213,12 +259,15 @@ class RolloutPolicy:
         policy = cls(model, plan, task)
         if data["underway"] is not None:
             saved = data["underway"]
-            policy._underway = _Underway(
-                min(saved["step"], len(plan.shares) - 1),
+            underway = _Underway(
+                saved["step"],
                 saved["labels"],
                 Channels.from_json(saved["channels"]),
                 Comparison.load(plan, task, saved["comparison"]),
             )
+            steps = len(plan.shares)
+            step = steps if underway.is_probation else min(underway.step, steps - 1)
+            policy._underway = replace(underway, step=step)
         policy._rest_until_us = data["rest_until_us"]
         policy._passed_over = frozenset(data["passed_over"])
         return policy
@@ -233,6 +282,9 @@ def abandoned(now: Situation, at_us: int) -> Decision | None:
     for entry in now.audit:
         if entry.channel == "challenger":
             ours = entry.actor == ACTOR and entry.action in ("set", "weigh")
+        elif entry.actor == ACTOR and entry.action == "promote":
+            # The champion before may be on beside it.
+            ours = True
         else:
             # A learner's versions follow one another, whoever tries what.
             ours = ours and entry.actor == LEARNER
@@ -271,7 +323,7 @@ def next_challenger(now: Situation, passed_over: Collection[str]) -> str | None:
 
 
 def _worse(underway: _Underway) -> str:
-    comparison, figures = underway.comparison, _figures(underway)
+    comparison, figures = underway.comparison, underway.comparison.figures()
     worse = figures.get("challenger_loss", 0.0) - figures.get("champion_loss", 0.0)
     return (
         f"version {comparison.challenger} is worse than {comparison.champion}: mean loss "
@@ -283,6 +335,12 @@ def _worse(underway: _Underway) -> str:
 
 def _figures(underway: _Underway) -> dict[str, float]:
     figures = underway.comparison.figures()
+    if underway.is_probation:
+        figures["probation"] = 1.0
+        if "champion_loss" in figures:
+            # By the channels of now: the version that was challenger is champion.
+            own, former = figures["challenger_loss"], figures["champion_loss"]
+            figures |= {"champion_loss": own, "challenger_loss": former}
     figures["step"] = underway.step + 1.0
     figures["share_before"] = underway.channels.challenger_share
     return figures

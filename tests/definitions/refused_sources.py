@@ -8,7 +8,7 @@ from feast import BatchFeatureView, Entity, ValueType
 from feast.data_format import AvroFormat, DeltaFormat, JsonFormat
 from feast.feature_logging import LoggingConfig
 from feast.infra.offline_stores.file_source import FileLoggingDestination
-from river import anomaly, compose, linear_model
+from river import anomaly, compose, linear_model, neighbors, preprocessing
 
 from contracts.model_spec import Rollout
 from tests.definitions.cards import HOUR, files, model, service, source, view
@@ -27,6 +27,14 @@ from tests.definitions.refused_views import (
 
 def _choosy() -> compose.Pipeline:
     return compose.Select("nothing") | linear_model.LogisticRegression()
+
+
+def _by_neighbours() -> compose.Pipeline:
+    return preprocessing.StandardScaler() | neighbors.KNNClassifier()
+
+
+def _forgetful() -> compose.Pipeline:
+    return preprocessing.StandardScaler(window_size=9) | linear_model.LogisticRegression()
 
 
 REFUSED_SOURCES: dict[str, tuple[Callable[[], Objects], str]] = {
@@ -193,6 +201,14 @@ REFUSED_SOURCES: dict[str, tuple[Callable[[], Objects], str]] = {
         lambda: [view(), service(), model(request=["amount"], learner=_choosy)],
         "there is no feature nothing; its vector has amount",
     ),
+    "a learner that no graph can say": (
+        lambda: [view(), service(), model(request=["amount"], learner=_by_neighbours)],
+        "model 'abroad': KNNClassifier cannot be exported to ONNX",
+    ),
+    "a parameter that cannot be kept": (
+        lambda: [view(), service(), model(request=["amount"], learner=_forgetful)],
+        "model 'abroad': StandardScaler cannot be exported to ONNX: window_size=9 is not supp",
+    ),
     "a segment that is no input": (
         lambda: [view(), service(), model(request=["amount"], segments=["shop"])],
         "segment 'shop' is neither a request field nor an entity key",
@@ -228,6 +244,14 @@ REFUSED_SOURCES: dict[str, tuple[Callable[[], Objects], str]] = {
     "a margin beyond all differences": (
         lambda: [view(), service(), model(request=["amount"], rollout=Rollout(margin=2.0))],
         "rollout margin must be 0 or more, and below 2",
+    ),
+    "a probation that ends before it begins": (
+        lambda: [
+            view(),
+            service(),
+            model(request=["amount"], rollout=Rollout(probation_labels=-1)),
+        ],
+        "rollout probation_labels must be 0 or more",
     ),
     "a rollout of an anomaly detector": (
         lambda: [

@@ -36,15 +36,21 @@ from tests.served.world import (
 PIECES = {"batch_bytes": 12_000}
 
 
-def _traffic(world: World, rows: int, *, is_bad: bool = False, labels: bool = True) -> None:
-    """Rows that champion 1 and challenger 2 scored, and their labels."""
+def _traffic(
+    world: World, rows: int, *, is_bad: bool = False, labels: bool = True, bad_from: int = 10**9
+) -> None:
+    """Rows that champion 1 and challenger 2 scored, and their labels; 2 may turn bad at a row."""
     rng = random.Random(rows)
     scored, known = [], []
     for number in range(rows):
         name, at_us = f"o{number}", BEGIN_US + number * SECOND_US
         truth = rng.random() < 0.3
         first = min(max(0.3 + (0.3 if truth else -0.1) + rng.gauss(0, 0.1), 0.02), 0.98)
-        second = 1 - first if is_bad else min(max(first + rng.gauss(0, 0.02), 0.02), 0.98)
+        second = (
+            1 - first
+            if is_bad or number >= bad_from
+            else min(max(first + rng.gauss(0, 0.02), 0.02), 0.98)
+        )
         scored.append(record(name, "1", first, at_us))
         scored.append(record(name, "2", second, at_us, answered=False))
         known.append(label(name, 5.0 if truth else 1.0, at_us + 60 * SECOND_US))
@@ -105,6 +111,21 @@ def test_a_bad_challenger_is_rolled_back_with_everything_told(world: World) -> N
     assert last.figures["labels"] <= 500
     assert last.figures["challenger_loss"] > last.figures["champion_loss"]
     assert last.figures["share_before"] == 0.1
+
+
+def test_a_champion_that_turns_bad_soon_is_rolled_back(world: World) -> None:
+    """Promoted, it is held against the champion before for a while, who answers again then."""
+    _traffic(world, 400, bad_from=250)
+    plan = plan_of(with_rollout(probation_labels=1_000))
+    lines = dying.run(world.folder, plan, PIECES, until_end=True)
+    actions = [entry["action"] for entry in _audit(world)][1:]
+    assert actions == ["set", "weigh", "promote", "rollback"]
+    channels, last = world.repository.channels(MODEL), world.repository.audit(MODEL)[-1]
+    assert (channels.champion, channels.challenger, channels.challenger_share) == ("1", None, 0.0)
+    assert (last.actor, last.version, last.previous) == ("evaluator", "1", "2")
+    assert last.figures["labels"] <= 500
+    assert last.figures["champion_loss"] > last.figures["challenger_loss"]
+    assert "version 2 is worse than 1" in lines[-1]
 
 
 def test_a_rollout_taken_out_of_the_definitions_is_over(world: World) -> None:
