@@ -27,6 +27,7 @@ import redis
 from kafka import KafkaProducer
 
 from benchmarks._environment import describe, load_average, write
+from benchmarks._kafka_load import LoadProducer
 from benchmarks._payments import JOIN_KEY, VIEW, Payments, make_payments, payment, services
 from benchmarks._reach import Reach, hold
 from benchmarks._table import load_line, show
@@ -52,24 +53,28 @@ def key_of(card: str, project: str) -> bytes:
 
 def load(made: Payments, rate: int, cards: int, seconds: float, answer: Connection) -> None:
     """Produce ``rate`` events a second for so long; send back count and sum of each card."""
-    producer = KafkaProducer(bootstrap_servers=made.servers, linger_ms=0)
+    producer = LoadProducer(made.servers, made.topic)
     generator = np.random.default_rng(2013)
     totals: dict[str, list[float]] = defaultdict(lambda: [0, 0.0, 0.0])
     began, tick, sent = time.monotonic(), 0, 0
     partitions = PARTITIONS - SILENT
     cpu = time.process_time()
     while (elapsed := time.monotonic() - began) < seconds:
-        for _ in range(int(rate * (elapsed + TICK_SECONDS)) - sent):
-            card = f"card-{generator.integers(cards)}"
-            amount = float(generator.integers(1, 1_000))
+        count = int(rate * (elapsed + TICK_SECONDS)) - sent
+        numbers = generator.integers(cards, size=count).tolist()
+        amounts = generator.integers(1, 1_000, size=count).tolist()
+        records: dict[int, list[bytes]] = defaultdict(list)
+        for number, whole in zip(numbers, amounts, strict=True):
+            card, amount = f"card-{number}", float(whole)
             record = payment(card, amount, time.time_ns() // 1000)
-            producer.send(made.topic, record, partition=sent % partitions)
+            records[sent % partitions].append(record)
             total = totals[card]
             total[0], total[1], total[2] = total[0] + 1, total[1] + amount, max(total[2], amount)
             sent += 1
+        producer.send(records, time.time_ns() // 1_000_000)
         tick += 1
         time.sleep(max(0.0, began + tick * TICK_SECONDS - time.monotonic()))
-    producer.flush(PATIENCE_SECONDS)
+    producer.settle()
     producer.close()
     answer.send((dict(totals), sent, time.process_time() - cpu))
 
