@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from contracts.plan import Aggregate, View
+from contracts.plan import Aggregate, Column, View
 from dataflows.drift.monitor import DriftMonitor
 from dataflows.evaluation.board import EvaluationBoard
 from dataflows.hashing import hash_texts
 from dataflows.learning.learner import Learner
 from dataflows.sources import kafka_batches
+from dataflows.sources.plain_chunks import PlainChunks
 from dataflows.stores.redis_commands import RowLayout
 from tests.drift import streams
 from tests.evaluation import rows as evaluated
 from tests.learning import rows as learned
+from tests.sources.chunks import chunk_of
 
 ROWS = 2_000
 
@@ -38,6 +40,7 @@ def main() -> None:
         board.report()
     kafka_batches.warm_up()
     hash_texts(["one"])
+    PlainChunks([Column("at", "timestamp", False)], "at").read(chunk_of([b"{}"]))
     sum_of_x = Aggregate("n", "float64", "x", "sum", window_us=2, hop_us=1)
     layout = RowLayout("any", View("v", "", ("k",), ("string",), (sum_of_x,), 0, ""), 60)
     layout.encode([b"key"], np.ones(1, np.int64), np.ones((1, 1)))

@@ -22,10 +22,11 @@ from dataflows.state_files import Handle, StateFiles
 ShardHandle = tuple[int, Handle]
 
 # A run costs the same whatever its rows are, and an entity that decays several times in one makes
-# one row, if its view is served only.
-_ROWS_TOGETHER = 4_096
+# one row, if its view is served only. So some thousands of rows are run together.
 # A partition may have a backlog and yet not be read: it is far ahead, or its broker is gone.
-_GATHERING_MAX = timedelta(seconds=0.25)
+_LIVE = 4_096, timedelta(seconds=0.25)
+# What has an end is read for what it has in the end.
+_TO_AN_END = 16_384, timedelta(seconds=2)
 # Of a shard's entities so many may be silent before a new base is written to let them go.
 _SILENT_SHARE_MAX = 0.25
 
@@ -45,6 +46,7 @@ class ShardLogic(StatefulBatchLogic[ShardInput, ShardOutput, ShardHandle]):
         self._has_forgotten = False
         self._epochs = 0
         self._run_at: datetime | None = None
+        self._rows_together, self._gathering_max = _TO_AN_END if context.target else _LIVE
         if handle is not None:
             number, files = handle
             self._open(number, files)
@@ -66,8 +68,8 @@ class ShardLogic(StatefulBatchLogic[ShardInput, ShardOutput, ShardHandle]):
             self._forget(self._shard)
         self._is_dirty = True
         self._shard.take(values)
-        if self._context.backlog and self._shard.taken < _ROWS_TOGETHER:
-            self._run_at = self._run_at or datetime.now(UTC) + _GATHERING_MAX
+        if self._context.backlog and self._shard.taken < self._rows_together:
+            self._run_at = self._run_at or datetime.now(UTC) + self._gathering_max
             return (), False
         return self._run(self._shard)
 

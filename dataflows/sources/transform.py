@@ -177,7 +177,7 @@ def _without(
 def _kept(columns: Mapping[str, Any], is_kept: npt.NDArray[np.bool_]) -> dict[str, Any]:
     chosen = is_kept.tolist()
     return {
-        name: list(compress(values, chosen)) if isinstance(values, list) else values[is_kept]
+        name: values[is_kept] if isinstance(values, np.ndarray) else list(compress(values, chosen))
         for name, values in columns.items()
     }
 
