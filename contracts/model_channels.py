@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -199,8 +199,12 @@ def entry_of(
     )
 
 
-def previous_champion(entries: Sequence[AuditEntry], present: str | None) -> str | None:
-    """The champion before the present one, None if there was none.
+def previous_champion(
+    entries: Sequence[AuditEntry],
+    present: str | None,
+    is_there: Callable[[str], bool] = lambda version: True,
+) -> str | None:
+    """The champion before the present one that is still there, None if there is none.
 
     A rollback takes back all that came after the version it went to, so a version that was rolled
     back is never returned for having been champion. The line before a change is written first:
@@ -209,8 +213,8 @@ def previous_champion(entries: Sequence[AuditEntry], present: str | None) -> str
     line = champion_line(entries)
     while line and line[-1] != present:
         line.pop()
-    before = [version for version in line if version is not None and version != present]
-    return before[-1] if before else None
+    before = (version for version in reversed(line) if version is not None and version != present)
+    return next(filter(is_there, before), None)
 
 
 def champion_line(entries: Sequence[AuditEntry]) -> list[str | None]:

@@ -140,8 +140,8 @@ class ModelDecisions:
     ) -> str:
         """Make the champion before the present one champion again, and return its version.
 
-        Rolling back again goes further back, never forth to the version just left. A challenger
-        loses its share: all requests go to the champion.
+        Rolling back again goes further back, never forth to the version just left. Versions that
+        were removed are passed over. A challenger loses its share: all requests go to the champion.
 
         Raises:
             ModelNotFoundError: no such model.
@@ -149,7 +149,10 @@ class ModelDecisions:
         """
         with self._locked(model):
             old = self.channels(model)
-            version = previous_champion(self.audit(model), old.champion)
+            folder = self._folder(model)
+            version = previous_champion(
+                self.audit(model), old.champion, lambda each: (folder / each).is_dir()
+            )
             if version is None:
                 raise NoPreviousChampionError(
                     f"model {model!r}: no champion before {old.champion}; use promote with a "

@@ -9,11 +9,10 @@ line for each change of a channel, written before the change.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from contracts.calibration_plot import calibration_svg
 from contracts.durable_files import (
@@ -31,16 +30,12 @@ from contracts.evaluation_file import (
 )
 from contracts.manifest import (
     MODEL_NAME,
-    VERSION,
     Manifest,
     ManifestError,
-    learned_number,
     sha256_hex,
-    version_order,
 )
 from contracts.model_card import calibration_of, render_card
-from contracts.model_channels import Channel, champion_line
-from contracts.model_decisions import ModelDecisions
+from contracts.model_channels import Channel
 from contracts.model_errors import (
     CorruptChannelsError,
     CorruptVersionError,
@@ -51,6 +46,7 @@ from contracts.model_errors import (
     VersionConflictError,
     VersionNotFoundError,
 )
+from contracts.model_removal import ModelRemoval, free_place
 from contracts.settings import PREFIX, Settings
 from contracts.signature import SignatureError, Signer, Verifier
 
@@ -68,15 +64,13 @@ __all__ = [
 
 # How many entries of an audit another repository has given, see ``_taken``.
 _TAKEN = ".taken-over"
-# What is being made or removed. There is one at most: every writer holds the lock.
-_TEMPORARY = ".tmp"
 _SIGNATURE = "manifest.sig"
 _PLOT = "calibration.svg"
 _Key = TypeVar("_Key", Signer, Verifier)
 _SIDES: tuple[Side, Side] = ("pipeline", "served")
 
 
-class ModelRepository(ModelDecisions):
+class ModelRepository(ModelRemoval):
     """All models below one root folder. Safe for several processes of one machine at once."""
 
     def __init__(
@@ -115,16 +109,6 @@ class ModelRepository(ModelDecisions):
             for entry in self.root.iterdir()
             if MODEL_NAME.fullmatch(entry.name) and entry.is_dir()
         )
-
-    def versions(self, model: str) -> list[str]:
-        """All versions of a model, oldest number first.
-
-        Raises:
-            ModelNotFoundError: no such model.
-        """
-        folder = self._folder(model)
-        names = [e.name for e in folder.iterdir() if VERSION.fullmatch(e.name) and e.is_dir()]
-        return sorted(names, key=version_order)
 
     def publish(self, manifest: Manifest, onnx: bytes) -> bool:
         """Add a version; True if it is new, False if the very same version was already there.
@@ -166,7 +150,7 @@ class ModelRepository(ModelDecisions):
             if (folder / manifest.version).exists():
                 self._refuse_other(manifest)
                 return False
-            temporary = _free(folder)
+            temporary = free_place(folder)
             temporary.mkdir()
             write_synced(temporary / "model.onnx", onnx)
             write_synced(temporary / "manifest.json", text)
@@ -176,7 +160,9 @@ class ModelRepository(ModelDecisions):
             sync_folder(temporary)
             temporary.rename(folder / manifest.version)
             sync_folder(folder)
-            sync_folder(self.root)
+            if not (folder / "channels.json").exists():
+                # Whoever came before has not told the disk of the model's folder for sure.
+                sync_folder(self.root)
         return True
 
     def load(self, model: str, version: str) -> tuple[Manifest, bytes]:
@@ -240,36 +226,6 @@ class ModelRepository(ModelDecisions):
             raise VersionNotFoundError(f"model {model!r} has no version {version!r}") from error
         return status.st_ino, status.st_mtime_ns
 
-    def withdraw_after(self, model: str, version: int, reason: str, actor: str, at_us: int) -> None:
-        """Take back the versions above ``version`` that ``actor`` made; others stay.
-
-        For an actor that was set back to an earlier state and will make these versions again,
-        perhaps otherwise. A champion among them gives way to the last one before it that stays,
-        or to the newest version that stays.
-
-        Raises:
-            CorruptVersionError: a manifest cannot be read.
-        """
-        if not (self.root / model).is_dir():
-            return
-        with exclusive(self._folder(model) / ".lock"):
-            later = [v for v in self.versions(model) if (learned_number(v) or 0) > version]
-            gone = [v for v in later if self._maker(model, v) == actor]
-            kept = [v for v in self.versions(model) if v not in gone]
-            line = [v for v in champion_line(self.audit(model)) if v in kept]
-            stays: dict[Channel, str | None] = {"champion": next(reversed(line or kept), None)}
-            # One by one: an entry of the audit file tells of one channel.
-            for channel in get_args(Channel):
-                old = self._old(model)
-                if old.version(channel) in gone:
-                    new = old.pointing(channel, stays.get(channel))
-                    self._change(model, new, "set", reason, actor, at_us)
-            for each in gone:
-                # A death meanwhile leaves all of a version or nothing that is taken for one.
-                doomed = _free(self._folder(model))
-                (self._folder(model) / each).rename(doomed)
-                shutil.rmtree(doomed)
-
     def take_over(self, other: ModelRepository, model: str, follower: str) -> None:
         """Put another repository's audit of a model before our own, and keep what was chosen there.
 
@@ -310,13 +266,6 @@ class ModelRepository(ModelDecisions):
             return False
         return self.load(model, version)[0].sha256 == other.load(model, version)[0].sha256
 
-    def _maker(self, model: str, version: str) -> str:
-        file = self._folder(model) / version / "manifest.json"
-        try:
-            return Manifest.from_json(file.read_bytes()).created_by
-        except (ManifestError, OSError) as error:
-            raise CorruptVersionError(f"{file}: {error}") from error
-
     def _refuse_other(self, manifest: Manifest) -> None:
         """Raise unless the version in the repository is the one of ``manifest``."""
         present, _ = self.load(manifest.model, manifest.version)
@@ -325,14 +274,6 @@ class ModelRepository(ModelDecisions):
                 f"{self.root / manifest.model / manifest.version} exists with other contents; "
                 "versions never change: publish under the next number"
             )
-
-
-def _free(folder: Path) -> Path:
-    """Where something may be made or removed; what somebody left there who died is gone."""
-    place = folder / _TEMPORARY
-    if place.exists():
-        shutil.rmtree(place)
-    return place
 
 
 def _taken(folder: Path) -> int:

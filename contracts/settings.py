@@ -259,6 +259,8 @@ class DataflowSettings(Settings):
     Attributes:
         state_dir: recovery and window state.
         model_repository: root folder of the model repository.
+        model_versions_kept: of each model, how many of the newest versions of the dataflow stay
+            whatever becomes of them; 0 keeps all.
         examples_dir: joined vectors with their labels, as Parquet.
         datasets_dir: data sets that `headwater dataset build` makes.
         metrics_address: where Prometheus may scrape; empty for nowhere.
@@ -292,6 +294,9 @@ class DataflowSettings(Settings):
 
     state_dir: Folder = Path("state")
     model_repository: Folder = Path("models")
+    model_versions_kept: int = Field(
+        0, ge=0, le=1_000_000, description="a whole number from 0 to 1000000"
+    )
     examples_dir: Folder = Path("examples")
     datasets_dir: Folder = Path("datasets")
     metrics_address: AddressOrNone = ""

@@ -11,6 +11,8 @@ from contracts.plan import ModelPlan
 from dataflows.learning.records import NewVersion
 
 ACTOR = "dataflow"
+# To look for versions that can go takes the longer the more there are.
+_LOOKS_APART_MAX = 50
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -24,13 +26,25 @@ class VersionPublisher:
         learners: Mapping[str, str],
         git_commit: str,
         wall_us: Callable[[], int],
+        kept: int = 0,
     ) -> None:
-        """``learners`` is the text form of each model's estimator, for people."""
+        """Nothing is done yet.
+
+        Args:
+            repository: where versions go.
+            models: name -> model.
+            learners: the text form of each model's estimator, for people.
+            git_commit: of the definitions.
+            wall_us: microseconds since 1970, for the audit file.
+            kept: see ``retain``; 0 keeps all versions.
+        """
         self._repository = repository
         self._models = models
         self._learners = learners
         self._git_commit = git_commit
         self._wall_us = wall_us
+        self._kept = kept
+        self._look_at: dict[str, int] = {}
 
     def publish(self, model: str, new: NewVersion, offsets: Mapping[str, int]) -> None:
         """Publish one version; raise ModelRepositoryError if another one has its number."""
@@ -45,6 +59,17 @@ class VersionPublisher:
         """Take back what was published after ``version``: it will be learned again."""
         reason = f"the dataflow resumes after version {version}"
         self._repository.withdraw_after(model, version, reason, ACTOR, self._wall_us())
+
+    def retain(self, model: str, until: int) -> None:
+        """Let go of versions that are superseded, but for the newest ones up to ``until``.
+
+        Args:
+            model: whose.
+            until: whatever happens, the flow goes on from this version or a later one.
+        """
+        if self._kept and until >= self._look_at.get(model, self._kept):
+            self._repository.retain(model, self._kept, until, ACTOR)
+            self._look_at[model] = until + min(max(self._kept // 10, 1), _LOOKS_APART_MAX)
 
     def _is_followed(self, model: str, version: int, *, is_new: bool) -> bool:
         """Whether the champion is to become this version.

@@ -157,3 +157,21 @@ def test_what_was_withdrawn_is_followed_again(
     assert (repository.versions(MODEL), _champion(repository)) == ([], None)
     publish(1)
     assert _champion(repository) == "1"
+
+
+@pytest.mark.parametrize("kept", [0, 2, 20])
+def test_old_versions_go_where_that_is_asked_for(
+    repository: ModelRepository, plan: ModelPlan, kept: int
+) -> None:
+    """Up to what is safe the newest stay, and it is looked for what can go now and then only."""
+    publisher = VersionPublisher(repository, {MODEL: plan}, {MODEL: ""}, "", lambda: 7, kept)
+    left = []
+    for version in range(1, 31):
+        new = NewVersion(version, version, 0, version, 1, {}, Parity(1, 0.0), b"%d" % version)
+        publisher.publish(MODEL, new, {})
+        publisher.retain(MODEL, max(version - 3, 0))
+        left.append(len(repository.versions(MODEL)))
+    # Three that are not safe yet, and every second look where one in ten of the kept may be more.
+    bound = {0: 30, 2: 2 + 3, 20: 20 + 3 + 1}[kept]
+    assert max(left) == bound
+    assert repository.versions(MODEL)[-3:] == ["28", "29", "30"]

@@ -275,7 +275,10 @@ def _publisher(repository: Repository, context: RunContext) -> VersionPublisher:
     models = {model.name: model for model in repository.plan.models}
     learners = {name: repr(repository.models[name].learner()) for name in models}
     store = ModelRepository.of(context.settings, context.places.models)
-    return VersionPublisher(store, models, learners, context.git_commit, context.wall_us)
+    # A replay makes them all: which of them somebody has chosen it finds out at the end.
+    is_live = context.places.models == context.settings.model_repository
+    kept = context.settings.model_versions_kept if is_live else 0
+    return VersionPublisher(store, models, learners, context.git_commit, context.wall_us, kept)
 
 
 def _dead_letters(batch: SourceBatch) -> Iterable[tuple[str, DeadLetter]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from dataflows.versions import VersionPublisher
 from dataflows.watermark import NOT_YET
 
 VERSIONS_UNDER_WAY_MAX = 64
+_EPOCHS_BACK = 4
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,9 @@ class VersionSink(FixedPartitionedSink[NewVersions, int]):
         if resume_state is not None:
             # What was published after the epoch that is resumed comes again, perhaps otherwise.
             self._publisher.withdraw_after(for_part, resume_state)
-        return VersionPartition(self._publisher, self._writer, self._context, resume_state or 0)
+        return VersionPartition(
+            for_part, self._publisher, self._writer, self._context, resume_state or 0
+        )
 
 
 class VersionPartition(StatefulSinkPartition[NewVersions, int]):
@@ -147,11 +151,15 @@ class VersionPartition(StatefulSinkPartition[NewVersions, int]):
 
     def __init__(
         self,
+        model: str,
         publisher: VersionPublisher,
         writer: Executor,
         context: RunContext,
         published: int,
     ) -> None:
+        self._model = model
+        # Of the last epochs: the flow may be set back to one that was over before.
+        self._of_epochs = deque([published], maxlen=_EPOCHS_BACK)
         self._publisher = publisher
         self._writer = writer
         self._tally = context.tally
@@ -175,6 +183,10 @@ class VersionPartition(StatefulSinkPartition[NewVersions, int]):
     def snapshot(self) -> int:
         """The newest version, once it is in the repository."""
         self._wait()
+        if self._published != self._of_epochs[-1]:
+            until = self._of_epochs[0]
+            self._under_way.append(self._writer.submit(self._publisher.retain, self._model, until))
+        self._of_epochs.append(self._published)
         return self._published
 
     def close(self) -> None:
