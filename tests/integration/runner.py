@@ -13,6 +13,7 @@ connects, until its own input ends.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import json
 import os
 import select
@@ -22,24 +23,44 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-# Everything that a run imports, so that a child has it from the start.
-import feast  # noqa: F401
+# Everything that commands import, so that a child has it from the start.
+import feast.infra.offline_stores.dask
+import feast.infra.online_stores.redis
+import feast.infra.online_stores.sqlite
+import feast.infra.passthrough_provider
+import feast.infra.registry.file
+import feast.repo_operations  # noqa: F401
+import rich.live
+import rich.table  # noqa: F401
 import river  # noqa: F401
 
+import cli.run_progress  # noqa: F401
+import dataflows.changes.report
+import dataflows.flow.drift_metrics
+import dataflows.flow.evaluation_metrics
 import dataflows.replay.replay
 import dataflows.sources.kafka_dead_letters
 import dataflows.sources.kafka_log
+import dataflows.status
 import dataflows.stores.redis_refill
-import dataflows.stores.redis_writer  # noqa: F401
+import dataflows.stores.redis_writer
+import dataflows.stores.sqlite_refill
+import dataflows.stores.sqlite_writer  # noqa: F401
+import scorer.online_store  # noqa: F401
 from cli.main import main as headwater
 from dataflows.flow.engine import run_flow  # noqa: F401
 from dataflows.windows.view_state import warm_up
+from tests import kernels
 from tests.flow.runner import run_flows
 
 
 def main(arguments: list[str]) -> None:
     """Serve requests until the input ends: our own, or that of each who connects."""
     warm_up()
+    kernels.main()
+    # What is here is never let go: children need not look at it, nor copy it to do so.
+    gc.collect()
+    gc.freeze()
     if not arguments:
         serve()
         return
