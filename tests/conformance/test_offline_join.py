@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
+import dask
 import duckdb
 import pandas as pd
 import pytest
@@ -21,7 +23,7 @@ from tests.flow import every_kind, shop
 from tests.flow.log_oracle import ViewOracle, known_records
 from tests.integration.commands import Commands
 
-# The repository is applied and run four times before the first test.
+# The repository is applied, and run four times, before the first test.
 pytestmark = pytest.mark.timeout(300)
 ORDERS = 560
 EPOCH = pd.Timestamp("1970-01-01", tz="UTC")
@@ -43,6 +45,11 @@ class Ran:
     spine: dict[str, tuple[int, dict[str, Any]]]
     vectors: dict[str, dict[str, Any]]
 
+    @cached_property
+    def joined(self) -> dict[str, dict[Asked, list[Any]]]:
+        """View -> what Feast's point-in-time join finds for it."""
+        return {view.name: by_feast(self, view) for view in self.repository.plan.views}
+
     def asked(self, view: View) -> dict[str, Asked]:
         """What each order asks of a view, but those that lack a part of its key."""
         found = {}
@@ -53,14 +60,22 @@ class Ran:
         return found
 
 
-@pytest.fixture(scope="module", params=[3, 4])
-def ran(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, commands: Commands
-) -> Ran:
-    """Every kind of view, applied and run over a log in four pieces, in different ways."""
-    folder = tmp_path_factory.mktemp("ran")
+@pytest.fixture(scope="module")
+def applied(tmp_path_factory: pytest.TempPathFactory, commands: Commands) -> Path:
+    """A repository with every kind of view, applied and never run."""
+    folder = tmp_path_factory.mktemp("applied")
     directory = shop.make_repository(folder / "repository", every_kind.DEFINITIONS)
     commands.run(directory, "apply", seconds=200).check_returncode()
+    return directory
+
+
+@pytest.fixture(scope="module", params=[3, 4])
+def ran(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, applied: Path
+) -> Ran:
+    """It, run over a log in four pieces, in different ways."""
+    folder = tmp_path_factory.mktemp("ran")
+    directory = copytree(applied, folder / "repository")
     repository = load_repository(directory)
     pieces = pieces_of(every_kind.make_records(request.param, ORDERS))
     records = [record for piece in pieces for record in piece]
@@ -104,7 +119,8 @@ def by_feast(ran: Ran, view: View) -> dict[Asked, list[Any]]:
     )
     asked["event_timestamp"] = pd.to_datetime(asked["event_timestamp"], unit="us", utc=True)
     names = [f"{view.name}:{a.feature}" for a in view.aggregates]
-    with warnings.catch_warnings():
+    # Threads take longer to hand over so few rows than one takes to join them.
+    with warnings.catch_warnings(), dask.config.set(scheduler="synchronous"):
         warnings.simplefilter("ignore")
         store = FeatureStore(repo_path=str(ran.repository.directory))
         found = store.get_historical_features(asked, names).to_df()
@@ -144,7 +160,7 @@ def test_joins_equal_the_examples_row_by_row(ran: Ran) -> None:
     """Each value of each vector is what both joins find at the prediction's time, or both miss."""
     compared = {"missing": 0, "known": 0}
     for view in ran.repository.plan.views:
-        feast, duck = by_feast(ran, view), by_duckdb(ran, view)
+        feast, duck = ran.joined[view.name], by_duckdb(ran, view)
         asked = ran.asked(view)
         for order, vector in ran.vectors.items():
             question = asked.get(order)
@@ -171,7 +187,7 @@ def test_strings_are_those_of_brute_force(ran: Ran) -> None:
         if not texts:
             continue
         oracle = ViewOracle(view, known)
-        feast, asked = by_feast(ran, view), ran.asked(view)
+        feast, asked = ran.joined[view.name], ran.asked(view)
         for record in known:
             if record.topic == "orders" and record.fields["order_id"] in asked:
                 found = feast.get(asked[record.fields["order_id"]], [None] * len(view.aggregates))
