@@ -73,11 +73,11 @@ def test_untrained_equals_river(name: str) -> None:
 def test_exporting_changes_nothing_and_repeats(name: str) -> None:
     """The estimator is the same to the last byte afterwards, and exports to the same bytes."""
     subject = SUBJECTS[name]
-    estimator = trained(subject, 11, 40)
-    before = pickle.dumps(estimator)
-    onnx_bytes = to_onnx(estimator, NAMES, subject.classes)
-    assert pickle.dumps(estimator) == before
-    assert to_onnx(pickle.loads(before), NAMES, subject.classes) == onnx_bytes
+    for estimator in (subject.make(), trained(subject, 11, 40)):
+        before = pickle.dumps(estimator)
+        onnx_bytes = to_onnx(estimator, NAMES, subject.classes)
+        assert pickle.dumps(estimator) == before
+        assert to_onnx(pickle.loads(before), NAMES, subject.classes) == onnx_bytes
 
 
 @EVERY

@@ -21,7 +21,17 @@ from river.tree.nodes.branch import (
 
 from dataflows.river_onnx import UnsupportedEstimatorError, to_onnx
 from dataflows.river_onnx.parity import run_onnx
-from tests.river_onnx.streams import NAMES, Kind, Subject, check, learning, rows
+from tests.river_onnx.streams import (
+    NAMES,
+    Kind,
+    Subject,
+    check,
+    learn,
+    learning,
+    questions,
+    rows,
+    truths,
+)
 
 EAGER: dict[str, Any] = {"grace_period": 40, "delta": 0.05, "tau": 0.3}
 HOEFFDING = tree.HoeffdingTreeClassifier
@@ -160,6 +170,18 @@ def test_alternate_leaves_count_as_often_as_river_counts_them(name: str) -> None
             seen += 1
             check(subject, estimator, matrix)
     assert seen > 3
+
+
+def test_naive_bayes_has_its_say_from_its_very_row_on() -> None:
+    """A leaf of as many rows as ``nb_threshold`` says what naive Bayes says; of one less not."""
+    subject = SUBJECTS["binary_hoeffding_nb"]
+    estimator, matrix = subject.make(), rows(subject, 6, 17)
+    for place, (row, truth) in enumerate(
+        zip(matrix.tolist(), truths(subject, matrix, 6), strict=True), start=1
+    ):
+        learn(subject, estimator, row, truth)
+        if place >= estimator.nb_threshold - 1:
+            check(subject, estimator, questions(subject, estimator, place))
 
 
 def test_names_that_a_tree_splits_by_need_not_be_there() -> None:
