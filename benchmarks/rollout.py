@@ -5,7 +5,7 @@ hours later, and two versions that score; what decides is the evaluator's own po
 seed of its own and ends when the challenger is promoted or rolled back. Champion and challenger are
 both imperfect, each with errors of its own. ``paired``: the scorer also scores rows with the
 version that did not answer, as it does; ``assigned``: it had no time to, so that each row has one
-score.
+score. On probation a version that was equal until its promotion goes on as it was, or turns bad.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ Floats = NDArray[np.float64]
 PLAN = RolloutPlan((0.05, 0.2, 0.5), 300, 0.0, 0.01, 3_600_000_000)
 # Ten times as many chances for a false alarm.
 LONGER = replace(PLAN, labels_per_step=3_000)
+PROBATION = replace(PLAN, probation_labels=1_000)
 ENTITIES = 3_000
 # A look of the evaluator comes after so many labels of all rows.
 LABELS_PER_LOOK = 20
@@ -47,10 +48,12 @@ class World:
     Attributes:
         champion: log odds of a row -> what the champion says.
         challenger: the same.
+        promoted: what the challenger says once it is champion; None for the same.
     """
 
     champion: Callable[[Floats, np.random.Generator], Floats]
     challenger: Callable[[Floats, np.random.Generator], Floats]
+    promoted: Callable[[Floats, np.random.Generator], Floats] | None = None
 
 
 def noisy(scale: float) -> Callable[[Floats, np.random.Generator], Floats]:
@@ -68,12 +71,17 @@ WORLDS = {
     "labels flipped": World(noisy(0.5), flipped),
     "mildly worse": World(noisy(0.5), noisy(0.8)),
     "worse": World(noisy(0.5), noisy(1.2)),
+    "labels flipped once promoted": World(noisy(0.5), noisy(0.5), flipped),
+    "worse once promoted": World(noisy(0.5), noisy(0.5), noisy(1.2)),
 }
 
 
 @dataclass
 class Run:
-    """How a run ended: ``action`` of the last decision, and on how many labelled scores."""
+    """How a run ended: ``action`` of the last decision, and on how many labelled scores.
+
+    Of a run with a probation that is ``set``, for the champion before has left.
+    """
 
     action: str
     labels: int
@@ -91,6 +99,11 @@ def simulate(world: World, seed: int, plan: RolloutPlan, count: int, *, is_paire
         "1": _losses(truths, world.champion(logits, generator)),
         "2": _losses(truths, world.challenger(logits, generator)),
     }
+    later = (
+        costs
+        if world.promoted is None
+        else {**costs, "2": _losses(truths, world.promoted(logits, generator))}
+    )
     known = np.argsort(np.arange(REQUESTS_MAX) + generator.exponential(500, size=REQUESTS_MAX))
     policy = RolloutPolicy("late", plan, "binary")
     channels = Channels(champion="1")
@@ -98,14 +111,16 @@ def simulate(world: World, seed: int, plan: RolloutPlan, count: int, *, is_paire
         found = policy.look(Situation(channels, ["1", "2"], []), first, first)
         if isinstance(found, Decision):
             channels = found.new
-            if found.action in ("rollback", "promote"):
+            if channels.champion == "2":
+                costs = later
+            if channels.challenger is None:
                 return Run(found.action, int(found.figures["labels"]), first)
         rows = []
         for row in known[first : first + LABELS_PER_LOOK].tolist():
             challenged = is_challenged(channels.salt, str(entities[row]), channels.challenger_share)
             assigned = "challenger" if challenged else "champion"
             for version, cost in costs.items():
-                is_answer = (version == "2") == challenged
+                is_answer = (version == channels.challenger) == challenged
                 if is_answer or is_paired:
                     loss, unit = float(cost[row]), int(entities[row])
                     rows.append(JudgedRow(version, row, assigned, is_answer, loss, unit))
@@ -129,9 +144,10 @@ def measure(
         "scores": "paired" if is_paired else "assigned",
         "entities": count,
         "labels_per_step": plan.labels_per_step,
+        "probation_labels": plan.probation_labels,
         "runs": runs,
         "rolled_back": len(back),
-        "promoted": sum(run.action == "promote" for run in done),
+        "promoted": sum(run.action in ("promote", "set") for run in done),
         "labels_to_rollback_p50": float(np.median(back)) if back else None,
         "labels_to_rollback_max": max(back, default=None),
         "requests_p50": float(np.median([run.requests for run in done])),
@@ -144,15 +160,16 @@ def reaches(rows: list[dict[str, Any]]) -> list[Reach]:
     for row in rows:
         name = (
             f"{row['challenger']}, {row['scores']} scores, {row['entities']} entities, "
-            f"{row['labels_per_step']} labels a step"
+            f"{row['labels_per_step']} labels a step, {row['probation_labels']} on probation"
         )
         share = row["rolled_back"] / row["runs"]
-        if row["challenger"] == "labels flipped":
+        if row["challenger"].startswith("labels flipped"):
             most = row["labels_to_rollback_max"]
             found.append(Reach(f"{name}: share rolled back", share, least=1.0))
             found.append(Reach(f"{name}: most labels until then", most or math.nan, most=500))
         if row["challenger"] == "equal":
-            found.append(Reach(f"{name}: share rolled back", share, most=0.01))
+            # Less than 1 %: of 200 runs one may.
+            found.append(Reach(f"{name}: share rolled back", share, most=0.0099))
     return found
 
 
@@ -164,8 +181,14 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = [
         measure(name, arguments.runs, is_paired=is_paired)
-        for name in WORLDS
+        for name, world in WORLDS.items()
         for is_paired in (True, False)
+        if world.promoted is None
+    ]
+    rows += [
+        measure(name, arguments.runs, PROBATION, is_paired=True)
+        for name, world in WORLDS.items()
+        if name == "equal" or world.promoted is not None
     ]
     rows.append(measure("equal", arguments.runs, LONGER, is_paired=True))
     # Few of whom some are always harder to tell than others.
