@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,11 +15,9 @@ from hypothesis import settings
 from kafka import KafkaAdminClient
 
 import dataflows.definitions
-from contracts.plan import Aggregate, View
 from contracts.processes import PROCESSES
 from contracts.settings import PREFIX
-from dataflows.windows.view_state import warm_up
-from tests.integration.commands import ROOT, Commands
+from tests.integration.commands import Commands
 from tests.kafka_sockets import close_what_fails
 from tests.order import LONGEST
 from tests.services.kafka import KafkaBroker
@@ -38,7 +34,6 @@ from tests.shared import Shared, shared_commands, shared_kafka
 
 # Below the time that pytest-timeout gives a test with all that it waits for.
 JARS_SECONDS_MAX = 90.0
-KERNELS_SECONDS_MAX = 300.0
 SHARED = pytest.StashKey[Shared]()
 
 # Imported before any test imports Feast, which sets a variable that makes Prometheus add up what
@@ -67,6 +62,7 @@ def pytest_configure_node(node: Any) -> None:
     """Tell a process of xdist where to find what all of them share."""
     if SHARED not in node.config.stash:
         node.config.stash[SHARED] = Shared()
+        node.config.stash[SHARED].prepare()
     node.workerinput["shared"] = str(node.config.stash[SHARED].folder)
 
 
@@ -89,26 +85,15 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
-    """Compile all kernels once before several processes would all begin to; start what they share.
+    """Start what the processes of xdist share, once all is compiled that each would compile itself.
 
     They are there by now and import what they test; none begins before this is over.
     """
     shared = session.config.stash.get(SHARED, None)
     if shared is not None:
-        commands = ["tests.kernels"]
-        if has_jars := jars_are_there():
-            # Java's part of it; where it cannot be done a test will say why.
-            commands.append("tests.services archive")
-        others = [
-            subprocess.Popen([sys.executable, "-m", *command.split()], cwd=ROOT)
-            for command in commands
-        ]
-        exact = Aggregate("n", "int64", "x", "count", window_us=2, hop_us=1)
-        warm_up([View("all", "", ("k",), ("string",), (exact,), 0, "", exact_tiles_max=4)])
-        kernels, *services = [other.wait(KERNELS_SECONDS_MAX) for other in others]
-        assert kernels == 0, services
+        shared.wait_until_prepared()
         shared.start_forking()
-        if has_jars and OutsideKafka.named_in(os.environ) is None:
+        if jars_are_there() and OutsideKafka.named_in(os.environ) is None:
             shared.start_kafka()
 
 

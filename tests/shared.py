@@ -9,13 +9,16 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
-from tests.integration.commands import launch_runner
+from tests.integration.commands import ROOT, launch_runner
 from tests.services.kafka import KafkaBroker
+from tests.services.provision import jars_are_there
 
 END_SECONDS_MAX = 60.0
+PREPARE_SECONDS_MAX = 300.0
 
 
 class Shared:
@@ -30,6 +33,25 @@ class Shared:
         self.folder = Path(tempfile.mkdtemp(prefix="headwater-tests-"))
         self._broker: KafkaBroker | None = None
         self._forking: subprocess.Popen[str] | None = None
+        self._preparing: list[subprocess.Popen[bytes]] = []
+
+    def prepare(self) -> None:
+        """Begin to compile all kernels, which in a new clone several would otherwise do at once.
+
+        Java's part of it too; where that cannot be done a test will say why.
+        """
+        modules = ["tests.kernels", "tests.kernels windows"]
+        if jars_are_there():
+            modules.append("tests.services archive")
+        self._preparing = [
+            subprocess.Popen([sys.executable, "-m", *module.split()], cwd=ROOT)
+            for module in modules
+        ]
+
+    def wait_until_prepared(self) -> None:
+        """Wait until that is done."""
+        kernels, windows, *_ = [one.wait(PREPARE_SECONDS_MAX) for one in self._preparing]
+        assert (kernels, windows) == (0, 0)
 
     def start_forking(self) -> None:
         """Start the process that commands are forked from; who connects waits until it is ready."""
@@ -46,6 +68,9 @@ class Shared:
 
     def end(self) -> None:
         """End both, and remove the folder."""
+        for one in self._preparing:
+            one.kill()
+            one.wait(END_SECONDS_MAX)
         if self._forking is not None:
             self._forking.communicate(timeout=END_SECONDS_MAX)
         if self._broker is not None:
