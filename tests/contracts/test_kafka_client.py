@@ -31,6 +31,15 @@ _SCRAM = f"{_SECURITY}.scram.ScramLoginModule required;"
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <(ssl.SSLS|socket.s)ocket:ResourceWarning")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _little_to_look_through() -> Iterator[None]:
+    """What was there before these tests is not looked through after each of them."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def _sockets_closed_here() -> Iterator[None]:
     """What Python closes, it closes while this module's tests say that it is expected."""
@@ -245,13 +254,14 @@ def test_nobody_there_is_told(tmp_path: Path) -> None:
     assert f"127.0.0.1:{port} did not answer within 0.5 seconds" in text
 
 
-@pytest.fixture
-def certificates(tmp_path: Path) -> Path:
-    """A folder with two certificates and their keys."""
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two certificates and their keys; for looking at only."""
+    folder = tmp_path_factory.mktemp("files")
     for name in ("ca", "stranger"):
-        _certificate_of_its_own(tmp_path, name)
-    (tmp_path / "text.pem").write_text("this is no certificate\n")
-    return tmp_path
+        _certificate_of_its_own(folder, name)
+    (folder / "text.pem").write_text("this is no certificate\n")
+    return folder
 
 
 @pytest.mark.parametrize(
