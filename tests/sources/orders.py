@@ -174,16 +174,36 @@ def assert_alone_is_together(form: Format, records: list[bytes]) -> None:
             assert np.array_equal(column, np.array(values, np.float64), equal_nan=True)
 
 
+# What may happen to a record, and how many bytes of noise it takes, at least and at most.
+_DAMAGES = {"good": (0, 0), "change": (1, 1), "cut": (0, 0), "add": (1, 12), "noise": (0, 40)}
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """An order that is written and then damaged, or not: the same for all formats."""
+
+    row: Row
+    how: str
+    place: int
+    noise: bytes
+
+    def write(self, form: Format) -> bytes:
+        """A good record, or one with a byte changed, cut off, added, or nothing but noise."""
+        record = form.write(self.row)
+        place = self.place % max(len(record), 1)
+        if self.how == "noise":
+            return self.noise
+        if self.how == "add":
+            return record + self.noise
+        if self.how == "good":
+            return record
+        return record[:place] + (self.noise + record[place + 1 :] if self.noise else b"")
+
+
 @st.composite
-def damaged(draw: st.DrawFn, form: Format) -> bytes:
-    """A good record, or one with a byte changed, cut off, added, or nothing but noise."""
-    record = form.write(draw(ROWS))
-    place = draw(st.integers(0, max(len(record) - 1, 0)))
-    how = draw(st.sampled_from(["good", "change", "cut", "add", "noise"]))
-    if how == "change":
-        return record[:place] + draw(st.binary(min_size=1, max_size=1)) + record[place + 1 :]
-    if how == "cut":
-        return record[:place]
-    if how == "add":
-        return record + draw(st.binary(min_size=1, max_size=12))
-    return draw(st.binary(max_size=40)) if how == "noise" else record
+def damaged(draw: st.DrawFn) -> Damaged:
+    """Any of these."""
+    how = draw(st.sampled_from(list(_DAMAGES)))
+    least, most = _DAMAGES[how]
+    noise = draw(st.binary(min_size=least, max_size=most)) if most else b""
+    return Damaged(draw(ROWS), how, draw(st.integers(0, 250)), noise)
