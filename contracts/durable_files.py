@@ -75,8 +75,13 @@ def append_line(file: Path, line: bytes) -> None:
 def exclusive(lock_file: Path) -> Iterator[None]:
     """Hold a lock among processes of this machine; the kernel frees it if the holder dies.
 
+    It is that of the file which has the name then: its folder may be replaced while we wait.
     Waits without a bound of its own: holders do a few small writes and nothing else.
     """
-    with lock_file.open("ab") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    while True:
+        with lock_file.open("ab") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if not os.path.samestat(os.fstat(handle.fileno()), lock_file.stat()):
+                continue
+            yield
+            return

@@ -251,7 +251,8 @@ class ModelRepository(ModelRemoval):
             for name in names:
                 if name not in last or (name == "champion" and last[name].actor == follower):
                     continue
-                if not self._has_the_same(other, model, chosen.version(name)):
+                is_empty = name != "champion" and chosen.version(name) is None
+                if not is_empty and not self._has_the_same(other, model, chosen.version(name)):
                     if name == "champion":
                         return
                     continue

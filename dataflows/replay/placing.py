@@ -13,12 +13,12 @@ from dataflows.flow.engine import OpenLog
 from dataflows.flow.identity import generation
 from dataflows.replay.days import Days, day_after, day_of, days_in, put_together
 from dataflows.replay.job import Job, Kind, ReplayError, leftovers
-from dataflows.replay.keeping import keep_batch_versions, keep_decisions
 from dataflows.replay.options import Offsets
 from dataflows.replay.places import gathered_values, sibling
 from dataflows.replay_state.graft import GraftFolders, graft
 from dataflows.replay_state.positions import read_positions
 from dataflows.stores.handover import Handover, Values
+from dataflows.stores.keeping import KeptModel, keep
 from dataflows.watermark import NOT_YET
 
 _TABLES = ("examples", "outcomes")
@@ -32,9 +32,8 @@ class NoWholeDayError(ReplayError):
 
 def handover_of(job: Job, settings: DataflowSettings, open_log: OpenLog) -> Handover:
     """Make all ready that is to be exchanged, and say what; nothing has changed then."""
-    for model in job.built.plan.models:
-        keep_batch_versions(model, job.live.models, job.fresh.models)
-    keep_decisions(job.live.models, job.fresh.models)
+    models = _kept_models(job)
+    keep(models)
     if job.kind is Kind.WHOLE:
         handover = _whole(job)
     elif job.kind is Kind.GRAFT:
@@ -42,7 +41,13 @@ def handover_of(job: Job, settings: DataflowSettings, open_log: OpenLog) -> Hand
     else:
         handover = _repair(job)
     gone = [] if job.kind is Kind.REPAIR else _of_gone_models(job)
-    return replace(handover, leftovers=tuple(map(str, [*gone, *leftovers(job.live)])))
+    left = tuple(map(str, [*gone, *leftovers(job.live)]))
+    return replace(handover, leftovers=left, models=() if job.kind is Kind.REPAIR else models)
+
+
+def _kept_models(job: Job) -> tuple[KeptModel, ...]:
+    roots = str(job.live.models.resolve()), str(job.fresh.models)
+    return tuple(KeptModel(m.name, m.schema.fingerprint, *roots) for m in job.built.plan.models)
 
 
 def _whole(job: Job) -> Handover:

@@ -17,6 +17,7 @@ import msgspec
 
 from contracts.durable_files import replace_file
 from contracts.plan import View
+from dataflows.stores.keeping import KeptModel, keeping
 from dataflows.stores.sqlite_file import remove_file
 
 
@@ -55,12 +56,14 @@ class Handover:
         later: as ``folders``, exchanged after the online values.
         leftovers: files and folders that go in the end: what was built and is not exchanged. From
             a part of it nobody could build on.
+        models: of which what people decided stays, among those that are exchanged ``later``.
     """
 
     folders: tuple[tuple[str, str], ...]
     values: Values | None
     later: tuple[tuple[str, str], ...] = ()
     leftovers: tuple[str, ...] = ()
+    models: tuple[KeptModel, ...] = ()
 
 
 def journal_path(state: Path) -> Path:
@@ -102,8 +105,9 @@ def finish_handover(state: Path, fill: Callable[[Values], None]) -> bool:
         fill(values)
     if gathered is not None:
         remove_file(gathered)
-    for new, live in handover.later:
-        _exchange(Path(new), Path(live))
+    with keeping(handover.models):
+        for new, live in handover.later:
+            _exchange(Path(new), Path(live))
     for _, live in (*handover.folders, *handover.later):
         shutil.rmtree(_old(Path(live)), ignore_errors=True)
     remove_all(map(Path, handover.leftovers))
