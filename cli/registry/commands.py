@@ -89,13 +89,14 @@ def pull(
     repo: RepoOption = None,
 ) -> None:
     """Take a version out of MLflow into the model repository, checked as any other."""
-    from mlflow.exceptions import MlflowException
-
     from cli.registry.pull import find
     from cli.registry.pull import pull as take
 
     repository = _repository(repo)
     client = _client(uri)
+    # Not before it: who lacks MLflow is told there.
+    from mlflow.exceptions import MlflowException
+
     try:
         manifest = take(client, find(client, prefix + model, version), repository)
     except MlflowException as error:

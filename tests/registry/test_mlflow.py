@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -204,3 +205,19 @@ def test_an_mlflow_that_is_gone_is_told(root: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(CommandError, match="give --uri"):
         run("mirror")
+
+
+@pytest.mark.parametrize("words", [["mirror"], ["pull", "fraud", "1"]], ids=" ".join)
+def test_without_the_extra(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands say what to install; nothing of ours but they needs MLflow."""
+    for name in [each for each in sys.modules if each.partition(".")[0] == "mlflow"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    monkeypatch.setenv("HEADWATER_MODEL_REPOSITORY", str(tmp_path / "models"))
+    model = trained(3)
+    ModelRepository(tmp_path / "models").publish(version("1", model), model)
+    result = CliRunner().invoke(app, ["mlflow", *words, "--uri", "http://127.0.0.1:1"])
+    assert isinstance(result.exception, CommandError), result.exception
+    assert str(result.exception) == "MLflow's client is not installed; install headwater[mlflow]"
