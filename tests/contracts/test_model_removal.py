@@ -68,6 +68,14 @@ def test_what_a_channel_or_a_decision_names_stays(repository: ModelRepository) -
         repository.load(MODEL, version)
 
 
+def test_a_champion_that_waits_for_a_better_one_stays(tmp_path: Path) -> None:
+    """Of a model with a rollout the dataflow's first version may serve for ever."""
+    repository = ModelRepository(tmp_path)
+    follow(repository, 1, 1)
+    publish(repository, "2", "3", "4")
+    assert repository.retain(MODEL, 1, 4, ACTOR) == ["2", "3"]
+
+
 def test_a_rollback_passes_over_what_is_gone(repository: ModelRepository) -> None:
     """It goes back to the nearest champion before that is there, and says so if there is none."""
     repository.retain(MODEL, 1, 8, ACTOR)
