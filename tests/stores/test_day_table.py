@@ -131,19 +131,28 @@ def garble_tails(folder: Path) -> None:
     (folder / "offline" / ".2013-01-01.parquet.tmp").write_bytes(b"half a file")
 
 
-@pytest.mark.parametrize("threads", [0, 1])
 @given(steps=st.lists(STEP, min_size=3, max_size=10), events=st.lists(EVENT, max_size=20))
 @example(steps=[("advance", 1), [0], ("advance", 1)], events=["", "", "", "crash 0"])
 @settings(max_examples=100, deadline=None)
-def test_crashes_leave_no_trace(threads: int, steps: list[object], events: list[str]) -> None:
+def test_crashes_leave_no_trace(steps: list[object], events: list[str]) -> None:
     """With any crashes, from any of the last three snapshots, the files are those without."""
-    writer = ThreadPoolExecutor(1) if threads else None
-    with tempfile.TemporaryDirectory() as plain, tempfile.TemporaryDirectory() as crashed:
+    with tempfile.TemporaryDirectory() as plain:
         undisturbed = Script(steps, Path(plain), None)
         for number in range(len(steps)):
             undisturbed.step(number)
         wanted = undisturbed.finish()
-        script = Script(steps, Path(crashed), writer)
+    assert crashed(steps, events, None) == wanted
+    with ThreadPoolExecutor(1) as writer:
+        assert crashed(steps, events, writer) == wanted, "with a thread that writes"
+    everything = [row for name in wanted for row in pq_rows(wanted[name])]
+    appended = sum(len(step) for step in steps if isinstance(step, list))
+    assert len(set(everything)) == len(everything) == appended
+
+
+def crashed(steps: list[object], events: list[str], writer: Executor | None) -> dict[str, bytes]:
+    """The files of a run with these events, each before its step."""
+    with tempfile.TemporaryDirectory() as folder:
+        script = Script(steps, Path(folder), writer)
         number, happening = 0, iter(events)
         while number < len(steps):
             number = script.event(next(happening, ""), number)
@@ -155,12 +164,7 @@ def test_crashes_leave_no_trace(threads: int, steps: list[object], events: list[
             for again in range(number, len(steps)):
                 script.step(again)
             number = len(steps)
-        assert script.finish() == wanted
-    if writer:
-        writer.shutdown()
-    everything = [row for name in wanted for row in pq_rows(wanted[name])]
-    appended = sum(len(step) for step in steps if isinstance(step, list))
-    assert len(set(everything)) == len(everything) == appended
+        return script.finish()
 
 
 def pq_rows(data: bytes) -> list[tuple[object, ...]]:
