@@ -57,7 +57,7 @@ from tests.flow.runner import run_flows
 def main(arguments: list[str]) -> None:
     """Serve requests until the input ends: our own, or that of each who connects."""
     warm_up()
-    kernels.main()
+    kernels.compile_others()
     # What is here is never let go: children need not look at it, nor copy it to do so.
     gc.collect()
     gc.freeze()
