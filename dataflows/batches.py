@@ -128,12 +128,21 @@ class KeyedRows:
 
 @dataclass(frozen=True)
 class ShardInput:
-    """One partition's news for one shard, by view. Empty but for the clock more often than not."""
+    """News of partitions for one shard, by view. Empty but for the clock more often than not.
+
+    Attributes:
+        shard: its number.
+        clock: of the partition that brought the news; of several the last one.
+        updates: rows by view.
+        reads: rows that want to know, by view.
+        before: the clocks of the other partitions, in the order in which they are to be heard.
+    """
 
     shard: int
     clock: PartitionClock
     updates: dict[str, KeyedRows]
     reads: dict[str, KeyedRows]
+    before: tuple[PartitionClock, ...] = ()
 
 
 @dataclass(frozen=True)

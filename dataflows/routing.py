@@ -37,6 +37,7 @@ from dataflows.erasure.matching import (
 from dataflows.key_numbers import KeyNumbers
 from dataflows.learning.label_expression import compile_label
 from dataflows.packed_columns import is_there, values_at
+from dataflows.watermark import PartitionClock
 from dataflows.windows.inputs import Input, KeyList, TextList
 
 # Distinct entity keys that a worker remembers the bytes of; past it, it starts anew.
@@ -161,9 +162,14 @@ class ShardRouter:
             read = self._reads.setdefault(model.spine_topic, [])
             read.extend(plan.view(name) for name in model.views if plan.view(name) not in read)
 
-    def route(self, batch: SourceBatch) -> list[tuple[str, ShardInput]]:
-        """One item for every shard, since every shard must learn the watermark."""
-        inputs = [ShardInput(shard, batch.clock, {}, {}) for shard in range(self._shards)]
+    def route(
+        self, batch: SourceBatch, before: tuple[PartitionClock, ...] = ()
+    ) -> list[tuple[str, ShardInput]]:
+        """One item for every shard, since every shard must learn the watermark.
+
+        ``before`` are clocks that are to be heard before the batch's own, see ``crumbs``.
+        """
+        inputs = [ShardInput(shard, batch.clock, {}, {}, before) for shard in range(self._shards)]
         count = len(batch.ranks)
         if count:
             plain = _Columns(batch.columns)

@@ -70,7 +70,7 @@ class Shard:
                 updates.setdefault((name, id(rows.keys), id(rows.texts)), []).append(rows)
             for name, rows in item.reads.items():
                 reads.setdefault((name, id(rows.keys), id(rows.texts)), []).append(rows)
-        self._clocks.update_all(item.clock for item in inputs)
+        self._clocks.update_all(clock for item in inputs for clock in (*item.before, item.clock))
         late = self._late
         for (name, _, _), parts in updates.items():
             joined = KeyedRows.join(parts)

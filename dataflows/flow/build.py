@@ -24,6 +24,7 @@ from dataflows.batches import (
     SourceBatch,
     split_ranks,
 )
+from dataflows.crumbs import together
 from dataflows.definitions.repository import Repository
 from dataflows.erasure.matching import ForgottenKeys
 from dataflows.flow.dead_letter_sink import DeadLetterSink
@@ -42,10 +43,13 @@ from dataflows.sources.plan_log import LogPartition, PlanLog
 from dataflows.stores.day_table import TableSpec
 from dataflows.stores.online_writer import OnlineWriter, open_online_writer
 from dataflows.versions import VersionPublisher
+from dataflows.watermark import PartitionClock
 
 X = TypeVar("X")
 Y = TypeVar("Y")
 Convert = Callable[[X], Iterable[tuple[str, Y]]]
+# A batch, and the clocks that are to be heard before its own; the latter may be left out.
+Route = Callable[..., list[tuple[str, ShardInput]]]
 
 
 def build_flow(repository: Repository, log: PlanLog, context: RunContext) -> Dataflow:
@@ -103,9 +107,7 @@ def build_flow(repository: Repository, log: PlanLog, context: RunContext) -> Dat
     return flow
 
 
-def shard_routing(
-    plan: Plan, shards: int, forgotten: ForgottenKeys | None = None
-) -> Callable[[SourceBatch], list[tuple[str, ShardInput]]]:
+def shard_routing(plan: Plan, shards: int, forgotten: ForgottenKeys | None = None) -> Route:
     """``ShardRouter.route`` for all workers: each thread that calls it has a router of its own.
 
     Bytewax hands the same function to all workers of a process, and a router remembers keys and
@@ -115,14 +117,16 @@ def shard_routing(
     spare = [ShardRouter(plan, shards, forgotten)]
     own = threading.local()
 
-    def route(batch: SourceBatch) -> list[tuple[str, ShardInput]]:
+    def route(
+        batch: SourceBatch, before: tuple[PartitionClock, ...] = ()
+    ) -> list[tuple[str, ShardInput]]:
         if not hasattr(own, "router"):
             try:
                 own.router = spare.pop()
             except IndexError:
                 own.router = ShardRouter(plan, shards, forgotten)
         router: ShardRouter = own.router
-        return router.route(batch)
+        return router.route(batch, before)
 
     return route
 
@@ -153,7 +157,12 @@ def _shards(
     forgotten: ForgottenKeys | None,
 ) -> KeyedStream[ShardOutput]:
     route = shard_routing(plan, context.settings.shards, forgotten)
-    routed = op.flat_map("to_shards", batches, route)
+
+    def route_all(batches: list[SourceBatch]) -> list[tuple[str, ShardInput]]:
+        return [item for given in together(batches) for item in route(*given)]
+
+    # What Bytewax hands over at a time is of one epoch.
+    routed = op.flat_map_batch("to_shards", batches, route_all)
     return op.stateful_batch(
         "shards", routed, lambda handle: ShardLogic(plan, partitions, context, handle)
     )

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from types import MappingProxyType
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
-from contracts.log import PartitionReader
+from contracts.log import Chunk, PartitionReader
 from contracts.plan import Plan
 from dataflows.batches import SourceBatch
+from dataflows.flow.ahead import AheadReader, decode_crumbs, is_crumb
 from dataflows.flow.room import check_epoch
 from dataflows.flow.run_context import PartitionProgress, RunContext
 from dataflows.flow.waiting import UNTOLD_SECONDS, kafka_to_answer, teller
 from dataflows.sources.alignment import Alignment
+from dataflows.sources.columns import Decoded
 from dataflows.sources.partition import PartitionStream, Position
 from dataflows.sources.plan_log import PlanLog
 from dataflows.sources.schema_registry import SchemaRegistry
@@ -27,7 +30,6 @@ _POLL_SECONDS = 0.001
 # to several partitions one after another: all of them get the time to say that they hold the
 # watermark back again, before the first of them moves it on.
 _WAKE_SECONDS = 0.003
-_CRUMB_BYTES = 64 * 1024
 _NO_FUNCTIONS: Mapping[str, Function] = MappingProxyType({})
 
 
@@ -52,6 +54,8 @@ class LogSource(FixedPartitionedSource[SourceBatch, Position]):
         distance_us = int(context.settings.alignment_seconds * 1_000_000)
         self._alignment = Alignment(distance_us)
         self._registry = _registry(context)
+        # Thread of a worker and topic -> the partitions that it reads.
+        self._peers: dict[tuple[int, str], list[LogSourcePartition]] = {}
 
     def list_parts(self) -> list[str]:
         """Names of the partitions."""
@@ -77,7 +81,10 @@ class LogSource(FixedPartitionedSource[SourceBatch, Position]):
         )
         offset = None if resume_state is None else resume_state.offset
         reader = self._log.open(partition, offset)
-        return LogSourcePartition(for_part, stream, reader, self._alignment, self._context)
+        peers = self._peers.setdefault((threading.get_ident(), topic.name), [])
+        made = LogSourcePartition(for_part, stream, reader, self._alignment, self._context, peers)
+        peers.append(made)
+        return made
 
 
 class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
@@ -90,7 +97,9 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
         reader: PartitionReader,
         alignment: Alignment,
         context: RunContext,
+        peers: list[LogSourcePartition],
     ) -> None:
+        """``peers`` are those partitions of the topic that the same thread reads."""
         self._name = name
         self._stream = stream
         self._reader = reader
@@ -98,6 +107,8 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
         self._context = context
         self._target = context.target
         self._until = None if self._target is None else self._target.offsets[stream.number]
+        self._ahead = AheadReader(reader, context.settings.batch_bytes, self._until)
+        self._peers = peers
         self._bytes_left = context.settings.epoch_bytes_max
         self._silent_since: float | None = None
         self._withheld_since: float | None = None
@@ -118,6 +129,8 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
             # Bytewax asks for the next batch when the epoch before is durable, not earlier.
             self._reader.committed(self._snapshot_offset)
             self._snapshot_offset = None
+        if self._ahead.is_ahead:
+            return self._next(self._context.monotonic())
         if self._context.stop.is_set() or self._is_over():
             self._alignment.leave(self._stream.number)
             self._context.backlog.discard(self._stream.number)
@@ -133,27 +146,7 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
             # Others are not to wait for what is not read now.
             self._context.backlog.discard(self._stream.number)
             return []
-        chunk = self._reader.read(self._context.settings.batch_bytes, self._until)
-        if chunk is None:
-            self._look_at = now + _POLL_SECONDS
-            return self._nothing_new(now)
-        self._waits_for("")
-        self._silent_since = self._withheld_since = None
-        self._bytes_left -= len(chunk.records)
-        batch = self._stream.batch(chunk)
-        if self._context.span is not None:
-            batch = self._context.span.of(batch)
-        self._alignment.at(self._stream.number, self._stream.newest_us)
-        # What is read in crumbs comes in live, even if the next crumb is there already.
-        if len(chunk.records) < _CRUMB_BYTES or self._reader.is_at_end(self._until):
-            self._context.backlog.discard(self._stream.number)
-        else:
-            self._context.backlog.add(self._stream.number)
-        if not self._context.tally.events:
-            self._context.tally.started_at = now
-        self._context.tally.add(events=len(batch.ranks), bad=len(batch.dead))
-        self._tell()
-        return [batch]
+        return self._next(now)
 
     def next_awake(self) -> datetime | None:
         """Always at once: a time here would slow all other sources down (see docs)."""
@@ -162,15 +155,66 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
     def snapshot(self) -> Position:
         """Where to go on; also the begin of a new epoch's budget."""
         self._bytes_left = self._context.settings.epoch_bytes_max
-        self._snapshot_offset = self._reader.offset
+        self._snapshot_offset = self._ahead.offset
         for tell in self._context.on_epoch:
             tell()
         check_epoch(self._context.places.state, self._context.settings.shards)
-        return Position(self._reader.offset, self._stream.newest_us, self._stream.first_us)
+        return Position(self._ahead.offset, self._stream.newest_us, self._stream.first_us)
 
     def close(self) -> None:
         """Let go of the partition."""
+        if self in self._peers:
+            self._peers.remove(self)
         self._reader.close()
+
+    def _next(self, now: float) -> Iterable[SourceBatch]:
+        """The batch that is next, if there is one."""
+        taken = self._ahead.take()
+        if taken is None:
+            self._look_at = now + _POLL_SECONDS
+            return self._nothing_new(now)
+        chunk, decoded = taken
+        if decoded is None and is_crumb(chunk):
+            others = [
+                peer._ahead
+                for peer in self._peers
+                if peer is not self and peer._may_read_ahead(now)
+            ]
+            decoded = decode_crumbs(chunk, others, self._stream.decode_together)
+        return [self._batch(chunk, decoded, now)]
+
+    def _may_read_ahead(self, now: float) -> bool:
+        """Whether ``next_batch`` would read now if it were its turn."""
+        return (
+            not self._ahead.is_ahead
+            and self._reader.has_news()
+            and now >= self._look_at
+            and self._bytes_left > 0
+            and not self._is_idle
+            and self._stream.failure is None
+            and not self._is_over()
+            and self._alignment.may_read(self._stream.newest_us)
+        )
+
+    def _batch(self, chunk: Chunk, decoded: Decoded | None, now: float) -> SourceBatch:
+        """What a chunk holds, which counts as read from here on."""
+        self._waits_for("")
+        self._silent_since = self._withheld_since = None
+        self._bytes_left -= len(chunk.records)
+        batch = self._stream.batch(chunk, decoded)
+        if self._context.span is not None:
+            batch = self._context.span.of(batch)
+        self._alignment.at(self._stream.number, self._stream.newest_us)
+        # What is read in crumbs comes in live, even if the next crumb is there already.
+        if is_crumb(chunk) or self._reader.is_at_end(self._until):
+            self._context.backlog.discard(self._stream.number)
+        else:
+            self._context.backlog.add(self._stream.number)
+        if not self._context.tally.events:
+            self._context.tally.started_at = now
+        self._context.tally.add(events=len(batch.ranks), bad=len(batch.dead))
+        self._tell()
+        return batch
 
     def _is_over(self) -> bool:
         """Whether this is where the run ends."""
@@ -238,7 +282,7 @@ class LogSourcePartition(StatefulSourcePartition[SourceBatch, Position]):
 
     def _tell(self) -> None:
         self._context.positions[self._name] = PartitionProgress(
-            offset=self._reader.offset,
+            offset=self._ahead.offset,
             newest_us=self._stream.newest_us,
             is_idle=self._is_idle,
         )

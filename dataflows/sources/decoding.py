@@ -26,8 +26,8 @@ from dataflows.sources.renaming import RenamingDecoder
 from dataflows.sources.schema_registry import SchemaRegistry
 
 _NO_RECORDS = Chunk(b"", np.empty(0, np.int64), np.empty(0, np.int64), 0)
-# Who reads crumbs only need not load the loop for large chunks, which takes a tenth of a second.
-_PLAIN_BYTES_MIN = 64 * 1024
+# Who reads a few records only need not load the loop, which takes a tenth of a second.
+_PLAIN_BYTES_MIN = 8 * 1024
 _PYTHON_TYPES: Mapping[str, Any] = {
     "string": str,
     "int64": int,

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from kafka.record.util import calc_crc32c
 
 from contracts.log import Chunk
+from dataflows.sources.kafka_crumbs import plain_segments
 
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
@@ -30,6 +31,8 @@ LENGTH_END = 12  # the length counts what lies behind it
 CRC_BEGIN = 21  # what the CRC covers begins at the attributes
 CODEC_MASK, APPEND_TIME, TRANSACTIONAL, CONTROL = 0x07, 0x08, 0x10, 0x20
 LEADER_EPOCH_NONE = -1
+# Of more the checksum takes longer in a loop of ours than the one in Python is longer.
+CRUMB_BYTES_MAX = 32 * 1024
 _LIBRARIES = {2: "snappy", 3: "lz4", 4: "zstd"}
 
 
@@ -61,6 +64,10 @@ def parse(data: bytes, fetch_offset: int, is_skipped: Callable[[memoryview], boo
     Raises:
         BatchError: a batch is damaged, of a format before Kafka 0.11, or needs a library.
     """
+    if len(data) <= CRUMB_BYTES_MAX:
+        crumbs = _parse_crumbs(data, fetch_offset)
+        if crumbs is not None:
+            return crumbs
     view = memoryview(data)
     segments: list[tuple[int, int, int, int, int, int]] = []
     inflated: list[bytes] = []
@@ -92,6 +99,16 @@ def parse(data: bytes, fetch_offset: int, is_skipped: Callable[[memoryview], boo
         at = end
     payload = b"".join([data, *inflated]) if inflated else data
     return Parsed(_chunk(payload, segments, fetch_offset, next_offset), leader_epoch)
+
+
+def _parse_crumbs(data: bytes, fetch_offset: int) -> Parsed | None:
+    """As ``parse``; None if there is anything in it that is not plain, or damaged."""
+    source = np.frombuffer(data, np.uint8)
+    found = _plain_records(source, fetch_offset)
+    if found[0] < 0:
+        return None
+    _, records, starts, offsets, times_ms, next_offset, epoch = found
+    return Parsed(Chunk(records.tobytes(), starts, offsets, next_offset, times_ms), epoch)
 
 
 def _check(magic: int, length: int, base: int) -> None:
@@ -234,6 +251,28 @@ def fill(
     return found, size
 
 
+@numba.njit(cache=True, nogil=True)
+def _plain_records(
+    source: Bytes, fetch_offset: int
+) -> tuple[int, Bytes, Ints, Ints, Ints, int, int]:
+    """What ``fill`` fills, of batches that are all plain; the number of records is -1 if not."""
+    segments, count, next_offset, epoch = plain_segments(source, fetch_offset)
+    size = source.shape[0]
+    count = min(count, size // 7 + 1)
+    room = max(count, 0)
+    records = np.empty(size if count > 0 else 0, np.uint8)
+    starts, offsets = np.empty(room, np.int64), np.empty(room, np.int64)
+    times_ms = np.empty(room, np.int64)
+    found, used = count, 0
+    if count > 0:
+        found, used = fill(source, segments, fetch_offset, records, starts, offsets, times_ms)
+    kept = max(found, 0)
+    return (
+        found, records[:used], starts[:kept], offsets[:kept], times_ms[:kept], next_offset, epoch,
+    )  # fmt: skip
+
+
 def warm_up() -> None:
     """Compile, or load what was compiled before, so that the first fetch need not wait."""
     _chunk(b"", [], 0, 0)
+    _parse_crumbs(b"", 0)

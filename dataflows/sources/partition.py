@@ -11,7 +11,9 @@ import numpy.typing as npt
 from contracts.log import Chunk
 from contracts.plan import Topic
 from dataflows.batches import DeadLetter, SourceBatch, ranks_of
+from dataflows.crumbs import decode_together
 from dataflows.sources.bad_share import BadShare, TooManyBadRecordsError
+from dataflows.sources.columns import Decoded
 from dataflows.sources.decoding import make_decoder
 from dataflows.sources.schema_registry import SchemaRegistry
 from dataflows.sources.transform import Transformation, transformed
@@ -68,10 +70,18 @@ class PartitionStream:
         self._bad_share = BadShare(bad_share_max, bad_window_records)
         self._last_reason = ""
 
-    def batch(self, chunk: Chunk) -> SourceBatch:
-        """Decode the records of a chunk, and run the views' functions over them."""
+    def decode_together(self, chunks: Sequence[Chunk]) -> list[Decoded]:
+        """The records of chunks of this and of other partitions of the topic."""
+        return decode_together(self._decoder, chunks)
+
+    def batch(self, chunk: Chunk, decoded: Decoded | None = None) -> SourceBatch:
+        """Decode the records of a chunk, and run the views' functions over them.
+
+        ``decoded`` is what ``decode_together`` made of it, if it was among what that was given.
+        """
         offsets, times_ms = chunk.offsets, chunk.times_ms
-        decoded = self._decoder.decode(chunk)
+        if decoded is None:
+            decoded = self._decoder.decode(chunk)
         decoded, derived = transformed(decoded, chunk, self._transformations)
         is_bad = np.ones(len(offsets), np.bool_)
         is_bad[decoded.index] = False

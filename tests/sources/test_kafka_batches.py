@@ -9,13 +9,16 @@ from typing import Any
 
 import kafka.codec
 import kafka.record.util
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kafka.record import MemoryRecords
 from kafka.record.memory_records import MemoryRecordsBuilder
 
+from dataflows.sources import kafka_batches
 from dataflows.sources.kafka_batches import BatchError, parse
+from dataflows.sources.kafka_crumbs import crc32c
 from tests.sources.kafka_reading import Record, records_of
 
 Message = tuple[int, bytes | None, bytes | None, list[tuple[str, bytes | None]]]
@@ -81,9 +84,33 @@ def test_a_fetch_gives_what_stock_reading_gives(
         base += len(messages)
     # A broker may send a part of the next batch.
     rest = _batch([(0, None, b"x" * 60, [])], NONE, base)[:cut_bytes]
-    chunk = parse(data + rest, before, _keep_all).chunk
-    assert records_of(chunk) == [record for record in _stock(data) if record[0] >= before]
-    assert chunk.next_offset == max(before, base)
+    wanted = [record for record in _stock(data) if record[0] >= before]
+    # Small fetches have a way of their own.
+    for small_bytes_max in (-1, kafka_batches.CRUMB_BYTES_MAX):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kafka_batches, "CRUMB_BYTES_MAX", small_bytes_max)
+            chunk = parse(data + rest, before, _keep_all).chunk
+        assert records_of(chunk) == wanted
+        assert chunk.next_offset == max(before, base)
+
+
+@given(st.binary(max_size=60), st.integers(0, 3))
+def test_a_checksum_is_that_of_kafka(data: bytes, before: int) -> None:
+    """Bytes of any length and at any place have the CRC32C that kafka-python gives them."""
+    found = crc32c(np.frombuffer(b"x" * before + data + b"y", np.uint8), before, before + len(data))
+    assert found == kafka.record.util.calc_crc32c(data)
+
+
+@pytest.mark.parametrize("small_bytes_max", [-1, 2**30])
+def test_plain_batches_have_their_leader_epoch(
+    monkeypatch: pytest.MonkeyPatch, small_bytes_max: int
+) -> None:
+    """That of the last batch is told, as a broker wants to know it with the next fetch."""
+    monkeypatch.setattr(kafka_batches, "CRUMB_BYTES_MAX", small_bytes_max)
+    batches = [bytearray(_batch([(5, None, b"a", [])], base=i)) for i in range(2)]
+    for epoch, batch in zip((3, 7), batches, strict=True):
+        struct.pack_into(">i", batch, 12, epoch)
+    assert parse(b"".join(batches), 0, _keep_all).leader_epoch == 7
 
 
 def test_append_time_is_the_time_of_the_batch() -> None:
