@@ -51,6 +51,7 @@ from scorer.shadowing import Shadowing, ShadowLimits
 from scorer.streams import Streams
 from scorer.unreadable import reading
 from scorer.v1 import scorer_pb2, scorer_pb2_grpc
+from scorer.wake_ups import fewer_wake_ups
 
 SERVICE = scorer_pb2.DESCRIPTOR.services_by_name["ScorerService"].full_name
 _SERVICES = (SERVICE, inference.SERVICE, FEAST_SERVICE)
@@ -168,7 +169,8 @@ async def running(
         stack.push_async_callback(_cancelled, watcher)
         follower = asyncio.create_task(entrance.watch())
         stack.push_async_callback(_cancelled, follower)
-        server = _server(settings, port)
+        with fewer_wake_ups(asyncio.get_running_loop()):
+            server = _server(settings, port)
         acceptors = Acceptors(server, _SHARING)
         status = _add_services(server, acceptors, service, inference_service, feast_serving)
         address = _listen(server, settings.scorer_address, entrance.credentials)
