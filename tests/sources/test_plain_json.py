@@ -146,6 +146,64 @@ def test_common_records_are_plain(more: dict[str, Any], separators: tuple[str, s
     _assert_same(found, DECODER.decode(chunk))
 
 
+_DAYS = """1969-12-31 1970-01-01 2000-02-29 2023-00-01 2023-01-00 2023-02-29 2023-04-31 2023-12-32
+2023-13-01 2024-02-29 2024-03-01 2099-12-31 2100-01-01"""
+_CLOCKS = """00:00:00+00:01 00:01:00+00:01 00:00:60Z 00:60:00Z 23:59:59.1234567Z 23:59:59.123456Z
+23:59:59.Z 23:59:59 23:59:59z 23:59:59+24:00 23:59:59-23:59 24:00:00Z 23:59Z 23:59:59+0100"""
+_INTEGERS = """-0 1.0 1e3 007 999999999999999999 -999999999999999999 9223372036854775807
+9223372036854775808 -9223372036854775808 -9223372036854775809 9999999999999999999
+10000000000000000000 18446744073709551616"""
+_DOUBLES = """-0 -0.0 0e-300 9007199254740991 9007199254740993 1e22 1e23 9007199254740993.0 0.1e-22
+123456789012345678.5 1234567890123456789.5 1e-400 1e308 1e309 4.35 0.1234567890123456789 1e0004
+1e+5 1E5 1.e5 1e 1e+ - -. .5 1."""
+_BOUNDS = {
+    "items": _INTEGERS.split(),
+    "amount": _DOUBLES.split(),
+    "at": [f'"{day}T00:00:00Z"' for day in _DAYS.split()],
+    "sent": [f'"1970-01-01T{clock}"' for clock in _CLOCKS.split()],
+    "user": [
+        '"\\n"',
+        '"12345678\\""',
+        '""',
+        '"a\\u0031"',
+        "null",
+        '"\x7f"',
+        '"1234567\x1f"',
+        '"\x1f"',
+        '"ÿ"',
+    ],
+}
+
+
+@pytest.mark.parametrize("name", list(_BOUNDS))
+def test_values_at_the_bounds_of_what_is_plain(name: str) -> None:
+    """Each is read as msgspec reads it, or left to it; some of them are read."""
+    read = 0
+    for value in _BOUNDS[name]:
+        members = {**_COMMON, name: value}
+        record = ",".join(f'"{name}":{value}' for name, value in members.items()).encode("latin-1")
+        chunk = chunk_of([b"{%s}" % record, GOOD])
+        found = PLAIN.read(chunk)
+        if found is not None:
+            read += 1
+            _assert_same(found, DECODER.decode(chunk))
+    assert read >= 2
+
+
+_BEHIND = b',"user":"u2"} ,"x"} ,"x":} ,} }} "} '.split(b" ")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [b"{}", b"null", b"[]", b" " + GOOD, GOOD + b" ", GOOD * 2]
+    + [GOOD[:-1] + end for end in _BEHIND],
+)
+def test_what_is_no_common_object_is_left_to_msgspec(odd: bytes) -> None:
+    """Whatever stands before and behind it."""
+    for records in ([odd, GOOD], [GOOD, odd], [GOOD, odd, GOOD]):
+        assert PLAIN.read(chunk_of(records)) is None
+
+
 @given(st.integers(0, LATEST_US - 1), st.sampled_from([b"Z", b"+00:00"]))
 def test_common_times_are_plain(time_us: int, zone: bytes) -> None:
     """All that Python prints of the years in question is read."""
