@@ -158,15 +158,29 @@ def test_batches_too_large_for_the_topic_are_split(
     assert [one.value for one in found] == [record for _, record in records]
 
 
-def test_a_topic_is_made_even_where_brokers_make_none(
-    new_kafka_broker: Callable[..., KafkaBroker],
-) -> None:
+@pytest.fixture(scope="module")
+def _own_broker(
+    _kafka_to_be_had: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[KafkaBroker]:
+    properties = {"auto.create.topics.enable": "false"}
+    broker = KafkaBroker(tmp_path_factory.mktemp("kafka"), properties=properties)
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+def own_broker(_own_broker: KafkaBroker) -> KafkaBroker:
+    """One that runs and may be stopped; it makes no topics by itself."""
+    _own_broker.start()
+    return _own_broker
+
+
+def test_a_topic_is_made_even_where_brokers_make_none(own_broker: KafkaBroker) -> None:
     """With auto.create.topics.enable=false a new topic is there, with one partition.
 
     When somebody deletes it while we write, that is an error that names it, not a new topic.
     """
-    broker = new_kafka_broker(auto_create_topics_enable="false")
-    servers = broker.bootstrap_servers
+    servers = own_broker.bootstrap_servers
     with writing(servers, "new", kafka_timeout_seconds=3.0) as writer:
         assert writer.append([("k", b"1")]) == 1
         assert list(read_all(servers, "new")) == [0]
@@ -178,24 +192,23 @@ def test_a_topic_is_made_even_where_brokers_make_none(
         admin.close()
 
 
-def test_a_broker_that_is_gone_and_back(new_kafka_broker: Callable[..., KafkaBroker]) -> None:
+def test_a_broker_that_is_gone_and_back(own_broker: KafkaBroker) -> None:
     """A short outage is waited out, without loss, doubles or disorder; a long one is an error."""
-    broker = new_kafka_broker()
-    servers = broker.bootstrap_servers
+    servers = own_broker.bootstrap_servers
     before, during = ([("k", b"%d" % (i + start)) for i in range(500)] for start in (0, 500))
     with writing(servers, "t", kafka_timeout_seconds=60.0) as writer:
         writer.append(before)
-        broker.kill()
+        own_broker.kill()
         waiting = threading.Thread(target=writer.append, args=(during,))
         waiting.start()
-        broker.start()
+        own_broker.start()
         waiting.join(90)
         assert not waiting.is_alive()
         assert writer.acknowledged == 1_000
     values = [one.value for one in read_all(servers, "t")[0]]
     assert values == [record for _, record in before + during]
     with writing(servers, "t", kafka_timeout_seconds=2.0) as writer:
-        broker.stop()
+        own_broker.stop()
         begun = time.monotonic()
         with pytest.raises(LogError, match=r"topic t .*not acknowledged within 2 seconds"):
             writer.append(before)
@@ -204,13 +217,12 @@ def test_a_broker_that_is_gone_and_back(new_kafka_broker: Callable[..., KafkaBro
     assert not [one for one in threading.enumerate() if one.name.startswith("test-network")]
 
 
-def test_abort_ends_a_wait(new_kafka_broker: Callable[..., KafkaBroker]) -> None:
+def test_abort_ends_a_wait(own_broker: KafkaBroker) -> None:
     """Another thread can end a wait for a broker that is gone, long before its time is up."""
-    broker = new_kafka_broker()
     told: list[str] = []
     sent = threading.Event()
-    with writing(broker.bootstrap_servers, "t", kafka_timeout_seconds=300.0) as writer:
-        broker.stop()
+    with writing(own_broker.bootstrap_servers, "given-up", kafka_timeout_seconds=300.0) as writer:
+        own_broker.stop()
 
         def append() -> None:
             try:

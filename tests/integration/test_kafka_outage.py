@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 
@@ -26,15 +26,30 @@ STOP_SECONDS_MAX = 5.0
 CATCH_UP_SECONDS = 30.0
 
 
+@pytest.fixture(scope="module")
+def _own_broker(
+    _kafka_to_be_had: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[KafkaBroker]:
+    broker = KafkaBroker(tmp_path_factory.mktemp("kafka"))
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+def broker(_own_broker: KafkaBroker) -> KafkaBroker:
+    """One that runs and may be stopped."""
+    _own_broker.start()
+    return _own_broker
+
+
 @pytest.mark.parametrize("end", [KafkaBroker.stop, KafkaBroker.kill])
 def test_kafka_gone_for_ten_seconds_under_load(
     new_shop: NewShop,
     records: list[shop.Record],
-    new_kafka_broker: Callable[..., KafkaBroker],
+    broker: KafkaBroker,
     end: Callable[[KafkaBroker], None],
 ) -> None:
     """The flow waits for brokers that were stopped or killed; what they say later is not late."""
-    broker = new_kafka_broker()
     made = new_shop(kafka=broker, idle_timeout_seconds=IDLE_SECONDS, epoch_seconds=0.2)
     expected = run_on_files(made, records)
     wait_for("offsets to be kept", lambda: made.committed() is not None)
@@ -66,10 +81,9 @@ def test_kafka_gone_for_ten_seconds_under_load(
 
 
 def test_told_to_stop_while_kafka_is_gone(
-    new_shop: NewShop, records: list[shop.Record], new_kafka_broker: Callable[..., KafkaBroker]
+    new_shop: NewShop, records: list[shop.Record], broker: KafkaBroker
 ) -> None:
     """SIGTERM needs no Kafka: a run that reads, and one that just begins, end with exit 0."""
-    broker = new_kafka_broker()
     made = new_shop(kafka=broker)
     expected = run_on_files(made, records)
     half = len(records) // 2

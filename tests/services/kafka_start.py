@@ -11,6 +11,7 @@ import uuid
 from base64 import urlsafe_b64encode
 from functools import cache
 from pathlib import Path
+from zlib import crc32
 
 from tests.services.provision import java_program, kafka_jars
 from tests.services.server import ServerError
@@ -25,8 +26,13 @@ _META = "meta.properties"
 
 
 def class_archive() -> Path:
-    """Where the classes of a broker lie as Java has them in memory, beside the jars."""
-    return kafka_jars().parent / "classes.jsa"
+    """Where the classes of a broker lie as Java has them in memory, beside the jars.
+
+    Java silently takes none that was made of jars in another folder, of which this one may be a
+    copy: so the folder is in the name.
+    """
+    jars = kafka_jars()
+    return jars.parent / f"classes-{crc32(bytes(jars)):08x}.jsa"
 
 
 def java_for_kafka(options: tuple[str, ...]) -> list[str]:
@@ -72,25 +78,32 @@ def lay_down_folder(data: Path) -> None:
 
 @cache
 def _formatted() -> dict[str, bytes]:
-    """The files of a new data folder. Made once in a process, by Kafka's tool."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        settings = folder / "server.properties"
-        lines = {
-            "process.roles": "broker,controller",
-            "node.id": "1",
-            "controller.quorum.voters": "1@127.0.0.1:1",
-            "controller.listener.names": "CONTROLLER",
-            "listeners": "PLAINTEXT://127.0.0.1:2,CONTROLLER://127.0.0.1:1",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-            "log.dir": str(folder / "data"),
-        }
-        text = "".join(f"{key}={value}\n" for key, value in lines.items())
-        settings.write_text(text, encoding="utf-8")
-        format_folder(java_for_kafka(FOR_A_TEST), settings)
-        made = sorted((folder / "data").iterdir())
-        assert _META in [file.name for file in made]
-        return {file.name: file.read_bytes() for file in made}
+    """The files of a new data folder, made once by Kafka's tool and kept beside the jars."""
+    kept = kafka_jars().parent / "formatted"
+    if not kept.is_dir():
+        with tempfile.TemporaryDirectory(dir=kept.parent) as name:
+            data = Path(name) / "data"
+            settings = Path(name) / "server.properties"
+            lines = {
+                "process.roles": "broker,controller",
+                "node.id": "1",
+                "controller.quorum.voters": "1@127.0.0.1:1",
+                "controller.listener.names": "CONTROLLER",
+                "listeners": "PLAINTEXT://127.0.0.1:2,CONTROLLER://127.0.0.1:1",
+                "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+                "log.dir": str(data),
+            }
+            text = "".join(f"{key}={value}\n" for key, value in lines.items())
+            settings.write_text(text, encoding="utf-8")
+            format_folder(java_for_kafka(FOR_A_TEST), settings)
+            try:
+                data.rename(kept)
+            except OSError:
+                if not kept.is_dir():  # another process was first
+                    raise
+    made = {file.name: file.read_bytes() for file in sorted(kept.iterdir())}
+    assert _META in made
+    return made
 
 
 def _new_id() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
@@ -27,19 +27,32 @@ def _write(broker: KafkaBroker, first: int, last: int) -> None:
         producer.flush()
 
 
-def _make_topic(broker: KafkaBroker) -> None:
+@pytest.fixture(scope="module")
+def _own_broker(
+    _kafka_to_be_had: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[KafkaBroker]:
+    broker = KafkaBroker(tmp_path_factory.mktemp("kafka"))
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+def broker(_own_broker: KafkaBroker) -> KafkaBroker:
+    """One that runs and may be stopped."""
+    _own_broker.start()
+    return _own_broker
+
+
+def _make_topic(broker: KafkaBroker, name: str) -> None:
     admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
-    admin.create_topics({TOPIC: {"num_partitions": 1}}, wait_for_metadata=True)
+    admin.create_topics({name: {"num_partitions": 1}}, wait_for_metadata=True)
     admin.close()
 
 
 @pytest.mark.timeout(240)
-def test_reading_goes_on_when_the_broker_comes_back(
-    new_kafka_broker: Callable[..., KafkaBroker],
-) -> None:
+def test_reading_goes_on_when_the_broker_comes_back(broker: KafkaBroker) -> None:
     """Stopped or killed, a broker that is gone is no silence; nothing is lost or read twice."""
-    broker = new_kafka_broker()
-    _make_topic(broker)
+    _make_topic(broker, TOPIC)
     _write(broker, 0, 100)
     found: list[bytes] = []
     with opened(settings_for(broker.bootstrap_servers, outage_seconds=120)) as log:
@@ -61,21 +74,21 @@ def test_reading_goes_on_when_the_broker_comes_back(
 
 
 @pytest.mark.timeout(240)
-def test_a_broker_that_stays_away_is_told(new_kafka_broker: Callable[..., KafkaBroker]) -> None:
+def test_a_broker_that_stays_away_is_told(broker: KafkaBroker) -> None:
     """After the outage time reading fails with who does not answer; so does a later start."""
-    broker = new_kafka_broker()
-    _make_topic(broker)
+    topic = "others"
+    _make_topic(broker, topic)
     settings = settings_for(broker.bootstrap_servers, outage_seconds=2, kafka_timeout_seconds=1)
     with opened(settings) as log:
-        reader = log.open(TOPIC, 0, 0)
+        reader = log.open(topic, 0, 0)
         wait_until(reader.is_at_end)
         broker.stop()
         told = failure_of(reader)
-    start, end = str(not_answering(settings, 2, f"for {TOPIC}/0")).split(" 2 s")
+    start, end = str(not_answering(settings, 2, f"for {topic}/0")).split(" 2 s")
     assert told.startswith(start)
     assert told.endswith(end)
     with opened(settings) as log:
-        told = failure_of(log.open(TOPIC, 0, 0))
+        told = failure_of(log.open(topic, 0, 0))
         assert told.startswith(f"Kafka at {broker.bootstrap_servers} did not answer")
         assert "HEADWATER_OUTAGE_SECONDS" in told
-        assert failure_of(log.open(TOPIC, 1, 0)) == told, "opened after the failure"
+        assert failure_of(log.open(topic, 1, 0)) == told, "opened after the failure"
