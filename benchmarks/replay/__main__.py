@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,9 +19,10 @@ from benchmarks._environment import describe, load_average, write
 from benchmarks._payments import services
 from benchmarks._reach import Reach, hold
 from benchmarks._table import load_line, show
-from benchmarks.replay.figures import Figures, beside_feast, from_files, from_kafka
+from benchmarks.replay import materialized
+from benchmarks.replay.figures import Figures, from_files, from_kafka
 
-PARTS = ("files", "feast", "kafka", "beside")
+PARTS = ("files", "feast", "feast_redis", "kafka", "beside")
 WORDS = {
     "parse": "parsing alone",
     "run": "run --until-end, all of it",
@@ -43,8 +45,12 @@ def main() -> None:
                 folder / "f", options.events, options.cards, options.rounds
             )
         if "feast" in options.only:
-            figures["feast"] = beside_feast(
+            figures["feast"] = materialized.in_sqlite(
                 folder / "feast", options.feast_events, options.feast_cards
+            )
+        if "feast_redis" in options.only:
+            figures["feast_redis"] = materialized.in_redis(
+                folder / "feast_redis", options.feast_events, options.feast_cards
             )
         if {"kafka", "beside"} & set(options.only):
             _with_services(options, folder, figures)
@@ -81,7 +87,7 @@ def _with_services(options: argparse.Namespace, folder: Path, figures: Figures) 
                 history=options.history,
                 rate=options.rate,
                 seconds=options.seconds,
-                rounds=options.rounds,
+                rounds=options.turns,
             )
 
 
@@ -93,10 +99,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--kafka-events", type=int, default=1_000_000)
     parser.add_argument("--feast-events", type=int, default=1_000_000)
     parser.add_argument("--feast-cards", type=int, default=100_000)
-    parser.add_argument("--history", type=int, default=2_000_000, help="events that are replayed")
+    parser.add_argument("--history", type=int, default=4_000_000, help="events that are replayed")
     parser.add_argument("--rate", type=int, default=1_000, help="live events a second")
-    parser.add_argument("--seconds", type=float, default=15.0, help="of probing, each time")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of probing, each time")
+    parser.add_argument("--rounds", type=int, default=2, help="of files and kafka")
+    parser.add_argument("--turns", type=int, default=6, help="of probing, alone and beside")
     parser.add_argument("--output", type=Path, default=Path("build/bench/replay.json"))
     return parser.parse_args()
 
@@ -136,9 +143,9 @@ def _show(title: str, figures: Figures, names: tuple[str, ...]) -> None:
     )
 
 
-def _tell_feast(figures: Figures) -> list[Reach]:
+def _tell_feast(figures: Figures, store: str) -> list[Reach]:
     show(
-        f"Latest row: {figures['events']:,} events of {figures['cards']:,} cards to SQLite; "
+        f"Latest row: {figures['events']:,} events of {figures['cards']:,} cards to {store}; "
         f"{figures['values_checked']:,} values equal",
         ("", "events/CPU-s", "CPU-seconds"),
         [
@@ -153,7 +160,7 @@ def _tell_feast(figures: Figures) -> list[Reach]:
             )
         ],
     )
-    return [Reach("times feast materialize", figures["times_materialize"], least=20)]
+    return [Reach(f"times feast materialize, {store}", figures["times_materialize"], least=20)]
 
 
 def _tell_beside(figures: Figures) -> list[Reach]:
@@ -177,7 +184,8 @@ def _tell_beside(figures: Figures) -> list[Reach]:
 TELLING: dict[str, Callable[[dict[str, Any]], list[Reach]]] = {
     "files": _tell_files,
     "kafka": _tell_kafka,
-    "feast": _tell_feast,
+    "feast": partial(_tell_feast, store="SQLite"),
+    "feast_redis": partial(_tell_feast, store="Redis"),
     "beside": _tell_beside,
 }
 

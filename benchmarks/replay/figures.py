@@ -1,4 +1,4 @@
-"""Replays from files, from Kafka, and beside Feast's materialization; all checked for equality."""
+"""Replays from files and from Kafka; all checked for equality."""
 
 from __future__ import annotations
 
@@ -13,13 +13,9 @@ from typing import Any
 from benchmarks._ingest_flow import PARTITIONS, PATIENCE_SECONDS, check_redis, produce
 from benchmarks._payments import make_payments
 from benchmarks.replay.worlds import (
-    Events,
     check_sqlite,
     make_events,
-    make_latest,
     make_windows,
-    online_path,
-    rows_in,
 )
 
 Figures = dict[str, Any]
@@ -100,42 +96,6 @@ def from_kafka(
         "share_of_bound": share,
         "rounds": found,
     }
-
-
-def beside_feast(folder: Path, count: int, cards: int) -> Figures:
-    """The latest row of each card: ``feast materialize`` and ``headwater replay --online``."""
-    events = make_events(count, cards)
-    ours = make_latest(folder / "ours", events)
-    theirs = make_latest(folder / "theirs", events)
-    job("run", ours)
-    online_path(ours).unlink()
-    replayed = job("replay_online", ours)
-    materialized = job("materialize", theirs)
-    mine = rows_in(ours)
-    # Feast keeps the join key of a stream feature view as if it were a feature, too.
-    feasts = {
-        (key, name): value for (key, name), value in rows_in(theirs).items() if name != "card"
-    }
-    wanted = _latest(events)
-    assert len(mine) == len(wanted), f"{len(mine)} values instead of {len(wanted)}"
-    assert mine == feasts, "values differ"
-    assert sorted(mine.values()) == sorted(wanted.values())
-    return {
-        "events": count,
-        "cards": cards,
-        "values_checked": len(mine),
-        "replay": replayed,
-        "materialize": {
-            **materialized,
-            "events_per_cpu_second": count / materialized["cpu_seconds"],
-        },
-        "times_materialize": materialized["cpu_seconds"] / replayed["cpu_seconds"],
-    }
-
-
-def _latest(events: Events) -> dict[int, float]:
-    amounts = events.amounts.astype(float).tolist()
-    return dict(zip(events.of_card.tolist(), amounts, strict=True))
 
 
 def _cpu_seconds(one: Figures) -> float:

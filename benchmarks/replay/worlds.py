@@ -81,9 +81,9 @@ def make_windows(folder: Path, events: Events) -> Path:
     return _make(folder, definitions, events)
 
 
-def make_latest(folder: Path, events: Events) -> Path:
+def make_latest(folder: Path, events: Events, store: str = STORE) -> Path:
     """A repository with a view that has the latest row, the events as its log, and in Parquet."""
-    _make(folder, LATEST, events)
+    _make(folder, LATEST, events, store)
     offline = folder / "data" / "offline" / "cards"
     offline.mkdir(parents=True)
     table = pa.table(
@@ -122,11 +122,11 @@ def rows_in(folder: Path) -> dict[tuple[bytes, str], Any]:
         return {(key, name): decode_value(value) if value else None for key, name, value in found}
 
 
-def _make(folder: Path, definitions: str, events: Events) -> Path:
+def _make(folder: Path, definitions: str, events: Events, store: str = STORE) -> Path:
     log = folder / "data" / "log" / TOPIC
     log.mkdir(parents=True)
     (folder / "definitions.py").write_text(definitions)
-    (folder / "feature_store.yaml").write_text(STORE)
+    (folder / "feature_store.yaml").write_text(store)
     rows = zip(
         events.times_us.tolist(), events.of_card.tolist(), events.amounts.tolist(), strict=True
     )
