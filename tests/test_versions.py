@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from contracts.model_repository import ModelRepository
-from contracts.plan import ModelPlan
+from contracts.plan import ModelPlan, RolloutPlan
 from dataflows.definitions.repository import load_repository
 from dataflows.learning.parity import Parity
 from dataflows.learning.records import NewVersion
@@ -157,6 +158,18 @@ def test_what_was_withdrawn_is_followed_again(
     assert (repository.versions(MODEL), _champion(repository)) == ([], None)
     publish(1)
     assert _champion(repository) == "1"
+
+
+def test_a_model_with_a_rollout_is_not_moved(repository: ModelRepository, plan: ModelPlan) -> None:
+    """Its very first version serves at once; who comes next is the evaluator's affair."""
+    tried = replace(plan, rollout=RolloutPlan((0.1,), 100, 0.0, 0.01, 0))
+    publisher = VersionPublisher(repository, {MODEL: tried}, {MODEL: ""}, "", lambda: 7)
+    for version in (1, 2, 3):
+        new = NewVersion(version, version, 0, version, 1, {}, Parity(1, 0.0), b"%d" % version)
+        publisher.publish(MODEL, new, {})
+    assert repository.versions(MODEL) == ["1", "2", "3"]
+    assert _champion(repository) == "1"
+    assert len(repository.audit(MODEL)) == 1
 
 
 @pytest.mark.parametrize("kept", [0, 2, 20])
