@@ -9,12 +9,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from contracts.online_store import RedisConfig, SqliteConfig
 from contracts.settings import DataflowSettings
 from dataflows.erasure.tombstones import Tombstones, read_tombstones
-from dataflows.flow.target import Target
-from dataflows.sources.span import Span
+
+# `headwater status` reads what a run said, and need not wait for what a run imports.
+if TYPE_CHECKING:
+    from dataflows.flow.target import Target
+    from dataflows.sources.span import Span
 
 
 @dataclass(frozen=True)

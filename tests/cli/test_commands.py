@@ -50,6 +50,13 @@ def test_the_scorer_starts_without_feast() -> None:
     assert not {"bytewax", "feast", "numba", "pandas", "river"} & loaded
 
 
+def test_status_does_not_wait_for_what_a_run_imports() -> None:
+    """What `status` imports, which health checks call, keeps the dataflow's frameworks out."""
+    loaded = _loaded_after("import cli.main, dataflows.status, dataflows.sources.kafka_topics")
+    assert "kafka" in loaded
+    assert not {"bytewax", "feast", "numba", "pandas", "pyarrow", "river"} & loaded
+
+
 @pytest.mark.parametrize(
     "words",
     [[verb.name] for verb in VERBS] + [["models", verb] for verb in MODEL_VERBS],
