@@ -1,9 +1,9 @@
 """One wake-up of the loop for all that gRPC's core has done, where ``grpc.aio`` has one for each.
 
 Its thread writes a byte into a socket for each thing done, and the loop reads one byte at a turn,
-though all that was done is told at the first: a call that came alone woke the loop three times for
-nothing. Here all bytes are read at once. This reaches into grpcio's inner parts; where they are not
-as they are known (later versions do the like themselves), nothing is changed.
+though all that was done is told at the first: with eight calls under way each of them took the loop
+three turns for nothing. Here all bytes are read at once. This reaches into grpcio's inner parts;
+where they are not as they are known (later versions do the like themselves), nothing is changed.
 """
 
 from __future__ import annotations
