@@ -206,10 +206,12 @@ def wait_for(
     seconds: float = PATIENCE_SECONDS,
 ) -> None:
     """Wait until something is so; fail if that takes too long or the command ends before."""
-    began = time.monotonic()
+    began = looked = time.monotonic()
     while not is_so():
         if command is not None and command.poll() is not None:
             raise AssertionError(f"ended before {what}: {command.output[-2000:]}")
-        waited_seconds = time.monotonic() - began
-        assert waited_seconds < seconds, f"{what}: not within {seconds:g} s"
-        time.sleep(min(LOOK_SECONDS_MAX, LOOK_SECONDS_MIN + waited_seconds / 10))
+        now = time.monotonic()
+        assert now < began + seconds, f"{what}: not within {seconds:g} s"
+        pause_seconds = min(LOOK_SECONDS_MAX, LOOK_SECONDS_MIN + (now - began) / 10)
+        time.sleep(max(pause_seconds, now - looked))
+        looked = time.monotonic()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +75,9 @@ class RealShop:
         """The topic's name in Kafka."""
         return f"{self.prefix}.{name}"
 
-    @property
+    @cached_property
     def settings(self) -> DataflowSettings:
-        """As ``shop.settings``, with Kafka as the log."""
+        """As ``shop.settings``, with Kafka as the log. Made once: tests look at them in loops."""
         chosen = {"shards": 3, "offline_publish_seconds": 0.0, **self.given}
         return DataflowSettings.for_repo(self.folder, log_url=f"kafka://{self.servers}", **chosen)
 
