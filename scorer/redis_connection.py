@@ -14,7 +14,6 @@ import structlog
 
 from contracts.online_store import RedisConfig
 from scorer.errors import StoreUnavailableError
-from scorer.framed_rows import FramedReply
 from scorer.redis_wire import RedisWire, explain
 
 _RETRY_SECONDS_MIN = 0.05
@@ -50,12 +49,8 @@ class RedisConnection:
         """``host:port``, for people."""
         return self._address
 
-    async def ask(
-        self, request: bytes, replies: int, framed: FramedReply | None = None
-    ) -> list[Any]:
+    async def ask(self, request: bytes, replies: int) -> list[Any]:
         """Send commands that have so many replies, and give these, errors among them.
-
-        Nothing is given if ``framed`` has taken them.
 
         Raises:
             StoreUnavailableError: the server is away, was lost or did not answer in time.
@@ -66,7 +61,7 @@ class RedisConnection:
             if self._keeper is None:
                 self._keeper = asyncio.create_task(self._keep())
             await self._settled.wait()
-        return await wire.ask(request, replies, framed)
+        return await wire.ask(request, replies)
 
     async def close(self) -> None:
         """End the connection; requests under way fail."""

@@ -12,7 +12,6 @@ import hiredis
 from contracts.feast_redis import redis_field, redis_timestamp_field
 from contracts.online_store import RedisConfig
 from contracts.redis_mark import mark_key
-from scorer.framed_rows import FramedReply
 from scorer.online_store import Source
 from scorer.redis_connection import RedisConnection
 
@@ -20,11 +19,6 @@ from scorer.redis_connection import RedisConnection
 # else is answered meanwhile.
 STEP_HASHES_MAX = 256
 _MULTI = b"*1\r\n$5\r\nMULTI\r\n"
-_OK, _QUEUED = b"+OK\r\n", b"+QUEUED\r\n"
-# Fewer are taken apart as quickly one value at a time.
-_FRAMED_MIN = 16
-# After rows that are not all doubles so many reads are not tried that way.
-_COMMON_READS = 64
 _EXEC = b"*1\r\n$4\r\nEXEC\r\n"
 
 
@@ -61,7 +55,7 @@ class Hashes(Protocol):
         ...
 
     async def read_each(self, keys: Sequence[bytes], rows: Sequence[RowFields]) -> list[Any]:
-        """``read`` of one row of each hash; answers may be ``FramedRow``, then all are."""
+        """``read`` of one row of each hash."""
         ...
 
     async def close(self) -> None:
@@ -97,7 +91,6 @@ class ServerHashes:
     def __init__(self, config: RedisConfig, project: str, answer_seconds: float) -> None:
         """Nothing is opened yet; ``project`` is Feast's. For the time see ``RedisConnection``."""
         self._connection = RedisConnection(config, answer_seconds)
-        self._common_reads = 0
         key = mark_key(project).encode()
         self._watch = b"*2\r\n$5\r\nWATCH\r\n$%d\r\n%b\r\n" % (len(key), key)
 
@@ -111,37 +104,21 @@ class ServerHashes:
             b"%b%d\r\n%b\r\n%b" % (row.begin, len(key), key, row.sent)
             for key, row in zip(keys, rows, strict=True)
         ]
-        if len(keys) < _FRAMED_MIN:
-            return await self._ask(commands)
-        if self._common_reads:
-            self._common_reads -= 1
-            return await self._ask(commands)
-        framed = _framed(len(keys), [row.count for row in rows])
-        found = await self._ask(commands, framed)
-        if framed.is_odd:
-            self._common_reads = _COMMON_READS
-        return found
+        return await self._ask(commands)
 
-    async def _ask(self, commands: list[bytes], framed: FramedReply | None = None) -> list[Any]:
+    async def _ask(self, commands: list[bytes]) -> list[Any]:
         """The answers to commands, all from one generation; an exception for each without one."""
         count = len(commands)
         if count == 1:
             return await self._connection.ask(commands[0], 1)
         if count > STEP_HASHES_MAX:
             request = b"".join((self._watch, *commands, _MULTI, _EXEC))
-            found = await self._connection.ask(request, count + 3, framed)
-            if framed is not None and framed.is_done:
-                return framed.rows
-            is_watched, *answers, _, untouched = found
+            is_watched, *answers, _, untouched = await self._connection.ask(request, count + 3)
             # EXEC gives no list if the mark was touched, be it to what it was before. A user who
             # may not watch is answered in one step.
             if untouched == [] and is_watched == b"OK":
                 return answers
-            framed = None
-        request = b"".join((_MULTI, *commands, _EXEC))
-        replies = await self._connection.ask(request, count + 2, framed)
-        if framed is not None and framed.is_done:
-            return framed.rows
+        replies = await self._connection.ask(b"".join((_MULTI, *commands, _EXEC)), count + 2)
         found = replies[-1]
         if isinstance(found, list) and len(found) == count:
             return found
@@ -152,13 +129,6 @@ class ServerHashes:
     async def close(self) -> None:
         """See ``Hashes``."""
         await self._connection.close()
-
-
-def _framed(count: int, counts: Sequence[int]) -> FramedReply:
-    """What takes the replies to so many reads, as ``_ask`` sends them."""
-    if count > STEP_HASHES_MAX:
-        return FramedReply(_OK, counts, _OK + b"*0\r\n")
-    return FramedReply(b"%b%b*%d\r\n" % (_OK, count * _QUEUED, count), counts, b"")
 
 
 def _command(read: HashRead) -> bytes:

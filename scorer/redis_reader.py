@@ -8,7 +8,6 @@ from typing import Any
 from contracts.feast_redis import decode_timestamp
 from contracts.online_store import RedisConfig
 from scorer.errors import ConfigurationError, StoreUnavailableError, UnreadableEntityError
-from scorer.framed_rows import FramedRow
 from scorer.online_store import Cells, Wanted
 from scorer.redis_hashes import Hashes, HashRead, RowFields, ServerHashes, row_fields
 from scorer.redis_wire import explain
@@ -87,8 +86,6 @@ class RedisReader:
         """As ``read_cells``, where no entity is wanted of two views."""
         suffix, times = self._suffix, self._times
         answers = await self._hashes.read_each([key + suffix for _, key in wanted], fields)
-        if type(answers[0]) is tuple:
-            return self._framed(wanted, answers)
         try:
             return [
                 Cells(None, [None] * (len(answer) - 1))
@@ -103,16 +100,6 @@ class RedisReader:
                 self._check(answers, answer, row.count)
                 found.append(self._cells(one, answer, 0, row.count))
             return found
-
-    def _framed(self, wanted: Sequence[Wanted], rows: Sequence[FramedRow]) -> list[Cells]:
-        times, found = self._times, []
-        for one, (stamp, cells) in zip(wanted, rows, strict=True):
-            if stamp is None or cells is None:
-                found.append(Cells(None, [None] * len(one.source.features)))
-                continue
-            time_us = times.get(stamp)
-            found.append(Cells(self._time(one, stamp) if time_us is None else time_us, cells))
-        return found
 
     def _cells(self, wanted: Wanted, answer: Sequence[bytes | None], start: int, end: int) -> Cells:
         stamp = answer[start]

@@ -9,26 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import hiredis
 
 from scorer.errors import StoreUnavailableError
-from scorer.framed_rows import FramedReply
 
 REQUESTS_MAX = 4_096
 _UNSENT_BYTES_MAX = 16 * 2**20
 _SURE_SECONDS = 0.01
 _LOGIN_ERRORS = {"NOAUTH", "WRONGPASS"}
-
-
-class _Asked(NamedTuple):
-    """Who waits for so many replies, since when, and what may take them."""
-
-    replies: int
-    asked_at: float
-    answer: asyncio.Future[list[Any]]
-    framed: FramedReply | None
 
 
 class RedisWire(asyncio.Protocol):
@@ -50,9 +40,7 @@ class RedisWire(asyncio.Protocol):
         self._answer_seconds = answer_seconds
         self._loop = asyncio.get_running_loop()
         self._replies = hiredis.Reader()
-        self._waiting: deque[_Asked] = deque()
-        # How many of them have replies that are taken apart the common way.
-        self._common = 0
+        self._waiting: deque[tuple[int, float, asyncio.Future[list[Any]]]] = deque()
         self._gathered: list[Any] = []
         self._heard_at = self._loop.time()
         self._watch: asyncio.TimerHandle | None = None
@@ -61,12 +49,8 @@ class RedisWire(asyncio.Protocol):
         self._reason = ""
         self.lost: asyncio.Future[str] = self._loop.create_future()
 
-    def ask(
-        self, request: bytes, replies: int, framed: FramedReply | None = None
-    ) -> asyncio.Future[list[Any]]:
+    def ask(self, request: bytes, replies: int) -> asyncio.Future[list[Any]]:
         """Send commands that have so many replies; the result is these, errors among them.
-
-        If ``framed`` can take all of them it is done then, and the result is nothing.
 
         The future may be cancelled. It fails with StoreUnavailableError when the connection ends.
 
@@ -85,11 +69,7 @@ class RedisWire(asyncio.Protocol):
             )
         answer: asyncio.Future[list[Any]] = self._loop.create_future()
         now = self._loop.time()
-        # What follows a reply of the common sort may have come together with it.
-        if framed is None or self._common:
-            framed = None
-            self._common += 1
-        self._waiting.append(_Asked(replies, now, answer, framed))
+        self._waiting.append((replies, now, answer))
         if self._watch is None:
             self._watch = self._loop.call_at(now + self._answer_seconds, self._look)
         self._transport.write(request)
@@ -112,20 +92,6 @@ class RedisWire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
         self._heard_at = self._loop.time()
-        while data and self._waiting and (framed := self._waiting[0].framed) is not None:
-            data = framed.feed(data)
-            if framed.is_odd:
-                # What follows it may have come already.
-                self._waiting = deque(one._replace(framed=None) for one in self._waiting)
-                self._common = len(self._waiting)
-                data = framed.came
-            elif framed.is_done:
-                self._answer([])
-        if data:
-            self._read(data)
-
-    def _read(self, data: bytes) -> None:
-        """Take replies apart the common way."""
         replies, gathered = self._replies, self._gathered
         try:
             replies.feed(data)
@@ -139,21 +105,17 @@ class RedisWire(asyncio.Protocol):
                     )
                     return
                 gathered.append(reply)
-                if len(gathered) == self._waiting[0].replies:
-                    self._common -= 1
-                    self._answer(gathered)
+                count, _, answer = self._waiting[0]
+                if len(gathered) == count:
+                    self._waiting.popleft()
+                    if not answer.done():
+                        answer.set_result(gathered)
                     gathered = self._gathered = []
         except hiredis.ProtocolError:
             self.end(
                 f"{self._address} does not speak Redis' protocol: check the address, and whether it"
                 " needs ssl=true, in the connection_string of feature_store.yaml"
             )
-
-    def _answer(self, replies: list[Any]) -> None:
-        """Answer who has waited longest."""
-        answer = self._waiting.popleft().answer
-        if not answer.done():
-            answer.set_result(replies)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio."""
@@ -169,7 +131,7 @@ class RedisWire(asyncio.Protocol):
             self._watch.cancel()
             self._watch = None
         while self._waiting:
-            answer = self._waiting.popleft().answer
+            _, _, answer = self._waiting.popleft()
             if not answer.done():
                 answer.set_exception(StoreUnavailableError(self._reason))
 
@@ -180,7 +142,7 @@ class RedisWire(asyncio.Protocol):
             self._is_sure = False
             return
         # A server that is answering a lot is not silent, however long its last one waits.
-        silent_since = max(self._waiting[0].asked_at, self._heard_at)
+        silent_since = max(self._waiting[0][1], self._heard_at)
         late_seconds = self._loop.time() - silent_since - self._answer_seconds
         if late_seconds >= 0 and not self._is_sure:
             # Whoever was held up itself finds the time over before it has read what came.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Final
 
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from contracts.category import category_code
 from contracts.feast_bytes import TAG_FLOAT64, decode_value
 from scorer.errors import StoreUnavailableError
-from scorer.framed_rows import FramedDoubles, doubles_in
 
 Row = Sequence[bytes | None]
 
@@ -89,10 +88,8 @@ class StoredNumbers:
         return b"".join(parts)
 
 
-def doubles_of(rows: Sequence[Row], count: int) -> NDArray[np.float64] | None:
+def doubles_of(rows: Iterable[Row], count: int) -> NDArray[np.float64] | None:
     """The values of ``count`` cells, float64[count], if all of them are doubles; else None."""
-    if set(map(type, rows)) == {FramedDoubles}:
-        return doubles_in(rows)  # type: ignore[arg-type]
     try:
         data = b"".join(chain.from_iterable(rows))  # type: ignore[arg-type]
     except TypeError:

@@ -168,7 +168,7 @@ def _put_doubles(
     """Write all that was stored at once, and say so, if each row has all of it, in doubles."""
     if not stored:
         return True
-    cells = list(chain.from_iterable(zip(*stored, strict=True)))
+    cells = chain.from_iterable(zip(*stored, strict=True))
     numbers = doubles_of(cells, len(values) * plan.stored_width)
     if numbers is None:
         return False
