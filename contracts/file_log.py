@@ -39,6 +39,7 @@ class PartitionFile:
         except OSError as error:
             raise LogError(f"cannot open {path}: {error.strerror}") from error
         self._path = path
+        self._memory = bytearray()
         self.offset = offset
         self._looked_to = offset
         self._is_at_end = False
@@ -68,12 +69,12 @@ class PartitionFile:
             # A torn record at the end is looked at once, not again and again.
             self._looked_to = self.size()
             room = size if until is None else min(size, until - self.offset)
-            data = os.pread(self._file.fileno(), room, self.offset) if room > 0 else b""
-            end = data.rfind(b"\n") + 1
+            count = self._fill(min(room, self._looked_to - self.offset))
+            end = self._memory.rfind(b"\n", 0, count) + 1
             if end > 0:
                 self._is_at_end = False
-                return self._chunk(data[:end])
-            if len(data) < size:
+                return self._chunk(bytes(memoryview(self._memory)[:end]))
+            if count < size:
                 self._is_at_end = True
                 return None
             if size > RECORD_BYTES_MAX:
@@ -82,6 +83,17 @@ class PartitionFile:
                     "this is not a log of JSON lines. Mend the file or move it away"
                 )
             size *= 2
+
+    def _fill(self, room: int) -> int:
+        """Read up to so many bytes into the memory, and how many there were.
+
+        It stays, since memory that is new costs more than reading.
+        """
+        if room <= 0:
+            return 0
+        if len(self._memory) < room:
+            self._memory = bytearray(room)
+        return os.preadv(self._file.fileno(), [memoryview(self._memory)[:room]], self.offset)
 
     def _chunk(self, records: bytes) -> Chunk:
         newlines = np.flatnonzero(np.frombuffer(records, np.uint8) == ord("\n"))
