@@ -10,6 +10,9 @@ from pathlib import Path
 
 PROGRAM = """
     import hashlib
+    import sys
+    # River takes them along where they are, and then longer to import than all else.
+    sys.modules |= dict.fromkeys(("sklearn", "sqlalchemy"))
     import numpy as np
     from river import compose, ensemble, linear_model, preprocessing
     from dataflows.learning.stable_river import keep_order_of_names
