@@ -2,7 +2,8 @@
 
 A piece of state is a *base*, which says everything, and the *changes* since, a file each. A handle
 is the numbers of these files. A file is written under another name first, has a checksum, and goes
-once no handle that could come back names it. State that is mostly large pieces which stay as they
+once no handle that could come back names it; a large one then waits for its folder's turn, so that
+not all go in the same epoch. State that is mostly large pieces which stay as they
 are has a *head* and *parts* instead: the head is written each time, a part only once.
 
 A file is: ``HWS2``, CRC-32 of where the file belongs (``shards/0003/0000000017.state``) and of all
@@ -19,7 +20,7 @@ import struct
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 # Bytewax may resume from the epoch before the last one it was told of.
@@ -27,6 +28,8 @@ HANDLES_KEPT = 3
 # Below it changes are never too many: a base costs a new file as well.
 _CHANGES_BYTES_MIN = 256 * 1024
 _CHANGES_MAX = 64
+# To remove a larger one takes milliseconds, in which nothing else is done.
+_LARGE_BYTES_MIN = 4 * 1024 * 1024
 _MAGIC = b"HWS2"
 _HEAD = struct.Struct("<4sI")
 _COUNT = struct.Struct("<I")
@@ -38,16 +41,33 @@ class StateError(Exception):
     """State cannot be written or read; the message says what to do."""
 
 
+class Turn(NamedTuple):
+    """Of ``of`` folders that end their epochs together this one is number ``number``."""
+
+    number: int
+    of: int
+
+
+ALWAYS = Turn(0, 1)
+
+
 class StateFiles:
     """The files of one piece of state, ``FOLDER/NUMBER.state``."""
 
-    def __init__(self, folder: Path, handle: Handle | None) -> None:
+    def __init__(self, folder: Path, handle: Handle | None, turn: Turn = ALWAYS) -> None:
         """Go on after ``handle``; files with later numbers never became durable and are removed.
+
+        Args:
+            folder: is made if it is not there.
+            handle: None for a new piece of state.
+            turn: at which of the handles to come large files go that are needless by then.
 
         Raises:
             StateError: the folder cannot be made or cleared.
         """
         self._folder = folder
+        self._turn = turn
+        self._handles = 0
         self._handle: Handle = handle or ()
         self._last = max(self._handle, default=0)
         self._recent: deque[Handle] = deque(maxlen=HANDLES_KEPT)
@@ -122,12 +142,23 @@ class StateFiles:
         """Take this for the handle, and remove what only older ones than the last few name."""
         self._handle = handle
         self._recent.append(handle)
+        self._handles += 1
         if len(self._recent) == HANDLES_KEPT:
-            needless = self._files.difference(*self._recent)
-            for number in needless:
-                self._path(number).unlink(missing_ok=True)
-            self._files -= needless
+            is_turn = self._handles % self._turn.of == self._turn.number % self._turn.of
+            for number in self._files.difference(*self._recent):
+                self._remove(number, _LARGE_BYTES_MIN if not is_turn else None)
         return handle
+
+    def _remove(self, number: int, bytes_max: int | None) -> None:
+        """Remove a file unless it is larger."""
+        path = self._path(number)
+        try:
+            if bytes_max is not None and path.stat().st_size > bytes_max:
+                return
+            path.unlink()
+        except FileNotFoundError:
+            pass
+        self._files.remove(number)
 
     def _write(self, data: Any) -> int:
         """Write the next file; its bytes."""

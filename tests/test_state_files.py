@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataflows.state_files import HANDLES_KEPT, Handle, StateError, StateFiles
+from dataflows import state_files
+from dataflows.state_files import HANDLES_KEPT, Handle, StateError, StateFiles, Turn
 
 STEPS = st.lists(st.sampled_from(["base", "changes", "changes", "back", "back far"]), max_size=25)
 
@@ -63,6 +64,28 @@ def test_files_that_no_handle_names_go(tmp_path: Path) -> None:
     again = StateFiles(tmp_path, handles[0])
     assert len(list(tmp_path.iterdir())) == 1
     assert again.read() == ["all"]
+
+
+def test_large_files_go_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of folders that end their epochs together each removes its large files at another one."""
+    monkeypatch.setattr(state_files, "_LARGE_BYTES_MIN", 10_000)
+    folders = [tmp_path / str(number) for number in range(3)]
+    all_files = [
+        StateFiles(folder, None, Turn(number, len(folders)))
+        for number, folder in enumerate(folders)
+    ]
+    for files in all_files:
+        files.write_base(np.zeros(10_000))
+        files.write_base(0)
+    gone_at: dict[int, int] = {}
+    for epoch in range(3, 9):
+        for number, files in enumerate(all_files):
+            files.write_base(epoch)
+            names = {path.stem for path in folders[number].iterdir()}
+            assert len(names - {"0000000001"}) <= HANDLES_KEPT, "a small file stays"
+            if "0000000001" not in names:
+                gone_at.setdefault(number, epoch)
+    assert gone_at == {0: 6, 1: 4, 2: 5}
 
 
 def test_arrays_that_were_read_can_be_changed(tmp_path: Path) -> None:

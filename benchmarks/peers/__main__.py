@@ -2,8 +2,9 @@
 
 Every engine is a process of its own (``measure`` says what it must do). It runs once to have all
 its results compared with a computation from scratch, of its own semantics (``check``); if one is
-wrong there are no figures. Then the engines run in turn, and the best of the rounds counts. An
-engine that cannot be run here is told as such in the table and in the JSON, with what it said.
+wrong there are no figures. Then the engines run in turn, and the best of the rounds counts; once
+``--seconds`` have gone by no further round begins. An engine that cannot be run here is told as
+such in the table and in the JSON, with what it said.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -109,12 +111,18 @@ class Bench:
         return path
 
 
-def measure(bench: Bench, engines: Sequence[Engine]) -> list[dict[str, Any]]:
+def measure(bench: Bench, engines: Sequence[Engine], seconds: float) -> list[dict[str, Any]]:
     """Check all, then run all in turn; a line for each engine.
+
+    Args:
+        bench: runs them.
+        engines: in the order of the table.
+        seconds: from now on; no round but the first begins later.
 
     Raises:
         WrongResultsError: an engine computed something else than it says.
     """
+    until = time.monotonic() + seconds
     checked: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
     for engine in engines:
@@ -125,13 +133,16 @@ def measure(bench: Bench, engines: Sequence[Engine]) -> list[dict[str, Any]]:
             failed[engine.name] = str(error)
             print(f"{engine.name} cannot be run: {error}", file=sys.stderr, flush=True)
     runs = {
-        engine.name: [checked[engine.name]] if engine.rounds == 1 else []
+        engine.name: [checked[engine.name]] if engine.is_measured_as_checked else []
         for engine in engines
         if engine.name in checked
     }
     for number in range(max(engine.rounds for engine in engines)):
+        if number and time.monotonic() > until:
+            break
         for engine in engines:
-            if engine.name in runs and number < engine.rounds and engine.rounds > 1:
+            is_over = number >= engine.rounds or engine.is_measured_as_checked
+            if engine.name in runs and not is_over:
                 print(f"round {number + 1}: {engine.name}", file=sys.stderr, flush=True)
                 try:
                     runs[engine.name].append(bench.run(engine, None))
@@ -173,6 +184,7 @@ def main() -> None:
     parser.add_argument("--peers-python", type=Path, default=Path("build/peers-venv/bin/python"))
     parser.add_argument("--only", nargs="+", default=[], help="modules; all without")
     parser.add_argument("--share", type=float, default=1.0, help="of the events, to try it out")
+    parser.add_argument("--seconds", type=float, default=800.0, help="no round begins later")
     parser.add_argument("--output", type=Path, default=Path("build/bench/windows.json"))
     options = parser.parse_args()
     engines = [one for one in ENGINES if not options.only or one.module in options.only]
@@ -180,7 +192,7 @@ def main() -> None:
     with TemporaryDirectory(prefix="headwater-bench-") as folder:
         # Not resolved: a virtual environment's interpreter is a link to the system's.
         bench = Bench(Path(folder), options.peers_python.absolute(), options.share)
-        lines = measure(bench, engines)
+        lines = measure(bench, engines, options.seconds)
     figures = {
         "events": round(EVENTS * options.share),
         "cards": CARDS,

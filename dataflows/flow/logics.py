@@ -17,7 +17,7 @@ from dataflows.learning.records import LearnerSpec
 from dataflows.model_step import ModelStep, Step
 from dataflows.shard import Shard
 from dataflows.sources.bad_share import BadShare, TooManyBadRecordsError
-from dataflows.state_files import Handle, StateFiles
+from dataflows.state_files import Handle, StateFiles, Turn
 
 ShardHandle = tuple[int, Handle]
 
@@ -136,7 +136,8 @@ class ShardLogic(StatefulBatchLogic[ShardInput, ShardOutput, ShardHandle]):
     def _open(self, number: int, handle: Handle | None) -> None:
         self._number = number
         folder = self._context.places.state / "shards" / f"{number:04d}"
-        self._files = StateFiles(folder, handle)
+        turn = Turn(number, self._context.settings.shards)
+        self._files = StateFiles(folder, handle, turn)
 
 
 class ModelLogic(StatefulBatchLogic[ModelInput | ShardOutput, Step, Handle]):

@@ -99,9 +99,13 @@ def _last_rows(parts: list[ViewRows]) -> ViewRows:
         if len(few) <= _FEW_ROWS and len(set(few.tolist())) == len(few):
             return parts[0]
     slots = np.concatenate([part.rows.slots for part in parts])
-    # The last row of each entity is the first one when read from behind.
-    _, from_behind = np.unique(slots[::-1], return_index=True)
-    last = np.sort(len(slots) - 1 - from_behind)
+    places = np.arange(len(slots))
+    place_of = np.empty(int(slots.max(initial=-1)) + 1, np.int64)
+    # Of several numbers that are put into one place the last one stays.
+    place_of[slots] = places
+    last = np.flatnonzero(place_of[slots] == places)
+    if len(parts) == 1 and len(last) == len(slots):
+        return parts[0]
     stamps_us = np.concatenate([part.rows.stamps_us for part in parts])
     values = np.concatenate([part.rows.values for part in parts])
     rows = Rows(slots[last], stamps_us[last], values[last])
