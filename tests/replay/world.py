@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,17 @@ visit_sums = view(
 """
 
 
+# What of a repository is compiled.
+_FILES = ("definitions.py", "feature_store.yaml")
+
+
+@cache
+def _compiled(folder: Path, *contents: bytes) -> Repository:
+    """Made once of the same files with the same contents."""
+    assert len(contents) == len(_FILES)
+    return load_repository(folder)
+
+
 @dataclass(frozen=True)
 class World:
     """A repository, its log, and everything that is made of it."""
@@ -45,9 +57,9 @@ class World:
         """The folder of the log."""
         return self.folder / "data" / "log"
 
-    @property
+    @cached_property
     def settings(self) -> DataflowSettings:
-        """Settings of everything that runs."""
+        """Settings of everything that runs; made once, since tests look at them in loops."""
         url = self.log.as_uri()
         chosen = {"shards": 3, "epoch_seconds": 0.1, "offline_publish_seconds": 0.0, **self.given}
         return DataflowSettings.for_repo(self.folder, log_url=url, **chosen)
@@ -55,7 +67,7 @@ class World:
     @property
     def repository(self) -> Repository:
         """The definitions as they are now, compiled."""
-        return load_repository(self.folder)
+        return _compiled(self.folder, *((self.folder / name).read_bytes() for name in _FILES))
 
     @property
     def places(self) -> Places:
