@@ -160,6 +160,28 @@ def test_what_was_withdrawn_is_followed_again(
     assert _champion(repository) == "1"
 
 
+def test_a_manifest_says_where_the_version_came_from(
+    repository: ModelRepository, plan: ModelPlan, publisher: VersionPublisher
+) -> None:
+    """Commit, offsets, event times, number and digest of what was learned, and the one before."""
+    for number in (1, 2):
+        new = NewVersion(
+            number, 60_000_000 * number, 3, 40 + number, 10 * number, {"auc": 0.5},
+            Parity(9, 1e-12), b"%d" % number, examples_digest=f"d{number}",
+        )  # fmt: skip
+        publisher.publish(MODEL, new, {"orders/0": 70 + number, "orders/1": 5})
+    first, second = (repository.load(MODEL, version)[0] for version in "12")
+    assert (first.parent, second.parent) == (None, "1")
+    assert dict(second.offsets) == {"orders/0": 72, "orders/1": 5}
+    assert (second.trained_from_us, second.trained_until_us, second.examples) == (3, 42, 20)
+    assert (second.git_commit, second.learner, second.created_by) == ("abc", "learner", ACTOR)
+    assert second.fingerprint == plan.schema.fingerprint
+    assert dict(second.metrics) == {"auc": 0.5}
+    assert dict(second.parity) == {"rows": 9, "max_abs_diff": 1e-12}
+    assert second.lineage["examples_digest"] == "sha256:d2"
+    assert second.lineage["learned_before"] == "1970-01-01T00:02:00+00:00"
+
+
 def test_a_model_with_a_rollout_is_not_moved(repository: ModelRepository, plan: ModelPlan) -> None:
     """Its very first version serves at once; who comes next is the evaluator's affair."""
     tried = replace(plan, rollout=RolloutPlan((0.1,), 100, 0.0, 0.01, 0))

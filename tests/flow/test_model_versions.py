@@ -41,6 +41,22 @@ def test_a_run_that_keeps_few_versions(
     assert {**found, "models": ""} == {**wanted, "models": ""}
 
 
+def test_versions_say_how_far_the_labels_were_read(
+    repository: Repository, first_run: tuple[Path, Path]
+) -> None:
+    """Up to the end of a record, the last one to the end of the log."""
+    log, out = first_run
+    topic = repository.plan.model("late_order").label_topic
+    models = ModelRepository(out / "models")
+    read = [models.load("late_order", v)[0].offsets for v in models.versions("late_order")]
+    data = (log / topic / "0.ndjson").read_bytes()
+    ends = [place + 1 for place, byte in enumerate(data) if byte == ord("\n")]
+    offsets = [one[f"{topic}/0"] for one in read]
+    assert set(offsets) <= {0, *ends}
+    assert offsets[-1] >= ends[-2]
+    assert offsets == sorted(offsets)
+
+
 @pytest.fixture
 def context(repository: Repository, tmp_path: Path) -> RunContext:
     """A run that keeps one version where it is live."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -155,3 +156,13 @@ def test_with_many_classes_the_truth_has_its_probability() -> None:
     assert [join.classes[int(place)] for place in joined.labels] == ["red", "blue", "green"]
     assert [join.classes[place] for place in joined.predicted] == ["red"] * 3
     assert joined.segments == ([None] * 3,)
+
+
+def test_each_row_keeps_its_own_segments() -> None:
+    """Values go along with their row, whatever came together with it; a missing one is told so."""
+    join = ServedJoin(TIMEOUT_US, 2, has_classes=False, on_timeout=None)
+    values = [("UA", "JFK"), ("DL", None), ("UA", "LGA")]
+    rows = [replace(_row(n, n, 5), segments=pair) for n, pair in enumerate(values)]
+    joined = join.add(rows, [2, 0, 1], [6, 7, 8], [1.0, 2.0, 3.0], 9)
+    assert joined.pairs == [2, 0, 1]
+    assert joined.segments == (["UA", "UA", "DL"], ["LGA", "JFK", None])
