@@ -169,8 +169,7 @@ async def running(
         stack.push_async_callback(_cancelled, watcher)
         follower = asyncio.create_task(entrance.watch())
         stack.push_async_callback(_cancelled, follower)
-        with fewer_wake_ups(asyncio.get_running_loop()):
-            server = _server(settings, port)
+        server = _server(settings, port)
         acceptors = Acceptors(server, _SHARING)
         status = _add_services(server, acceptors, service, inference_service, feast_serving)
         address = _listen(server, settings.scorer_address, entrance.credentials)
@@ -285,13 +284,14 @@ def _clock_us() -> int:
 
 
 def _server(settings: ScorerSettings, port: Port) -> grpc.aio.Server:
-    return grpc.aio.server(
-        options=[
-            ("grpc.max_receive_message_length", settings.request_bytes_max),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", port.value),
-        ]
-    )
+    """To be made in the loop that it will run in."""
+    options = [
+        ("grpc.max_receive_message_length", settings.request_bytes_max),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.so_reuseport", port.value),
+    ]
+    with fewer_wake_ups(asyncio.get_running_loop()):
+        return grpc.aio.server(options=options)
 
 
 def _listen(
