@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -35,6 +36,9 @@ from tests.shared import Shared, shared_commands, shared_kafka
 # Below the time that pytest-timeout gives a test with all that it waits for.
 JARS_SECONDS_MAX = 90.0
 SHARED = pytest.StashKey[Shared]()
+# A worker has half a million objects; to look at all of them takes half a second.
+GARBAGE_THRESHOLDS = (50_000, 20, 50)
+OURS = {f"{PREFIX}{name.upper()}" for process in PROCESSES for name in process.model_fields}
 
 # Imported before any test imports Feast, which sets a variable that makes Prometheus add up what
 # all registries of a process count.
@@ -83,6 +87,13 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
         return (yield)
 
 
+def pytest_collection_finish() -> None:
+    """What was imported stands until the end: the garbage collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Start what the processes of xdist share, once all is compiled that each would compile itself.
@@ -113,9 +124,8 @@ def shared_folder(request: pytest.FixtureRequest) -> Path | None:
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test sees only the settings that it makes itself."""
-    for process in PROCESSES:
-        for name in process.model_fields:
-            monkeypatch.delenv(f"{PREFIX}{name.upper()}", raising=False)
+    for name in OURS & os.environ.keys():
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")
