@@ -100,7 +100,7 @@ def test_a_partition_stands_where_it_stood_until_its_turn(tmp_path: Path) -> Non
     first, second = _partitions(tmp_path, readers)
     size = len(_RECORD) + 1
     assert _given(first) == [0]
-    assert readers[1].offset == 2 * size
+    assert [reader.offset for reader in readers] == [size, 2 * size]
     assert second.snapshot().offset == 0
     assert second.snapshot().newest_us == NOT_YET
     assert _given(second) == [0, size]
