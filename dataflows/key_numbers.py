@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from contracts.feature_schema import ValueType
 from dataflows.packed_columns import IntegerColumn, TextColumn
+from dataflows.windows.compiled import prefetch
 
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
@@ -20,6 +21,8 @@ Words = npt.NDArray[np.uint64]
 NO_NUMBER = -1
 _FREE = -1
 _ROOM_MIN = 64
+# Rows whose places in memory are asked for before their turn.
+_AHEAD = 8
 # Of a row of a table the number has the lower half, and its value's hash lends the upper one.
 _NUMBER_BITS = 32
 
@@ -195,6 +198,18 @@ def _hash_of(data: Bytes, begin: int, end: int, secret: Any) -> Any:
     return _mixed(hashed ^ word, secret)
 
 
+@numba.njit(cache=True, nogil=True, inline="always")
+def _fetch_ahead(i: int, hashed_of: Words, rows: Ints, ends: Ints, count: int) -> None:
+    """Memory that the texts after this one are going to need, see ``windows/ahead.py``."""
+    last = np.uint64(rows.shape[0] - 1)
+    if i + 2 * _AHEAD < hashed_of.shape[0]:
+        prefetch(rows, int(hashed_of[i + 2 * _AHEAD] & last))
+    if i + _AHEAD < hashed_of.shape[0]:
+        likely = int(rows[hashed_of[i + _AHEAD] & last] & 0xFFFFFFFF)
+        if likely < count:
+            prefetch(ends, likely)
+
+
 @numba.njit(cache=True, nogil=True)
 def _find_texts(
     data: Bytes, begins: Ints, sizes: Ints, held: Bytes, ends: Ints, rows: Ints, hashes: Words,
@@ -204,12 +219,16 @@ def _find_texts(
     numbers = np.empty(begins.shape[0], np.int64)
     new = np.empty(begins.shape[0], np.int64)
     first, last = count, np.uint64(rows.shape[0] - 1)
+    hashed_of = np.empty(begins.shape[0], np.uint64)
     for i in range(begins.shape[0]):
+        hashed_of[i] = _hash_of(data, begins[i], begins[i] + max(sizes[i], 0), secret)
+    for i in range(begins.shape[0]):
+        _fetch_ahead(i, hashed_of, rows, ends, count)
         size, begin = sizes[i], begins[i]
         if size < 0:
             numbers[i] = NO_NUMBER
             continue
-        hashed = _hash_of(data, begin, begin + size, secret)
+        hashed = hashed_of[i]
         row = hashed & last
         wanted = _entry(hashed, 0) >> _NUMBER_BITS
         number = -1

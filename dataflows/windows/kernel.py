@@ -2,7 +2,7 @@
 
 What happens to one entity does not depend on the others, so each entity's rows are run one after
 another: its state is fetched from memory once in a call, and of a view that keeps no history only
-the last row need be computed.
+the last row need be computed. There what leaves before an update needs no turn, as it has no row.
 
 Most views have rings only, and none of the rare statistics: for them ``State.lists`` is None, and
 numba makes a kernel without the branches that ask for it, a third faster than the other.
@@ -125,6 +125,31 @@ def _next_decay(
             cell += tiles
         soonest = min(soonest, (last + cell - first + tiles) * hop_us)
     return soonest
+
+
+@inlined
+def _last_decay(
+    marks: Ints, slot: int, first_us: int, until_us: int, windows: Ints, groups: Ints
+) -> int:
+    """The last moment until then at which a tile leaves a ring; one does at ``first_us``."""
+    last_us = first_us
+    for g in range(groups.shape[0]):
+        w, word = groups[g, GROUP_WINDOW], groups[g, GROUP_WORD]
+        tiles, hop_us = windows[w, 0], windows[w, 1]
+        if hop_us == 0:
+            continue
+        first = (marks[slot, w] + 1) % tiles
+        oldest = marks[slot, w] - tiles + 1
+        # Those that leave until then are the ring's oldest.
+        leaving = min(until_us // hop_us - tiles - oldest + 1, tiles)
+        begin, end, tile = first, min(first + leaving, tiles), oldest - first
+        for _ in range(2):
+            cell = next_held(marks, slot, word, begin, end)
+            while cell >= 0:
+                last_us = max(last_us, (tile + cell + tiles) * hop_us)
+                cell = next_held(marks, slot, word, cell + 1, end)
+            begin, end, tile = 0, first + leaving - tiles, oldest - first + tiles
+    return last_us
 
 
 @inlined
@@ -260,10 +285,9 @@ def advance(state: State, shape: Shape, batch: Batch, watermark_us: int) -> Adva
     read_of = np.cumsum(~batch.is_update)
     n_reads = read_of[-1] if read_of.shape[0] else 0
     reads = np.full((n_reads, features.shape[0]), np.nan)
-    entities = entities_to_run(batch.slots, state, next_row, watermark_us)
+    used, entities = 0, entities_to_run(batch.slots, state, next_row, watermark_us)
     out = make_output(entities.shape[0] + 16, features.shape[0])
     held, places, union = _room(windows, groups, sizes)
-    used = 0
     for turn in range(entities.shape[0]):
         slot = entities[turn]
         fetch_ahead(cells, marks, decay_at, stamped_at, entities, turn, groups, sizes.width)
@@ -277,7 +301,8 @@ def advance(state: State, shape: Shape, batch: Batch, watermark_us: int) -> Adva
                 # Its moment may have been settled when all was silent: then it is one step later
                 # than what was handed out, together with others that come as it does.
                 at_us = max(at_us, stamped_at[slot] - is_open)
-            decays = decay_at[slot] <= at_us
+            has_turn = shape.keeps_history or row < 0 or not batch.is_update[row]
+            decays = has_turn and decay_at[slot] <= at_us
             is_over = not decays and row < 0
             if not is_over and not decays and not batch.is_update[row]:
                 if _is_known(stamped_at[slot], at_us, shape.ttl_us):
@@ -289,6 +314,8 @@ def advance(state: State, shape: Shape, batch: Batch, watermark_us: int) -> Adva
                 row = -1 if row == last else next_row[row]
                 continue
             stamp_us = decay_at[slot] if decays else at_us + 1
+            if lists is None and decays and not shape.keeps_history:
+                stamp_us = _last_decay(marks, slot, stamp_us, at_us, windows, groups)
             # A second cause with the same stamp shares the row.
             is_other = shape.keeps_history and stamp_us != stamped_at[slot]
             if is_open and (is_over or is_other):

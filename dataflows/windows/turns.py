@@ -37,26 +37,27 @@ def with_room(out: Output, used: int) -> Output:
 
 @compiled
 def entities_to_run(slots: Ints, state: State, next_row: Ints, watermark_us: int) -> Ints:
-    """The entities that have rows, then those of the others that decay until the watermark.
+    """The entities that have rows or decay until the watermark, as they lie in memory.
 
     ``state.last_row`` becomes the last row of each entity, ``next_row`` the one that follows each
     row; the first follows the last.
     """
     decay_at, blocks, last_row = state.decay_at, state.block_decay_at, state.last_row
-    entities = np.empty(slots.shape[0] + 64, np.int64)
-    used = 0
+    has_rows = np.zeros(blocks.shape[0], np.bool_)
     for row in range(slots.shape[0]):
         last = last_row[slots[row]]
         if last < 0:
             next_row[row] = row
-            entities[used] = slots[row]
-            used += 1
+            has_rows[slots[row] >> BLOCK_BITS] = True
         else:
             next_row[row] = next_row[last]
             next_row[last] = row
         last_row[slots[row]] = row
+    entities = np.empty(slots.shape[0] + (1 << BLOCK_BITS), np.int64)
+    used = 0
     for block in range(blocks.shape[0]):
-        if blocks[block] > watermark_us:
+        decays = blocks[block] <= watermark_us
+        if not decays and not has_rows[block]:
             continue
         begin = block << BLOCK_BITS
         end = min(begin + (1 << BLOCK_BITS), decay_at.shape[0])
@@ -66,11 +67,12 @@ def entities_to_run(slots: Ints, state: State, next_row: Ints, watermark_us: int
             grown[:used] = entities[:used]
             entities = grown
         for slot in range(begin, end):
-            if decay_at[slot] > watermark_us:
-                soonest = min(soonest, decay_at[slot])
-            elif last_row[slot] < 0:
+            is_due = decay_at[slot] <= watermark_us
+            if is_due or last_row[slot] >= 0:
                 entities[used] = slot
                 used += 1
+            if not is_due:
+                soonest = min(soonest, decay_at[slot])
         # Those that are run now lower it again.
         blocks[block] = soonest
     return entities[:used]
