@@ -13,8 +13,9 @@ something, which is the most that can be.
 - Silence is a day without events, and the snapshots of as many epochs as there are shards.
 - Flatness is the CPU time of routing and running events that are no minute apart, so that no decay
   comes between, for more and more keys; then that of a row when all of them decay. Beside it is the
-  same of events that are always of the same few keys, while all the others are there as well: what
-  is dearer with any keys is neither code nor tables that grow, but memory that is not at hand.
+  same of events that are always of the same few keys, neighbours in memory, while all the others
+  are there as well: what is dearer with any keys is neither code nor tables that grow, but memory
+  that is not at hand.
 
 Values of a sample of the cards are compared with a computation from scratch before and after.
 """
@@ -206,8 +207,12 @@ def flat(count: int, folder: Path) -> dict[str, Any]:
     warm_up()
     generator = np.random.default_rng(2013)
     shards, router = Shards(folder, [None] * SHARDS), ShardRouter(PLAN, SHARDS)
+    met: list[Ints] = []
     for numbers, times_us, _ in fill("sparse", count, Sample(np.empty(0, np.int64)), generator):
         _through(router, shards, _batch(numbers, times_us))
+        met.append(numbers)
+    # Those that came first are neighbours in all tables.
+    few, all_cards = met[0][:FLAT_FEW], np.arange(count)
     now_us = _NOW_US
     # Of which cards events are, and how many are in a batch.
     kinds = [(among, size) for among in (count, FLAT_FEW) for size in FLAT_BATCHES]
@@ -218,7 +223,8 @@ def flat(count: int, folder: Path) -> dict[str, Any]:
             taken = 0.0
             for _ in range(FLAT_EVENTS // size):
                 # Each card once, or fewer entities would run where there are few.
-                numbers = generator.choice(among, size, replace=False, shuffle=False)
+                cards = few if among == FLAT_FEW else all_cards
+                numbers = generator.choice(cards, size, replace=False, shuffle=False)
                 batch = _batch(numbers, now_us + step_us * np.arange(size))
                 now_us += step_us * size
                 taken += _timed(partial(_through, router, shards, batch))[1]
