@@ -129,7 +129,8 @@ def _run(request: dict[str, Any]) -> None:
     for number, name in enumerate(("output", "errors"), 1):
         path = request.get(name, request["output"])
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), number)
-    faulthandler.enable()  # one that hangs is ended with SIGABRT, to see where
+    # One that hangs is ended with SIGABRT, to see where; a run gives this output to libraries.
+    faulthandler.enable(os.dup(2))
     code = 70
     try:
         headwater(request["arguments"])
