@@ -17,7 +17,7 @@ from dataflows.stores.online_writer import OnlineWriter
 from dataflows.watermark import NOT_YET
 
 # Between two words on the progress: each is a small file.
-_TELL_SECONDS = 0.02
+_TELL_SECONDS = 0.05
 
 OpenWriter = Callable[[], OnlineWriter]
 
