@@ -110,6 +110,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End what was shared."""
+    gc.unfreeze()
     if (shared := config.stash.get(SHARED, None)) is not None:
         shared.end()
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,8 +28,8 @@ from dataflows.windows.view_state import Pending, ViewState
 from tests.flow import shop
 from tests.flow.conftest import Run
 from tests.flow.log_oracle import ViewOracle, known_records
-from tests.integration.commands import Commands
 
+ROOT = Path(__file__).parents[2]
 VIEWS = ("user_orders", "user_shop", "shop_orders", "user_visits")
 VARIANTS: dict[str, dict[str, Any]] = {
     "small batches": {"batch_bytes": 700},
@@ -314,16 +317,26 @@ def test_an_int64_beyond_64_bits_is_null() -> None:
     np.testing.assert_array_equal(reads.values, wanted)
 
 
-def test_an_error_while_publishing_ends_in_order(
-    new_log: Path, tmp_path: Path, commands: Commands
-) -> None:
+def test_an_error_while_publishing_ends_in_order(new_log: Path, tmp_path: Path) -> None:
     """An error in a sink that is being closed is one line and exit code 1, not an abort."""
     folder = shop.make_repository(tmp_path / "repository")
     path = folder / "data" / "models" / "late_order" / "channels.json"
     path.parent.mkdir(parents=True)
     path.write_text("garbage")
-    given = {"HEADWATER_LOG_URL": new_log.as_uri(), "HEADWATER_SHARDS": "3"}
-    ended = commands.run(folder, "run", "--until-end", **given)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HEADWATER_")}
+    environment |= {
+        "PYTHONPATH": str(ROOT),
+        "HEADWATER_LOG_URL": new_log.as_uri(),
+        "HEADWATER_SHARDS": "3",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-m", "cli.main", "run", "--until-end", "--repo", str(folder)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
     assert ended.returncode == 1, ended.stderr
     assert str(path) in ended.stderr
     assert "Traceback" not in ended.stderr
