@@ -148,14 +148,19 @@ def _prepare_views(views: list[Any], folder: Path, plan: Plan) -> None:
 
 @contextmanager
 def _inside(folder: Path) -> Iterator[None]:
-    """Feast names the modules of a repository from the current folder, and talks a lot."""
+    """Feast names the modules of a repository from the current folder, and talks a lot.
+
+    Bytecode of them is not kept: it counts as up to date after an edit within the same second.
+    """
     sys.path.insert(0, str(folder))
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         with warnings.catch_warnings(), chdir(folder):
             warnings.simplefilter("ignore")
             with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
                 yield
     finally:
+        sys.dont_write_bytecode = before
         sys.path.remove(str(folder))
 
 

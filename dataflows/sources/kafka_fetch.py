@@ -80,7 +80,6 @@ def make_poller(consumer: Any) -> Poller:
     cluster_config = getattr(getattr(consumer, "_cluster", None), "config", {})
     if "allow_auto_create_topics" in cluster_config:
         cluster_config["allow_auto_create_topics"] = False
-    _stay_in_this_thread(consumer)
     missing = missing_hook(consumer)
     if missing is None:
         return BatchPoller(consumer)
@@ -90,17 +89,6 @@ def make_poller(consumer: Any) -> Poller:
         missing,
     )
     return StockPoller(consumer)
-
-
-def _stay_in_this_thread(consumer: Any) -> None:
-    """Have kafka-python read its connections in the thread that polls, as its version 2 did.
-
-    Otherwise each poll goes to a thread of its own twice and back, and each of these ways waits for
-    the interpreter and for a core.
-    """
-    net: Any = getattr(consumer, "_net", None)
-    if hasattr(net, "_io_thread") and hasattr(net, "stop"):
-        net.stop()
 
 
 def missing_hook(consumer: Any) -> str | None:
@@ -190,10 +178,8 @@ class BatchPoller:
             BatchError: a batch is damaged or cannot be read here.
             kafka.errors.KafkaError: as ``KafkaConsumer.poll``.
         """
-        # What has been asked for may be answered by now, which nobody has looked at. Without these
-        # answers that have waited are not told from others, and no worse.
-        asked = getattr(self._fetcher, "in_flight_fetches", _nothing)
-        have_waited = bool(getattr(self._fetcher, "_completed_fetches", ())) or asked()
+        # Without it answers that have waited are not told from others, and no worse.
+        have_waited = bool(getattr(self._fetcher, "_completed_fetches", ()))
         chunks = self._consumer.poll(timeout_ms=int(timeout_seconds * 1000))
         ends, self._ends = self._ends, {}
         return Answers(chunks, ends, have_waited)
@@ -246,10 +232,6 @@ class StockPoller:
 
     def hurry(self, wait_seconds: float) -> None:
         """Nothing public to set it by: reading goes on a little later."""
-
-
-def _nothing() -> bool:
-    return False
 
 
 def _chunk_of(records: list[Any], next_offset: int) -> Chunk:

@@ -61,10 +61,16 @@ def main(arguments: list[str]) -> None:
     # What is here is never let go: children need not look at it, nor copy it to do so.
     gc.collect()
     gc.freeze()
-    if not arguments:
-        serve()
-        return
-    with socket.socket(fileno=int(arguments[0])) as listener:
+    try:
+        serve() if not arguments else serve_all(int(arguments[0]))
+    finally:
+        # Else extension modules tell at the end of all that they are not given back.
+        gc.unfreeze()
+
+
+def serve_all(listening: int) -> None:
+    """Fork a process for each who connects there, until our own input ends."""
+    with socket.socket(fileno=listening) as listener:
         while sys.stdin not in (ready := select.select([listener, sys.stdin], [], [])[0]):
             assert ready == [listener]
             connection, _ = listener.accept()
