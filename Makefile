@@ -36,12 +36,12 @@ install: $(INSTALLED) ## the environment .venv, exactly as in requirements.lock
 demo: install ## a year of real flights from log to scores; writes build/demo/report.json
 	$(BIN)/headwater demo
 
-# Tests of outages wait more than they work, so four files at a time share two cores well: with
-# three, nobody worked for a quarter of the time. tests/order.py says which files come first.
+# Tests of outages wait more than they work, so six files at a time share two cores well: with
+# four, nobody worked for more than a quarter of the time. tests/order.py says which files come first.
 # Where bytecode may not be written, each of a hundred processes compiles all that it imports.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: install $(CLIENTS)/.installed ## the whole test suite
-	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses 6 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 services: install ## real Kafka and Redis in the background, on 127.0.0.1:9092 and :6379
 	$(BIN)/python -m tests.services up

@@ -51,7 +51,6 @@ from scorer.shadowing import Shadowing, ShadowLimits
 from scorer.streams import Streams
 from scorer.unreadable import reading
 from scorer.v1 import scorer_pb2, scorer_pb2_grpc
-from scorer.wake_ups import fewer_wake_ups
 
 SERVICE = scorer_pb2.DESCRIPTOR.services_by_name["ScorerService"].full_name
 _SERVICES = (SERVICE, inference.SERVICE, FEAST_SERVICE)
@@ -284,14 +283,13 @@ def _clock_us() -> int:
 
 
 def _server(settings: ScorerSettings, port: Port) -> grpc.aio.Server:
-    """To be made in the loop that it will run in."""
-    options = [
-        ("grpc.max_receive_message_length", settings.request_bytes_max),
-        ("grpc.max_send_message_length", -1),
-        ("grpc.so_reuseport", port.value),
-    ]
-    with fewer_wake_ups(asyncio.get_running_loop()):
-        return grpc.aio.server(options=options)
+    return grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", settings.request_bytes_max),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.so_reuseport", port.value),
+        ]
+    )
 
 
 def _listen(
