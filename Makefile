@@ -31,7 +31,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z%-]+:.* ## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  PYTHON=PATH chooses the interpreter, PYTEST_ARGS=... and LOCK_ARGS=... are passed on"
 
-install: $(INSTALLED) ## the environment .venv, exactly as in requirements.lock
+install: $(INSTALLED) ## the environment .venv, exactly as in requirements.lock, and compiled kernels
 
 demo: install ## a year of real flights from log to scores; writes build/demo/report.json
 	$(BIN)/headwater demo
@@ -40,8 +40,9 @@ demo: install ## a year of real flights from log to scores; writes build/demo/re
 # four, nobody worked for more than a quarter of the time. tests/order.py says which files come first.
 # Where bytecode may not be written, each of a hundred processes compiles all that it imports.
 test: export PYTHONDONTWRITEBYTECODE :=
-test: install $(CLIENTS)/.installed ## the whole test suite
-	$(BIN)/pytest --numprocesses 6 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+test: install $(CLIENTS)/.installed ## the whole test suite but for the house rules of make check
+	$(BIN)/pytest --numprocesses 6 --dist loadfile --no-loadscope-reorder \
+		--ignore tests/test_house.py $(PYTEST_ARGS)
 
 services: install ## real Kafka and Redis in the background, on 127.0.0.1:9092 and :6379
 	$(BIN)/python -m tests.services up
@@ -108,6 +109,7 @@ clean: ## remove what was built and installed here, after ending what make servi
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+$(INSTALLED): export PYTHONDONTWRITEBYTECODE :=
 $(INSTALLED): requirements.lock pyproject.toml | $(UV)
 	@$(need_python)
 	@$(BIN)/python -c '' 2>/dev/null || \
@@ -115,6 +117,9 @@ $(INSTALLED): requirements.lock pyproject.toml | $(UV)
 	@# Else the first command would compile what it imports, a quarter of a minute on one core.
 	$(UV) pip sync --python $(BIN)/python --require-hashes --compile-bytecode requirements.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@# Likewise what numba compiles, most of a minute: the first run would wait for it. What cannot be
+	@# compiled here will say why when it is needed.
+	@$(BIN)/python -m tests.kernels windows & $(BIN)/python -m tests.kernels; wait
 	@touch $@
 
 $(PEERS)/.installed: requirements-peers.lock | $(UV)

@@ -36,8 +36,6 @@ from tests.shared import Shared, shared_commands, shared_kafka
 # Below the time that pytest-timeout gives a test with all that it waits for.
 JARS_SECONDS_MAX = 90.0
 SHARED = pytest.StashKey[Shared]()
-# A worker has half a million objects; to look at all of them takes half a second.
-GARBAGE_THRESHOLDS = (50_000, 20, 50)
 OURS = {f"{PREFIX}{name.upper()}" for process in PROCESSES for name in process.model_fields}
 
 # Imported before any test imports Feast, which sets a variable that makes Prometheus add up what
@@ -47,6 +45,9 @@ _PROMETHEUS_FIRST = prometheus_client
 _FEAST_CHECKS_FIRST = dataflows.definitions
 
 close_what_fails()
+
+# A worker has half a million objects; to look at all of them takes half a second.
+gc.set_threshold(50_000, 20, 50)
 
 # Numba compiles during the first example, so single examples have no deadline: pytest-timeout
 # watches the whole test. CI repeats the same examples so that a red run can be run again.
@@ -91,7 +92,6 @@ def pytest_collection_finish() -> None:
     """What was imported stands until the end: the garbage collector need not look at it again."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
 @pytest.hookimpl(tryfirst=True)
