@@ -75,7 +75,9 @@ class BettingTest:
     @staticmethod
     def _mixed(logs: Floats) -> Floats:
         top = logs.max(axis=0)
-        return np.asarray(top + np.log(np.mean(np.exp(logs - top), axis=0)), np.float64)
+        # Added up one after the other: numpy's sum of a single column has another order.
+        sums = np.cumsum(np.exp(logs - top), axis=0)[-1]
+        return np.asarray(top + np.log(sums / len(logs)), np.float64)
 
     def dump(self) -> dict[str, object]:
         """Everything, as plain data; ``load`` is its inverse."""

@@ -6,7 +6,7 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dataflows.served.sequential import BettingTest
@@ -15,6 +15,7 @@ NUMBERS = st.lists(st.floats(-3, 3), max_size=60)
 
 
 @given(NUMBERS, st.lists(st.integers(0, 60), max_size=5))
+@example([0.0, 0.0, 1.0], [2])
 def test_cuts_change_nothing(numbers: list[float], cuts: list[int]) -> None:
     """To the last bit, also when it was saved and loaded in between."""
     whole, parts = BettingTest(2.0, 0.1), BettingTest(2.0, 0.1)
