@@ -207,6 +207,22 @@ def redis_server(
     server.kill()
 
 
+@pytest.fixture(scope="module")
+def _own_broker(
+    _kafka_to_be_had: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[KafkaBroker]:
+    broker = KafkaBroker(tmp_path_factory.mktemp("kafka"))
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+def own_broker(_own_broker: KafkaBroker) -> KafkaBroker:
+    """One for all tests of a file, which runs and which each of them may stop or kill."""
+    _own_broker.start()
+    return _own_broker
+
+
 @pytest.fixture
 def new_kafka_broker(
     _kafka_to_be_had: None, tmp_path_factory: pytest.TempPathFactory

@@ -168,13 +168,6 @@ def _own_broker(
     broker.kill()
 
 
-@pytest.fixture
-def own_broker(_own_broker: KafkaBroker) -> KafkaBroker:
-    """One that runs and may be stopped; it makes no topics by itself."""
-    _own_broker.start()
-    return _own_broker
-
-
 def test_a_topic_is_made_even_where_brokers_make_none(own_broker: KafkaBroker) -> None:
     """With auto.create.topics.enable=false a new topic is there, with one partition.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 
@@ -26,31 +26,15 @@ STOP_SECONDS_MAX = 5.0
 CATCH_UP_SECONDS = 30.0
 
 
-@pytest.fixture(scope="module")
-def _own_broker(
-    _kafka_to_be_had: None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[KafkaBroker]:
-    broker = KafkaBroker(tmp_path_factory.mktemp("kafka"))
-    yield broker
-    broker.kill()
-
-
-@pytest.fixture
-def broker(_own_broker: KafkaBroker) -> KafkaBroker:
-    """One that runs and may be stopped."""
-    _own_broker.start()
-    return _own_broker
-
-
 @pytest.mark.parametrize("end", [KafkaBroker.stop, KafkaBroker.kill])
 def test_kafka_gone_for_ten_seconds_under_load(
     new_shop: NewShop,
     records: list[shop.Record],
-    broker: KafkaBroker,
+    own_broker: KafkaBroker,
     end: Callable[[KafkaBroker], None],
 ) -> None:
     """The flow waits for brokers that were stopped or killed; what they say later is not late."""
-    made = new_shop(kafka=broker, idle_timeout_seconds=IDLE_SECONDS, epoch_seconds=0.2)
+    made = new_shop(kafka=own_broker, idle_timeout_seconds=IDLE_SECONDS, epoch_seconds=0.2)
     expected = run_on_files(made, records)
     wait_for("offsets to be kept", lambda: made.committed() is not None)
     with Load(made, records, LOAD_SECONDS, begin=200) as load:
@@ -60,7 +44,7 @@ def test_kafka_gone_for_ten_seconds_under_load(
         load.go()
         wait_for("the load", lambda: load.sent > 220, command)
         gone_until = time.monotonic() + OUTAGE_SECONDS
-        end(broker)
+        end(own_broker)
         wait_for("the waiting", made.is_waiting, command)
         wait_for("the end of the outage", lambda: time.monotonic() > gone_until, command)
         said = made.progress()
@@ -69,7 +53,7 @@ def test_kafka_gone_for_ten_seconds_under_load(
         assert not any(partition.is_idle for partition in said.partitions.values())
         read = said.events
         assert read < len(records) - 500
-        broker.start()
+        own_broker.start()
         load.join()
     wait_for("all read", lambda: made.has_read(expected), command, CATCH_UP_SECONDS)
     wait_for("no lag", lambda: made.committed() == expected.ends, command, CATCH_UP_SECONDS)
@@ -81,22 +65,22 @@ def test_kafka_gone_for_ten_seconds_under_load(
 
 
 def test_told_to_stop_while_kafka_is_gone(
-    new_shop: NewShop, records: list[shop.Record], broker: KafkaBroker
+    new_shop: NewShop, records: list[shop.Record], own_broker: KafkaBroker
 ) -> None:
     """SIGTERM needs no Kafka: a run that reads, and one that just begins, end with exit 0."""
-    made = new_shop(kafka=broker)
+    made = new_shop(kafka=own_broker)
     expected = run_on_files(made, records)
     half = len(records) // 2
     made.produce(records[:half])
     command = made.start("run")
     first = _ends(expected, records[:half])
     wait_for("the first half", lambda: made.committed() == first, command)
-    broker.kill()
+    own_broker.kill()
     assert command.stop(STOP_SECONDS_MAX) == 0, command.output
     command = made.start("run")
     wait_for("the waiting", partial(_waits, made, command), command)
     assert command.stop(STOP_SECONDS_MAX) == 0, command.output
-    broker.start()
+    own_broker.start()
     made.produce(records[half:])
     made.run_to_end()
     assert made.digests() == expected.digests

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
@@ -27,22 +25,6 @@ def _write(broker: KafkaBroker, first: int, last: int) -> None:
         producer.flush()
 
 
-@pytest.fixture(scope="module")
-def _own_broker(
-    _kafka_to_be_had: None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[KafkaBroker]:
-    broker = KafkaBroker(tmp_path_factory.mktemp("kafka"))
-    yield broker
-    broker.kill()
-
-
-@pytest.fixture
-def broker(_own_broker: KafkaBroker) -> KafkaBroker:
-    """One that runs and may be stopped."""
-    _own_broker.start()
-    return _own_broker
-
-
 def _make_topic(broker: KafkaBroker, name: str) -> None:
     admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
     admin.create_topics({name: {"num_partitions": 1}}, wait_for_metadata=True)
@@ -50,14 +32,14 @@ def _make_topic(broker: KafkaBroker, name: str) -> None:
 
 
 @pytest.mark.timeout(240)
-def test_reading_goes_on_when_the_broker_comes_back(broker: KafkaBroker) -> None:
+def test_reading_goes_on_when_the_broker_comes_back(own_broker: KafkaBroker) -> None:
     """Stopped or killed, a broker that is gone is no silence; nothing is lost or read twice."""
-    _make_topic(broker, TOPIC)
-    _write(broker, 0, 100)
+    _make_topic(own_broker, TOPIC)
+    _write(own_broker, 0, 100)
     found: list[bytes] = []
-    with opened(settings_for(broker.bootstrap_servers, outage_seconds=120)) as log:
+    with opened(settings_for(own_broker.bootstrap_servers, outage_seconds=120)) as log:
         reader = log.open(TOPIC, 0, 0)
-        for end, go in ((100, broker.stop), (200, broker.kill)):
+        for end, go in ((100, own_broker.stop), (200, own_broker.kill)):
             found += [record[2] for record in read_to(reader, end)]
             reader.committed(end)
             wait_until(reader.is_at_end)
@@ -65,8 +47,8 @@ def test_reading_goes_on_when_the_broker_comes_back(broker: KafkaBroker) -> None
             wait_until(lambda: not reader.is_at_end())
             assert not reader.has_news()
             assert reader.is_at_end(end), "what was read needs no broker"
-            broker.start()
-            _write(broker, end, end + 100)
+            own_broker.start()
+            _write(own_broker, end, end + 100)
         found += [record[2] for record in read_to(reader, 300)]
         wait_until(reader.is_at_end)
         assert reader.read(1_000) is None
@@ -74,21 +56,21 @@ def test_reading_goes_on_when_the_broker_comes_back(broker: KafkaBroker) -> None
 
 
 @pytest.mark.timeout(240)
-def test_a_broker_that_stays_away_is_told(broker: KafkaBroker) -> None:
+def test_a_broker_that_stays_away_is_told(own_broker: KafkaBroker) -> None:
     """After the outage time reading fails with who does not answer; so does a later start."""
     topic = "others"
-    _make_topic(broker, topic)
-    settings = settings_for(broker.bootstrap_servers, outage_seconds=2, kafka_timeout_seconds=1)
+    _make_topic(own_broker, topic)
+    settings = settings_for(own_broker.bootstrap_servers, outage_seconds=2, kafka_timeout_seconds=1)
     with opened(settings) as log:
         reader = log.open(topic, 0, 0)
         wait_until(reader.is_at_end)
-        broker.stop()
+        own_broker.stop()
         told = failure_of(reader)
     start, end = str(not_answering(settings, 2, f"for {topic}/0")).split(" 2 s")
     assert told.startswith(start)
     assert told.endswith(end)
     with opened(settings) as log:
         told = failure_of(log.open(topic, 0, 0))
-        assert told.startswith(f"Kafka at {broker.bootstrap_servers} did not answer")
+        assert told.startswith(f"Kafka at {own_broker.bootstrap_servers} did not answer")
         assert "HEADWATER_OUTAGE_SECONDS" in told
         assert failure_of(log.open(topic, 1, 0)) == told, "opened after the failure"
